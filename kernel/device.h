@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* /dev/riprap: frames between the module and the one daemon. */
+#ifndef RIPRAP_DEVICE_H
+#define RIPRAP_DEVICE_H
+
+#include <linux/types.h>
+#include <linux/workqueue.h>
+
+#include "abi.h"
+
+extern struct workqueue_struct *riprap_workqueue;	/* unbound, for all that may sleep */
+
+bool riprap_device_is_started(void);	/* the daemon has sent START and holds the device */
+
+/*
+ * Queues a frame: fixed struct, then up to `parts` tail parts. FLOW frames are dropped and counted past
+ * RIPRAP_QUEUE_FRAMES; other types give -ENOBUFS past four times that, -ENOTCONN without a daemon. Atomic-safe.
+ */
+struct riprap_part { const void *data; size_t len; };
+int riprap_device_send(u16 type, u32 flags, const void *fixed, size_t fixed_len, const struct riprap_part *part,
+		       unsigned int parts);
+
+/* Counters of struct riprap_query_done, by name. */
+struct riprap_counters {
+	atomic64_t flows_seen, denied, allowed_plain, handshakes_full, handshakes_resumed, handshakes_failed;
+	atomic64_t verify_hits, verify_misses, fail_open, processes_seen, lost_flow_events, memory_bytes;
+	atomic_t flows_live, sockets_managed, processes_live;
+};
+extern struct riprap_counters riprap_counters;
+
+/* Given by the data path (flow.c, socket.c), called by device.c. */
+void riprap_flow_snapshot(u32 flags);			/* a FLOW frame for each live flow */
+u64 riprap_flow_cut(const struct riprap_cut *cut, const char *peer_id);	/* how many */
+void riprap_socket_drain(bool on);
+bool riprap_socket_is_draining(void);
+void riprap_ticket_flush(void);				/* trust changed: resumption secrets are void */
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Every bound of the module that is not part of the ABI, each with its reason. */
+#ifndef RIPRAP_LIMITS_H
+#define RIPRAP_LIMITS_H
+
+#define RIPRAP_PROCESSES_MAX	262144	/* live records; pid_max of a large host is 4 Mi, one record is under 512 bytes */
+#define RIPRAP_PEERS_MAX	4096	/* cached chain answers; the oldest goes first */
+#define RIPRAP_TICKETS_MAX	4096	/* resumption secrets, each side; the oldest goes first */
+#define RIPRAP_TICKET_SECONDS	600	/* a ticket's life; SVIDs live an hour or less */
+#define RIPRAP_ASKS_MAX		4096	/* unanswered VERIFY questions; past it a handshake fails */
+#define RIPRAP_HANDSHAKES_MAX	16384	/* handshakes under way: 40 KiB each */
+#define RIPRAP_QUEUE_FRAMES	16384	/* frames waiting for the daemon before FLOW frames are dropped */
+#define RIPRAP_MATCHES_MAX	64	/* allow rules that one connection may rest on: one a shape */
+
+#endif
