@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The load of the data path benches: one plain-socket server and client that know nothing of TLS,
+ * and with --ktls the peer "bare kTLS": the same bytes over TLS records with fixed keys set by
+ * setsockopt, without any handshake.
+ *
+ *   wire serve PORT [--ktls]
+ *   wire connect ADDRESS PORT COUNT            new connections one after the other, 100 bytes each way
+ *   wire rr ADDRESS PORT SECONDS [--ktls]      100-byte request and response on one connection
+ *   wire stream ADDRESS PORT MIB [--ktls]      16 KiB writes on one connection
+ *
+ * Prints one JSON line; exits 1 with a sentence on standard error when anything fails.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+
+#define MESSAGE_BYTES	100
+#define STREAM_BYTES	16384
+
+static int use_ktls;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "wire: cannot %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* Both directions of both ends use the same key: there is no secrecy to lose in a bench. */
+static void set_ktls(int fd)
+{
+	struct tls12_crypto_info_aes_gcm_128 info = {
+		.info = { .version = TLS_1_3_VERSION, .cipher_type = TLS_CIPHER_AES_GCM_128 },
+	};
+
+	memset(info.key, 0x2a, sizeof(info.key));
+	memset(info.iv, 0x17, sizeof(info.iv));
+	memset(info.salt, 0x33, sizeof(info.salt));
+	if (setsockopt(fd, SOL_TCP, TCP_ULP, "tls", sizeof("tls")))
+		die("set TCP_ULP tls");
+	if (setsockopt(fd, SOL_TLS, TLS_TX, &info, sizeof(info)) || setsockopt(fd, SOL_TLS, TLS_RX, &info, sizeof(info)))
+		die("set TLS_TX and TLS_RX");
+}
+
+static int read_whole(int fd, void *data, size_t len)
+{
+	size_t have = 0;
+
+	while (have < len) {
+		ssize_t n = read(fd, (char *)data + have, len - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return have || n < 0 ? -1 : 0;
+		have += (size_t)n;
+	}
+	return 1;
+}
+
+static void write_whole(int fd, const void *data, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			die("write");
+		data = (const char *)data + n;
+		len -= (size_t)n;
+	}
+}
+
+/* The first byte of the first message says which load it is. */
+static void *serve_one(void *arg)
+{
+	int fd = (int)(intptr_t)arg, one = 1;
+	static _Thread_local char data[STREAM_BYTES];
+	uint64_t total = 0;
+	ssize_t n;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (use_ktls)
+		set_ktls(fd);
+	if (read_whole(fd, data, MESSAGE_BYTES) <= 0)
+		goto out;
+	if (data[0] == 'S') {
+		while ((n = read(fd, data, sizeof(data))) > 0)
+			total += (uint64_t)n;
+		write_whole(fd, &total, sizeof(total));
+		goto out;
+	}
+	do {
+		write_whole(fd, data, MESSAGE_BYTES);
+	} while (read_whole(fd, data, MESSAGE_BYTES) > 0);
+out:
+	close(fd);
+	return NULL;
+}
+
+static _Noreturn void serve(uint16_t port)
+{
+	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_any };
+	int fd = socket(AF_INET6, SOCK_STREAM, 0), one = 1;
+	pthread_attr_t detached;
+
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&detached, 256 * 1024);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 4096))
+		die("listen");
+	for (;;) {
+		int peer = accept(fd, NULL, NULL);
+		pthread_t thread;
+
+		if (peer < 0)
+			continue;
+		if (pthread_create(&thread, &detached, serve_one, (void *)(intptr_t)peer))
+			close(peer);
+	}
+}
+
+static int open_connection(const char *address, uint16_t port)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+
+	if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
+		die("parse the address");
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
+		die("connect");
+	if (use_ktls)
+		set_ktls(fd);
+	return fd;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void report(const char *what, uint64_t *took, size_t n, uint64_t total_ns)
+{
+	qsort(took, n, sizeof(*took), compare);
+	printf("{\"what\":\"%s\",\"count\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"per_second\":%.1f}\n", what, n,
+	       took[n / 2] / 1e3, took[n * 99 / 100] / 1e3, n * 1e9 / total_ns);
+}
+
+static void run_connect(const char *address, uint16_t port, size_t count)
+{
+	uint64_t *took = calloc(count, sizeof(*took)), begin = now_ns();
+	char data[MESSAGE_BYTES] = "R";
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t start = now_ns();
+		int fd = open_connection(address, port);
+
+		write_whole(fd, data, sizeof(data));
+		if (read_whole(fd, data, sizeof(data)) <= 0)
+			die("read the first answer");
+		took[i] = now_ns() - start;
+		close(fd);
+	}
+	report("connect", took, count, now_ns() - begin);
+}
+
+static void run_rr(const char *address, uint16_t port, unsigned int seconds)
+{
+	size_t max = 4000000, n = 0;
+	uint64_t *took = calloc(max, sizeof(*took)), begin, end;
+	int fd = open_connection(address, port);
+	char data[MESSAGE_BYTES] = "R";
+
+	begin = now_ns();
+	end = begin + seconds * 1000000000ull;
+	while (n < max && now_ns() < end) {
+		uint64_t start = now_ns();
+
+		write_whole(fd, data, sizeof(data));
+		if (read_whole(fd, data, sizeof(data)) <= 0)
+			die("read a response");
+		took[n++] = now_ns() - start;
+	}
+	report("rr", took, n, now_ns() - begin);
+}
+
+static void run_stream(const char *address, uint16_t port, size_t mib)
+{
+	static char data[STREAM_BYTES];
+	int fd = open_connection(address, port);
+	uint64_t begin = now_ns(), total = 0, took;
+
+	data[0] = 'S';
+	write_whole(fd, data, MESSAGE_BYTES);
+	for (size_t i = 0; i < mib * 64; i++)
+		write_whole(fd, data, sizeof(data));
+	shutdown(fd, SHUT_WR);
+	if (read_whole(fd, &total, sizeof(total)) <= 0 || total != mib * 64 * STREAM_BYTES)
+		die("read the byte count");
+	took = now_ns() - begin;
+	printf("{\"what\":\"stream\",\"mib\":%zu,\"mib_per_second\":%.2f}\n", mib, mib * 1e9 / took);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[argc - 1], "--ktls")) {
+		use_ktls = 1;
+		argc--;
+	}
+	if (argc == 3 && !strcmp(argv[1], "serve"))
+		serve((uint16_t)atoi(argv[2]));
+	if (argc == 5 && !strcmp(argv[1], "connect"))
+		run_connect(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10));
+	else if (argc == 5 && !strcmp(argv[1], "rr"))
+		run_rr(argv[2], (uint16_t)atoi(argv[3]), (unsigned int)atoi(argv[4]));
+	else if (argc == 5 && !strcmp(argv[1], "stream"))
+		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10));
+	else {
+		fprintf(stderr, "usage: wire serve PORT | connect ADDRESS PORT COUNT | rr ADDRESS PORT SECONDS | stream ADDRESS PORT MIB [--ktls]\n");
+		return 2;
+	}
+	return 0;
+}
