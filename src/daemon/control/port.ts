@@ -39,7 +39,12 @@ export interface ProcessView {
   readonly rule?: string;
   /** `pending`: not attested yet; `ready`: has a valid SVID. */
   readonly state: "pending" | "ready" | "withdrawn";
-  readonly svid?: { readonly serial: string; readonly notBefore: string; readonly notAfter: string; readonly renewals: number };
+  readonly svid?: {
+    readonly serial: string;
+    readonly notBefore: string;
+    readonly notAfter: string;
+    readonly renewals: number;
+  };
 }
 
 export interface FlowView {
@@ -75,7 +80,11 @@ export interface AttestView {
   readonly pid: number;
   readonly labels: Record<string, readonly string[]>;
   /** Every WorkloadIdentity that matches, in order of precedence; the first is the one in force. */
-  readonly matches: readonly { readonly resource: string; readonly spiffeId: string; readonly because: readonly string[] }[];
+  readonly matches: readonly {
+    readonly resource: string;
+    readonly spiffeId: string;
+    readonly because: readonly string[];
+  }[];
 }
 
 export interface ExplainRequest {
