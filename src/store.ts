@@ -1,0 +1,101 @@
+// SQLite, and the one importer of bun:sqlite. Knows files, pragmas, migrations and transactions; never a table of its own beyond its migrations.
+import { Database } from "bun:sqlite";
+import { closeSync, constants, openSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { RiprapError } from "./error.ts";
+import { ensurePrivateDirectory, requirePrivateFile } from "./private_file.ts";
+
+export type StoreValue = string | number | bigint | Uint8Array | null;
+
+export interface StoreStatement<Row> {
+  get(...values: StoreValue[]): Row | undefined;
+  all(...values: StoreValue[]): Row[];
+  /** How many rows were changed. */
+  run(...values: StoreValue[]): number;
+}
+
+export interface Store {
+  readonly path: string;
+  /** Applies, once each and in order, the steps that this room has not applied yet. A step that was applied must never be edited. */
+  migrate(room: string, steps: readonly string[]): void;
+  prepare<Row>(sql: string): StoreStatement<Row>;
+  /** Runs `work` in one immediate transaction, or in the one that is open; a throw rolls everything back. */
+  transaction<T>(work: () => T): T;
+  close(): void;
+}
+
+/** Another process (the CLI beside the daemon) holds the write lock for milliseconds; five seconds means that it hangs. */
+const BUSY_TIMEOUT_MS = 5000;
+
+/** Where the node's state lives under its state directory. */
+export function storePath(stateDir: string): string {
+  return join(stateDir, "state.db");
+}
+
+/** Opens or makes the database (mode 0600, in a private directory). `:memory:` is a store of its own. Throws RiprapError `state_not_private` or `store_unusable`. */
+export function openStore(path: string): Store {
+  if (path !== ":memory:") {
+    ensurePrivateDirectory(dirname(path));
+    // SQLite gives its journal files the mode of the database, so it must be private before the first write.
+    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+    requirePrivateFile(path);
+  }
+  try {
+    const database = new Database(path, { create: true, readwrite: true, strict: true });
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    // NORMAL: a power cut may lose the last commits, and with them died every process that they speak of; a killed daemon loses nothing.
+    database.exec(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF",
+    );
+    database.exec("CREATE TABLE IF NOT EXISTS migration (room TEXT PRIMARY KEY, applied INTEGER NOT NULL) STRICT");
+    return new SqliteStore(path, database);
+  } catch (cause) {
+    throw new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+class SqliteStore implements Store {
+  readonly path: string;
+  readonly #database: Database;
+
+  constructor(path: string, database: Database) {
+    this.path = path;
+    this.#database = database;
+  }
+
+  migrate(room: string, steps: readonly string[]): void {
+    this.transaction(() => {
+      const row = this.prepare<{ applied: number }>("SELECT applied FROM migration WHERE room = ?").get(room);
+      const applied = row?.applied ?? 0;
+      if (applied > steps.length) {
+        throw new RiprapError(
+          "store_newer",
+          `Cannot use the database ${this.path}: its ${room} tables were made by a newer riprap; run that version, or restore a copy`,
+        );
+      }
+      for (const step of steps.slice(applied)) this.#database.exec(step);
+      this.prepare("INSERT INTO migration VALUES (?1, ?2) ON CONFLICT (room) DO UPDATE SET applied = ?2").run(
+        room,
+        steps.length,
+      );
+    });
+  }
+
+  prepare<Row>(sql: string): StoreStatement<Row> {
+    const statement = this.#database.prepare<Row, StoreValue[]>(sql);
+    return {
+      get: (...values) => statement.get(...values) ?? undefined,
+      all: (...values) => statement.all(...values),
+      run: (...values) => statement.run(...values).changes,
+    };
+  }
+
+  transaction<T>(work: () => T): T {
+    if (this.#database.inTransaction) return work();
+    return this.#database.transaction(work).immediate();
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}
