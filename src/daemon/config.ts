@@ -1,0 +1,143 @@
+// The settings of the daemon: one table gives key, default, parser and a sentence. Never guesses: an unknown key is an error.
+
+import { readFileSync } from "node:fs";
+import { isAbsolute } from "node:path";
+import { MODE } from "../abi.ts";
+import { describeError, RiprapError } from "../error.ts";
+import { parseYaml, type YamlScalar } from "../resource/yaml.ts";
+
+export const CONFIG_PATH = "/etc/riprap/riprap.yaml";
+
+type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fact: string };
+interface Entry<T> {
+  /** As it is written in the file. */
+  readonly default: string;
+  readonly parse: (scalar: YamlScalar) => Parsed<T>;
+  readonly sentence: string;
+}
+
+const SECOND = 1000;
+const HOUR = 3600 * SECOND;
+export type UnknownMode = "observe" | "permissive" | "enforce";
+export type LogLevel = "error" | "warn" | "info" | "debug";
+const UNKNOWN_MODES: readonly UnknownMode[] = ["observe", "permissive", "enforce"];
+const LOG_LEVELS: readonly LogLevel[] = ["error", "warn", "info", "debug"];
+
+/** Every setting; the systemd folder's commented configuration is held against it by a test. */
+export const CONFIG_TABLE = {
+  stateDir: entry("/var/lib/riprap", absolutePath, "Where the CA, the journal and the counters live; of root alone."),
+  rulesDir: entry("/etc/riprap/rules.d", absolutePath, "The folder of YAML resources, watched for changes."),
+  controlSocket: entry("/run/riprap/control.sock", absolutePath, "The Unix socket that the riprap command talks to."),
+  device: entry("/dev/riprap", absolutePath, "The device of the kernel module."),
+  requireKernel: entry(
+    "false",
+    boolean,
+    "Refuse to start where the kernel module is not there, instead of enforcing nothing.",
+  ),
+  unknownMode: entry(
+    "observe",
+    oneOf(UNKNOWN_MODES),
+    "What becomes of a process that cannot be attested: observe, permissive or enforce.",
+  ),
+  attestTimeout: entry("3s", duration(1, 60 * SECOND), "How long a connect() waits for its process's identity."),
+  handshakeTimeout: entry("10s", duration(100, 120 * SECOND), "How long a TLS handshake may take."),
+  sniffTimeout: entry(
+    "500ms",
+    duration(1, 60 * SECOND),
+    "How long a permissive accept waits for a first byte before it takes the connection as plaintext.",
+  ),
+  svidLifetime: entry(
+    "1h",
+    duration(10 * SECOND, HOUR),
+    "The life of an SVID where its rule gives none; an hour at most.",
+  ),
+  logLevel: entry("info", oneOf(LOG_LEVELS), "The least severe events that are logged: error, warn, info or debug."),
+} as const;
+
+type Table = typeof CONFIG_TABLE;
+/** Durations are in milliseconds. */
+export type DaemonConfig = { readonly [K in keyof Table]: Table[K] extends Entry<infer T> ? T : never };
+
+/** The configuration of a file's text; RiprapError `config_invalid` names every wrong key with its line. */
+export function parseConfig(text: string, source = CONFIG_PATH): DaemonConfig {
+  const { documents, faults } = parseYaml(text);
+  const wrong = faults.map((fault) => `${source}:${fault.at.line}: ${fault.message}: ${fault.remedy}`);
+  const root = documents[0]?.root;
+  if (documents.length > 1) wrong.push(`${source}: it has ${documents.length} documents: keep one`);
+  if (root !== undefined && root.type !== "map")
+    wrong.push(`${source}:${root.at.line}: it is no map: write "key: value" lines`);
+  const values: Record<string, unknown> = {};
+  for (const [key, { default: text, parse }] of Object.entries(CONFIG_TABLE)) {
+    const parsed = parse({ type: "scalar", at: { line: 0, column: 0 }, value: text, text });
+    if (parsed.ok) values[key] = parsed.value;
+  }
+  for (const { key, at, value } of root?.type === "map" ? root.entries : []) {
+    const place = `${key}: ${source}:${at.line}`;
+    if (!(key in CONFIG_TABLE)) {
+      wrong.push(`${place}: unknown key; the keys are ${Object.keys(CONFIG_TABLE).join(", ")}`);
+    } else if (value.type !== "scalar") {
+      wrong.push(`${place}: it takes one value, not a ${value.type}`);
+    } else {
+      const parsed = CONFIG_TABLE[key as keyof Table].parse(value);
+      if (parsed.ok) values[key] = parsed.value;
+      else wrong.push(`${place}: ${JSON.stringify(value.text)} ${parsed.fact}`);
+    }
+  }
+  if (wrong.length > 0) throw new RiprapError("config_invalid", `Cannot use the configuration: ${wrong.join("; ")}`);
+  return values as DaemonConfig;
+}
+
+/** The configuration of a file; the defaults where there is none. */
+export function loadConfig(path = CONFIG_PATH): DaemonConfig {
+  let text = "";
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== "ENOENT") {
+      throw new RiprapError("config_invalid", `Cannot read the configuration ${path}: ${describeError(cause)}`, {
+        cause,
+      });
+    }
+  }
+  return parseConfig(text, path);
+}
+
+/** The module's number of an unknown mode. */
+export function unknownModeNumber(mode: UnknownMode): number {
+  return MODE[mode];
+}
+
+function entry<T>(text: string, parse: Entry<T>["parse"], sentence: string): Entry<T> {
+  return { default: text, parse, sentence };
+}
+
+function absolutePath({ value, text }: YamlScalar): Parsed<string> {
+  const good = typeof value === "string" && isAbsolute(text) && !text.includes("\0");
+  return good ? { ok: true, value: text } : { ok: false, fact: "is not an absolute path" };
+}
+
+function boolean({ text }: YamlScalar): Parsed<boolean> {
+  return text === "true" || text === "false"
+    ? { ok: true, value: text === "true" }
+    : { ok: false, fact: "is neither true nor false" };
+}
+
+function oneOf<T extends string>(words: readonly T[]): Entry<T>["parse"] {
+  return ({ text }) => {
+    const value = words.find((word) => word === text);
+    return value !== undefined ? { ok: true, value } : { ok: false, fact: `is none of ${words.join(", ")}` };
+  };
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: 60 * SECOND, h: HOUR };
+
+function duration(least: number, most: number): Entry<number>["parse"] {
+  return ({ text }) => {
+    const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text);
+    const unit = UNIT_MS[match?.[2] ?? ""];
+    if (match === null || unit === undefined) return { ok: false, fact: "is no duration like 500ms, 3s, 10m or 1h" };
+    const value = Number(match[1]) * unit;
+    if (value < least || value > most) return { ok: false, fact: `is not between ${least}ms and ${most}ms` };
+    return { ok: true, value };
+  };
+}
