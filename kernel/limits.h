@@ -4,12 +4,17 @@
 #define RIPRAP_LIMITS_H
 
 #define RIPRAP_PROCESSES_MAX	262144	/* live records; pid_max of a large host is 4 Mi, one record is under 512 bytes */
+#define RIPRAP_PROCESS_BUCKETS_LOG	13	/* a few thousand processes is a busy node: about one to a bucket */
 #define RIPRAP_PEERS_MAX	4096	/* cached chain answers; the oldest goes first */
+#define RIPRAP_PEER_REFUSAL_SECONDS	5	/* a refused chain is asked again after this: trust may have come meanwhile */
 #define RIPRAP_TICKETS_MAX	4096	/* resumption secrets, each side; the oldest goes first */
 #define RIPRAP_TICKET_SECONDS	600	/* a ticket's life; SVIDs live an hour or less */
 #define RIPRAP_ASKS_MAX		4096	/* unanswered VERIFY questions; past it a handshake fails */
 #define RIPRAP_HANDSHAKES_MAX	16384	/* handshakes under way: 40 KiB each */
 #define RIPRAP_QUEUE_FRAMES	16384	/* frames waiting for the daemon before FLOW frames are dropped */
+#define RIPRAP_QUEUE_BYTES	(64u << 20)	/* of frames waiting for the daemon: 65,536 frames of 1 KiB */
+#define RIPRAP_WRITE_MAX	(1u << 20)	/* bytes of one write(): sixteen of the largest frames, copied before they are read */
 #define RIPRAP_MATCHES_MAX	64	/* allow rules that one connection may rest on: one a shape */
+#define RIPRAP_ADOPTIONS_MAX	4096	/* ADOPT frames being worked on; a /proc scan comes in portions of this */
 
 #endif
