@@ -1,0 +1,134 @@
+// What only the whole set shows: names given twice, references to nothing, rules that contradict one another.
+import type {
+  AccessPolicy,
+  IdPattern,
+  PolicyRule,
+  Resource,
+  ResourceSet,
+  Service,
+  Source,
+  WorkloadIdentity,
+} from "../resource.ts";
+import { parseTemplate } from "../selector/template.ts";
+import type { TrustDomain } from "../spiffe_id.ts";
+import { checkAmbiguity } from "./ambiguity.ts";
+import { quote } from "./field.ts";
+import { intersectPorts } from "./port.ts";
+import type { ProblemList } from "./problem.ts";
+
+/** The set without its warnings, which are in `problems`. Only to be used when `problems` has no error. */
+export function checkSet(
+  resources: readonly Resource[],
+  trustDomain: TrustDomain,
+  problems: ProblemList,
+): Omit<ResourceSet, "warnings"> {
+  checkNames(resources, problems);
+  const identities = resources.filter((resource) => resource.kind === "WorkloadIdentity").sort(byName);
+  const policies = resources.filter((resource) => resource.kind === "AccessPolicy").sort(byName);
+  const services = new Map<string, Service>();
+  for (const resource of resources) if (resource.kind === "Service") services.set(resource.name, resource);
+  checkAmbiguity(identities, problems);
+  // A reference to a document that was refused would be a second complaint about one fault.
+  if (problems.errors.length === 0) {
+    for (const policy of policies) checkRules(policy, services, problems);
+    checkWorkloads(policies, identities, { trustDomain, problems });
+  }
+  return { trustDomain, identities, services, policies };
+}
+
+function byName(a: Resource, b: Resource): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
+}
+
+function checkNames(resources: readonly Resource[], problems: ProblemList): void {
+  const seen = new Map<string, Source>();
+  for (const { kind, name, source } of resources) {
+    const first = seen.get(`${kind}/${name}`);
+    if (first !== undefined) {
+      const message = `${kind} ${quote(name)} is there already, at ${first.file}:${first.line}`;
+      const remedy = "rename or remove one of them";
+      problems.error({ ...source, code: "name_twice", field: "metadata.name", message, remedy });
+    }
+    seen.set(`${kind}/${name}`, source);
+  }
+}
+
+function checkRules(policy: AccessPolicy, services: ReadonlyMap<string, Service>, problems: ProblemList): void {
+  for (const direction of ["egress", "ingress"] as const) {
+    for (const [i, rule] of (policy[direction] ?? []).entries()) {
+      for (const [j, end] of rule.ends.entries()) {
+        if (end.service === undefined) continue;
+        const field = `spec.${direction}[${i}].${direction === "egress" ? "to" : "from"}[${j}].service`;
+        checkServiceUse(end.service, rule, {
+          services,
+          hasPeer: end.peers.length > 0,
+          complain: complainer(problems, rule, field),
+        });
+      }
+    }
+  }
+}
+
+type Complain = (code: string, message: string, remedy: string) => void;
+
+function complainer(problems: ProblemList, rule: PolicyRule, field: string): Complain {
+  return (code, message, remedy) => problems.error({ ...rule.source, code, field, message, remedy });
+}
+
+interface ServiceUse {
+  readonly services: ReadonlyMap<string, Service>;
+  readonly hasPeer: boolean;
+  readonly complain: Complain;
+}
+
+function checkServiceUse(name: string, rule: PolicyRule, { services, hasPeer, complain }: ServiceUse): void {
+  const service = services.get(name);
+  if (service === undefined) {
+    complain("service_unknown", `there is no Service ${quote(name)}`, "add the Service, or correct the name");
+    return;
+  }
+  if (hasPeer && (rule.tls ?? service.tls) !== "mutual") {
+    const message = `Service ${quote(name)} is tls ${service.tls}, where no peer is ever known`;
+    complain("rule_contradicts", message, "remove peer, or write tls: mutual");
+  }
+  if (service.addresses.every(({ ports }) => intersectPorts(ports, rule.ports) === undefined)) {
+    complain(
+      "ports_empty",
+      `Service ${quote(name)} has none of the ports of this rule`,
+      "remove ports, or name a port of the service",
+    );
+  }
+}
+
+/** A policy for an ID that nothing gives is likely a misspelling, and protects nothing. */
+function checkWorkloads(
+  policies: readonly AccessPolicy[],
+  identities: readonly WorkloadIdentity[],
+  { trustDomain, problems }: { trustDomain: TrustDomain; problems: ProblemList },
+): void {
+  const root = `${trustDomain.id}/`;
+  const whole = new Set<string>();
+  const open: { readonly stem: string; readonly shape: RegExp }[] = [];
+  for (const { workloadId } of identities) {
+    const parts = parseTemplate(workloadId);
+    if (parts.every((part) => "text" in part)) whole.add(root + workloadId);
+    const [first] = parts;
+    const stem = root + (first !== undefined && "text" in first ? first.text : "");
+    const shape = parts.map((part) => ("text" in part ? part.text.replaceAll(".", "\\.") : "[A-Za-z0-9._-]+")).join("");
+    open.push({ stem, shape: new RegExp(`^${shape}$`) });
+  }
+  const canGive = (pattern: IdPattern): boolean => {
+    if (pattern.match === "exact") {
+      return whole.has(pattern.text) || open.some(({ shape }) => shape.test(pattern.text.slice(root.length)));
+    }
+    return open.some(({ stem }) => stem.startsWith(pattern.text) || pattern.text.startsWith(stem));
+  };
+  for (const policy of policies) {
+    for (const [i, pattern] of policy.workloads.entries()) {
+      if (canGive(pattern)) continue;
+      const message = `no WorkloadIdentity gives ${pattern.text}${pattern.match === "prefix" ? "*" : ""}`;
+      const place = { ...policy.source, code: "workload_unknown", field: `spec.workloads[${i}]` };
+      problems.warn({ ...place, message, remedy: "correct the ID, or add the WorkloadIdentity" });
+    }
+  }
+}
