@@ -82,7 +82,8 @@ class SqliteStore implements Store {
   }
 
   prepare<Row>(sql: string): StoreStatement<Row> {
-    const statement = this.#database.prepare<Row, StoreValue[]>(sql);
+    // query() keeps the compiled statement by its text: the texts are literals of ours, so there are few.
+    const statement = this.#database.query<Row, StoreValue[]>(sql);
     return {
       get: (...values) => statement.get(...values) ?? undefined,
       all: (...values) => statement.all(...values),

@@ -1,0 +1,115 @@
+// P-256 keys: points, the private keys of CAs on disk, signatures. A private key leaves this file only as a KeyObject, never as bytes.
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  hash,
+  type KeyObject,
+  sign,
+  verify,
+} from "node:crypto";
+import { RiprapError } from "../error.ts";
+import { readPrivateFile, writePrivateFile } from "../private_file.ts";
+
+/** Uncompressed point: 04, x, y (SEC 1 section 2.3.3). */
+export const POINT_BYTES = 65;
+/** A P-256 key in PKCS#8 takes 138 bytes; an explicit-parameter one still fits. */
+const KEY_FILE_MAX = 1024;
+/** PEM of a public key takes 178 bytes. */
+const PEM_MAX = 4096;
+
+export interface CaKey {
+  readonly privateKey: KeyObject;
+  readonly point: Uint8Array;
+}
+
+/** Makes a key and writes it (PKCS#8 DER, 0600) before anyone can use it. */
+export function createKeyFile(path: string): CaKey {
+  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const bytes = pair.privateKey.export({ format: "der", type: "pkcs8" });
+  try {
+    writePrivateFile(path, bytes);
+  } finally {
+    bytes.fill(0);
+  }
+  return { privateKey: pair.privateKey, point: pointOf(pair.publicKey) };
+}
+
+/** Throws RiprapError `ca_key_invalid`, or what readPrivateFile throws. */
+export function openKeyFile(path: string): CaKey {
+  const bytes = readPrivateFile(path, KEY_FILE_MAX);
+  try {
+    const privateKey = createPrivateKey({
+      key: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length),
+      format: "der",
+      type: "pkcs8",
+    });
+    return { privateKey, point: pointOf(createPublicKey(privateKey)) };
+  } catch (cause) {
+    throw new RiprapError("ca_key_invalid", `Cannot use the key ${path}: it is not a P-256 private key in PKCS#8 DER`, {
+      cause,
+    });
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** The key object of a point, or undefined when it is no point of the curve. */
+export function keyOfPoint(point: Uint8Array): KeyObject | undefined {
+  if (point.length !== POINT_BYTES || point[0] !== 4) return undefined;
+  const text = Buffer.from(point.buffer, point.byteOffset, point.length);
+  const jwk = { kty: "EC", crv: "P-256", x: text.toString("base64url", 1, 33), y: text.toString("base64url", 33, 65) };
+  try {
+    return createPublicKey({ key: jwk, format: "jwk" });
+  } catch {
+    return undefined;
+  }
+}
+
+/** The point of a PEM public key (SPKI). Throws RiprapError `public_key_invalid`. */
+export function parsePublicKeyPem(pem: string): Uint8Array {
+  try {
+    if (pem.length > PEM_MAX) throw new Error(`it is longer than ${PEM_MAX} bytes`);
+    if (!/^\s*-----BEGIN PUBLIC KEY-----/.test(pem))
+      throw new Error("it does not begin with -----BEGIN PUBLIC KEY-----");
+    return pointOf(createPublicKey({ key: pem, format: "pem" }));
+  } catch (cause) {
+    const fact = (cause as Error).message;
+    throw new RiprapError(
+      "public_key_invalid",
+      `Cannot read the public key: ${fact}; give a P-256 public key in PEM (\`openssl pkey -pubout\`)`,
+      { cause },
+    );
+  }
+}
+
+/** SHA-256, cut to 160 bits (RFC 7093 section 2, method 1): subject and authority key identifiers. */
+export function keyIdentifier(point: Uint8Array): Uint8Array {
+  return hash("sha256", point, "buffer").subarray(0, 20);
+}
+
+/** SHA-256 of a certificate in lower-case hexadecimal, as `openssl x509 -fingerprint -sha256` prints it without the colons. */
+export function fingerprint(certificate: Uint8Array): string {
+  return hash("sha256", certificate, "hex");
+}
+
+/** ECDSA with SHA-256, DER form. */
+export function signBytes(bytes: Uint8Array, key: KeyObject): Uint8Array {
+  return sign("sha256", bytes, key);
+}
+
+export function verifyBytes(bytes: Uint8Array, signature: Uint8Array, point: Uint8Array): boolean {
+  const key = keyOfPoint(point);
+  return key !== undefined && verify("sha256", bytes, key, signature);
+}
+
+function pointOf(key: KeyObject): Uint8Array {
+  const jwk = key.export({ format: "jwk" });
+  if (jwk.kty !== "EC" || jwk.crv !== "P-256" || jwk.x === undefined || jwk.y === undefined)
+    throw new Error("it is not a P-256 key");
+  const point = new Uint8Array(POINT_BYTES);
+  point[0] = 4;
+  point.set(Buffer.from(jwk.x, "base64url"), 1);
+  point.set(Buffer.from(jwk.y, "base64url"), 33);
+  return point;
+}

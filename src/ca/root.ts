@@ -1,0 +1,172 @@
+// Makes a trust domain: its root and the first node's intermediate. Signs intermediates for every node, this one or another.
+import { existsSync } from "node:fs";
+import type { Clock } from "../clock.ts";
+import { parseNodeName } from "../enrolment.ts";
+import { RiprapError } from "../error.ts";
+import { TrustDomain } from "../spiffe_id.ts";
+import { openStore, storePath } from "../store.ts";
+import type { Certificate } from "./certificate.ts";
+import { Journal } from "./journal.ts";
+import { type CaKey, createKeyFile, keyIdentifier, openKeyFile } from "./key.ts";
+import { constraintFault } from "./name_constraint.ts";
+import { type CaFiles, ensureCaDirectory, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
+import { SerialSource } from "./svid.ts";
+import { buildCaCertificate } from "./x509.ts";
+
+/** Certificates begin this much before they are signed, for peers whose clock lags; never before their issuer does. */
+export const BACKDATE_MS = 60_000;
+const DAY_MS = 24 * 3600 * 1000;
+const ROOT_LIFETIME_MS = 3650 * DAY_MS;
+/** The first node's intermediate, and the default of an enrolment: an offline node works until it ends. */
+export const NODE_LIFETIME_MS = 365 * DAY_MS;
+const ROOT_NAME = "root";
+
+export interface InitOptions {
+  readonly stateDir: string;
+  readonly trustDomain: string;
+  readonly nodeName: string;
+  readonly clock: Clock;
+}
+
+/** A root key with its certificate, as signIntermediate needs them. */
+export interface Root {
+  readonly key: CaKey;
+  readonly certificate: Pick<Certificate, "bytes" | "notBefore" | "notAfter" | "commonName">;
+}
+
+export async function createTrustDomain(options: InitOptions): Promise<void> {
+  const trustDomain = parseConstrainable(options.trustDomain);
+  const nodeName = parseNodeName(options.nodeName);
+  const files = ensureCaDirectory(options.stateDir);
+  requireNoCa(files);
+  const store = openStore(storePath(options.stateDir));
+  try {
+    const journal = new Journal(store);
+    const now = options.clock.now();
+    const root = await createRoot(files, journal, trustDomain, now);
+    const key = createKeyFile(files.nodeKey);
+    const request = {
+      trustDomain,
+      nodeName,
+      point: key.point,
+      lifetimeMs: NODE_LIFETIME_MS,
+      now,
+      context: { by: "init" },
+    };
+    const certificate = await signIntermediate(root, journal, request);
+    writeCertificates(files.bundle, [root.certificate.bytes]);
+    writeCertificates(files.nodeChain, [certificate]);
+    writeRecord(files.record, { trustDomain, nodeName, idPrefixes: [`${trustDomain.id}/`] });
+  } finally {
+    store.close();
+  }
+}
+
+export interface IntermediateRequest {
+  readonly trustDomain: TrustDomain;
+  readonly nodeName: string;
+  readonly point: Uint8Array;
+  readonly lifetimeMs: number;
+  readonly now: number;
+  readonly context: Record<string, unknown>;
+}
+
+/** A node's signing certificate: path length 0, the trust domain's host its only URI host; it never outlives the root. Journaled before it is signed. */
+export async function signIntermediate(
+  root: Root,
+  journal: Journal,
+  request: IntermediateRequest,
+): Promise<Uint8Array> {
+  const { trustDomain, nodeName, point, now } = request;
+  const serial = new SerialSource().next();
+  const notBefore = Math.max(wholeSecond(now - BACKDATE_MS), root.certificate.notBefore);
+  const notAfter = Math.min(wholeSecond(now + request.lifetimeMs), root.certificate.notAfter);
+  if (now > root.certificate.notAfter)
+    throw new RiprapError("root_expired", "Cannot sign an intermediate: the root of the trust domain has expired");
+  const context = JSON.stringify(request.context);
+  journal.addAuthority({
+    serial,
+    kind: "intermediate",
+    node: nodeName,
+    keyId: keyIdentifier(point),
+    notBefore,
+    notAfter,
+    signedAt: now,
+    context,
+  });
+  return buildCaCertificate({
+    trustDomain,
+    commonName: nodeName,
+    serial: Buffer.from(serial).toString("hex"),
+    point,
+    notBefore,
+    notAfter,
+    pathLength: 0,
+    constrain: true,
+    issuer: { commonName: root.certificate.commonName ?? ROOT_NAME, key: root.key },
+  });
+}
+
+/** The root key that lies on this node. Throws `root_not_here`, or `ca_state_invalid` when key and bundle do not belong together. */
+export function openRoot(files: CaFiles, roots: readonly Certificate[]): Root {
+  if (!existsSync(files.rootKey)) {
+    throw new RiprapError(
+      "root_not_here",
+      "Cannot sign for another node: the root key is not on this node; do it where `riprap init` was run",
+    );
+  }
+  const key = openKeyFile(files.rootKey);
+  const certificate = roots.find(
+    (root) => root.publicKey !== undefined && Buffer.compare(root.publicKey, key.point) === 0,
+  );
+  if (certificate === undefined) {
+    throw new RiprapError(
+      "ca_state_invalid",
+      `Cannot use ${files.rootKey}: no root in ${files.bundle} has this key; restore one of them from a copy`,
+    );
+  }
+  return { key, certificate };
+}
+
+async function createRoot(files: CaFiles, journal: Journal, trustDomain: TrustDomain, now: number): Promise<Root> {
+  const key = createKeyFile(files.rootKey);
+  const serial = new SerialSource().next();
+  const notBefore = wholeSecond(now - BACKDATE_MS);
+  const notAfter = wholeSecond(now + ROOT_LIFETIME_MS);
+  journal.addAuthority({
+    serial,
+    kind: "root",
+    node: "",
+    keyId: keyIdentifier(key.point),
+    notBefore,
+    notAfter,
+    signedAt: now,
+    context: "{}",
+  });
+  const bytes = await buildCaCertificate({
+    trustDomain,
+    commonName: ROOT_NAME,
+    serial: Buffer.from(serial).toString("hex"),
+    point: key.point,
+    notBefore,
+    notAfter,
+    constrain: false,
+    issuer: { commonName: ROOT_NAME, key },
+  });
+  return { key, certificate: { bytes, notBefore, notAfter, commonName: ROOT_NAME } };
+}
+
+function parseConstrainable(text: string): TrustDomain {
+  const trustDomain = TrustDomain.parse(text);
+  const fault = constraintFault(trustDomain.name);
+  if (fault === undefined) return trustDomain;
+  const remedy = `${fault}, and then it cannot limit what an intermediate may issue (RFC 5280 section 4.2.1.10); give a domain name`;
+  throw new RiprapError(
+    "trust_domain_unconstrainable",
+    `Cannot make the trust domain ${JSON.stringify(text)}: ${remedy}`,
+  );
+}
+
+function wholeSecond(ms: number): number {
+  return Math.floor(ms / 1000) * 1000;
+}

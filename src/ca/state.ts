@@ -1,0 +1,153 @@
+// The CA's files under the state directory: names, private modes, strict reading. Makes no key and signs nothing.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { parseIdPrefixes, parseNodeName } from "../enrolment.ts";
+import { RiprapError } from "../error.ts";
+import { ensurePrivateDirectory, readPrivateFile, requirePrivateDirectory, writePrivateFile } from "../private_file.ts";
+import { TrustDomain } from "../spiffe_id.ts";
+import { type Certificate, parseCertificate } from "./certificate.ts";
+
+/** Room for eight certificates in PEM, four times over. */
+const PEM_FILE_MAX = 128 * 1024;
+const JSON_FILE_MAX = 64 * 1024;
+/** Roots of one trust domain: the one in force, the next and the last, with room. */
+export const ROOTS_MAX = 8;
+
+export interface NodeRecord {
+  readonly trustDomain: TrustDomain;
+  readonly nodeName: string;
+  readonly idPrefixes: readonly string[];
+}
+
+/** Paths of everything the CA keeps. `record` is written last: while it is missing, there is no CA. */
+export interface CaFiles {
+  readonly directory: string;
+  readonly record: string;
+  readonly nodeKey: string;
+  readonly nodeChain: string;
+  readonly rootKey: string;
+  readonly bundle: string;
+  readonly pendingKey: string;
+  readonly pendingRecord: string;
+}
+
+export function caFiles(stateDir: string): CaFiles {
+  const directory = join(stateDir, "ca");
+  const file = (name: string) => join(directory, name);
+  return {
+    directory,
+    record: file("node.json"),
+    nodeKey: file("node.key"),
+    nodeChain: file("node.pem"),
+    rootKey: file("root.key"),
+    bundle: file("bundle.pem"),
+    pendingKey: file("enrolment.key"),
+    pendingRecord: file("enrolment.json"),
+  };
+}
+
+/** Makes stateDir and stateDir/ca, or checks that they are private. */
+export function ensureCaDirectory(stateDir: string): CaFiles {
+  ensurePrivateDirectory(stateDir);
+  const files = caFiles(stateDir);
+  ensurePrivateDirectory(files.directory);
+  return files;
+}
+
+/** Throws `ca_not_initialised` when there is no CA yet, and whatever a directory or file that is not private throws. */
+export function requireCa(stateDir: string): CaFiles {
+  const files = caFiles(stateDir);
+  const remedy = "run `riprap init DOMAIN` on the first node of a trust domain, or `riprap enrol request` to join one";
+  if (!existsSync(stateDir) || !existsSync(files.directory)) throw missing(stateDir, remedy);
+  requirePrivateDirectory(stateDir);
+  requirePrivateDirectory(files.directory);
+  if (existsSync(files.record)) return files;
+  if (existsSync(files.pendingRecord))
+    throw missing(stateDir, "its enrolment waits for the grant; run `riprap enrol install FILE`");
+  throw missing(stateDir, remedy);
+}
+
+/** Throws `ca_exists` when this node has a CA or the rest of one. */
+export function requireNoCa(files: CaFiles): void {
+  if (existsSync(files.record)) {
+    throw new RiprapError(
+      "ca_exists",
+      `Cannot set up a CA in ${files.directory}: there is one already; remove the directory to give it up`,
+    );
+  }
+  const left = readdirSync(files.directory).filter((name) => !name.startsWith("enrolment."));
+  if (left.length === 0) return;
+  const fact = `it holds ${left[0]} of a set-up that did not finish; remove the directory and try again`;
+  throw new RiprapError("ca_exists", `Cannot set up a CA in ${files.directory}: ${fact}`);
+}
+
+export function writeRecord(path: string, record: NodeRecord): void {
+  const { trustDomain, nodeName, idPrefixes } = record;
+  const text = JSON.stringify({ version: 1, trustDomain: trustDomain.name, nodeName, idPrefixes }, null, 2);
+  writePrivateFile(path, Buffer.from(`${text}\n`));
+}
+
+/** Throws `ca_state_invalid`. */
+export function readRecord(path: string): NodeRecord {
+  const bytes = readPrivateFile(path, JSON_FILE_MAX);
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString());
+    const { version, trustDomain, nodeName, idPrefixes } = value as Record<string, unknown>;
+    if (version !== 1) throw new Error("it is not of version 1");
+    if (typeof trustDomain !== "string" || typeof nodeName !== "string") throw new Error("a field is missing");
+    if (!Array.isArray(idPrefixes) || !idPrefixes.every((prefix) => typeof prefix === "string"))
+      throw new Error("a field is missing");
+    const domain = TrustDomain.parse(trustDomain);
+    return { trustDomain: domain, nodeName: parseNodeName(nodeName), idPrefixes: parseIdPrefixes(idPrefixes, domain) };
+  } catch (cause) {
+    throw new RiprapError(
+      "ca_state_invalid",
+      `Cannot use ${path}: ${(cause as Error).message}; restore it from a copy`,
+      { cause },
+    );
+  }
+}
+
+export function writeCertificates(path: string, certificates: readonly Uint8Array[]): void {
+  writePrivateFile(path, Buffer.from(toPem(certificates)));
+}
+
+/** Throws `ca_state_invalid`. */
+export function readCertificates(path: string): Certificate[] {
+  const bytes = readPrivateFile(path, PEM_FILE_MAX);
+  try {
+    return parsePem(Buffer.from(bytes).toString("latin1")).map(parseCertificate);
+  } catch (cause) {
+    throw new RiprapError(
+      "ca_state_invalid",
+      `Cannot use ${path}: ${(cause as Error).message}; restore it from a copy`,
+      { cause },
+    );
+  }
+}
+
+/** RFC 7468, one certificate after another. */
+export function toPem(certificates: readonly Uint8Array[]): string {
+  return certificates
+    .map((certificate) => {
+      const lines = Buffer.from(certificate)
+        .toString("base64")
+        .replace(/.{64}(?=.)/g, "$&\n");
+      return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
+    })
+    .join("");
+}
+
+/** Certificates of a PEM text, at least one; throws on anything else in it. */
+function parsePem(text: string): Uint8Array[] {
+  const block = /-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----\n?/g;
+  if (text.replace(block, "") !== "" || text === "") throw new Error("it is not a list of PEM certificates");
+  return [...text.matchAll(block)].map((match) => Uint8Array.from(Buffer.from(match[1] as string, "base64")));
+}
+
+function missing(stateDir: string, remedy: string): RiprapError {
+  return new RiprapError(
+    "ca_not_initialised",
+    `Cannot open the CA in ${stateDir}: this node belongs to no trust domain yet; ${remedy}`,
+  );
+}

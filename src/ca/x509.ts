@@ -1,0 +1,159 @@
+// The one importer of @peculiar/x509: builds the certificates of CAs and their requests, and reads certificates a second time. SVIDs are built elsewhere.
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  Extension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+import type { TrustDomain } from "../spiffe_id.ts";
+import { type Certificate, KEY_USAGE, OID } from "./certificate.ts";
+import { ascii, der, TAG } from "./der.ts";
+import { type CaKey, keyIdentifier, keyOfPoint } from "./key.ts";
+
+const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+export interface CaCertificateRequest {
+  readonly trustDomain: TrustDomain;
+  /** The common name: for a root a word, for an intermediate the node's name. */
+  readonly commonName: string;
+  readonly serial: string;
+  readonly point: Uint8Array;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** undefined: a root, without a bound on the path. */
+  readonly pathLength?: number;
+  /** Permit only the trust domain's host in URIs below. */
+  readonly constrain: boolean;
+  readonly issuer: { readonly commonName: string; readonly key: CaKey };
+}
+
+/** A signing certificate of the SPIFFE profile (X509-SVID sections 2 to 4, appendix A), signed by the issuer's key. */
+export async function buildCaCertificate(request: CaCertificateRequest): Promise<Uint8Array> {
+  const extensions: Extension[] = [
+    new BasicConstraintsExtension(true, request.pathLength, true),
+    new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+    new SubjectKeyIdentifierExtension(hex(keyIdentifier(request.point)), false),
+    new AuthorityKeyIdentifierExtension(hex(keyIdentifier(request.issuer.key.point)), false),
+    new SubjectAlternativeNameExtension([{ type: "url", value: request.trustDomain.id.toString() }], false),
+  ];
+  if (request.constrain) extensions.push(uriConstraint(request.trustDomain));
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: request.serial,
+    subject: caName(request.commonName),
+    issuer: caName(request.issuer.commonName),
+    notBefore: new Date(request.notBefore),
+    notAfter: new Date(request.notAfter),
+    signingAlgorithm: ECDSA,
+    publicKey: await importPoint(request.point),
+    signingKey: await importSigningKey(request.issuer.key),
+    extensions,
+  });
+  return new Uint8Array(certificate.rawData);
+}
+
+/** PKCS#10 request for a node's intermediate: the node's name and the trust domain, signed by the key it asks for. */
+export async function buildRequest(trustDomain: TrustDomain, nodeName: string, key: CaKey): Promise<Uint8Array> {
+  const request = await Pkcs10CertificateRequestGenerator.create({
+    name: caName(nodeName),
+    keys: { privateKey: await importSigningKey(key), publicKey: await importPoint(key.point) },
+    signingAlgorithm: ECDSA,
+    extensions: [new SubjectAlternativeNameExtension([{ type: "url", value: trustDomain.id.toString() }], false)],
+  });
+  return new Uint8Array(request.rawData);
+}
+
+export interface ReadRequest {
+  readonly point: Uint8Array;
+  readonly commonName: string | undefined;
+  readonly uris: readonly string[];
+}
+
+/** The fields of a PKCS#10 request whose signature is by the P-256 key it holds; undefined for anything else. */
+export async function readRequest(bytes: Uint8Array): Promise<ReadRequest | undefined> {
+  try {
+    const request = new Pkcs10CertificateRequest(Uint8Array.from(bytes));
+    const spki = Buffer.from(request.publicKey.rawData);
+    const point = Uint8Array.from(spki.subarray(P256_SPKI_PREFIX.length));
+    if (!spki.subarray(0, P256_SPKI_PREFIX.length).equals(P256_SPKI_PREFIX) || keyOfPoint(point) === undefined)
+      return undefined;
+    if (request.rawData.byteLength !== bytes.length || !(await request.verify())) return undefined;
+    const names = request.getExtension(OID.subjectAltName);
+    const items = names instanceof SubjectAlternativeNameExtension ? names.names.items : [];
+    return {
+      point,
+      commonName: request.subjectName.getField("CN")[0],
+      uris: items.filter((item) => item.type === "url").map((item) => item.value),
+    };
+  } catch {
+    // Whatever the parser stumbled over, the answer is the same: not a request that we can use.
+    return undefined;
+  }
+}
+
+/** SubjectPublicKeyInfo of a P-256 key, up to its point (RFC 5480 section 2). */
+export const P256_SPKI_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
+
+/** Whether a second, independent parser reads the same certificate: what two readers understand differently is not safe to rely on. */
+export function readsTheSame(certificate: Certificate): boolean {
+  try {
+    const other = new X509Certificate(Uint8Array.from(certificate.bytes));
+    const constraints = other.getExtension(BasicConstraintsExtension);
+    const usages = other.getExtension(KeyUsagesExtension)?.usages;
+    const names = other.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
+    const uris = names.filter((name) => name.type === "url").map((name) => name.value);
+    return (
+      other.serialNumber.replace(/^(00)+(?=..)/, "") === certificate.serial &&
+      other.notBefore.getTime() === certificate.notBefore &&
+      other.notAfter.getTime() === certificate.notAfter &&
+      (constraints?.ca ?? false) === certificate.ca &&
+      (constraints?.pathLength ?? undefined) === certificate.pathLength &&
+      sameUsage(usages, certificate.keyUsage) &&
+      uris.length === certificate.uris.length &&
+      uris.every((uri, i) => uri === certificate.uris[i]) &&
+      (certificate.publicKey === undefined ||
+        Buffer.from(other.publicKey.rawData).subarray(-65).equals(certificate.publicKey))
+    );
+  } catch {
+    return false;
+  }
+}
+
+function sameUsage(flags: number | undefined, bits: ReadonlySet<number> | undefined): boolean {
+  if (flags === undefined || bits === undefined) return flags === bits;
+  return (
+    ((flags & KeyUsageFlags.digitalSignature) !== 0) === bits.has(KEY_USAGE.digitalSignature) &&
+    ((flags & KeyUsageFlags.keyCertSign) !== 0) === bits.has(KEY_USAGE.keyCertSign) &&
+    ((flags & KeyUsageFlags.cRLSign) !== 0) === bits.has(KEY_USAGE.cRLSign)
+  );
+}
+
+function caName(commonName: string): { [type: string]: string[] }[] {
+  return [{ O: ["riprap"] }, { CN: [commonName] }];
+}
+
+/** RFC 5280 section 4.2.1.10: critical, permittedSubtrees with the one host. */
+function uriConstraint(trustDomain: TrustDomain): Extension {
+  const subtree = der(TAG.sequence, der(0x86, ascii(trustDomain.name)));
+  return new Extension(OID.nameConstraints, true, Uint8Array.from(der(TAG.sequence, der(0xa0, subtree))));
+}
+
+function importPoint(point: Uint8Array): Promise<CryptoKey> {
+  return crypto.subtle.importKey("raw", Uint8Array.from(point), ECDSA, true, ["verify"]);
+}
+
+async function importSigningKey(key: CaKey): Promise<CryptoKey> {
+  const bytes = Uint8Array.from(key.privateKey.export({ format: "der", type: "pkcs8" }));
+  try {
+    return await crypto.subtle.importKey("pkcs8", bytes, ECDSA, false, ["sign"]);
+  } finally {
+    bytes.fill(0);
+  }
+}
