@@ -1,6 +1,7 @@
 // Rules as people write them, turned into values that cannot be wrong. Reads YAML files; never asks the network or a process.
 import type { AddressPrefix } from "./address.ts";
 import { RiprapError } from "./error.ts";
+import type { PortRange } from "./port_range.ts";
 import { checkSet } from "./resource/cross_check.ts";
 import { checkDocument } from "./resource/document.ts";
 import { ProblemList } from "./resource/problem.ts";
@@ -57,12 +58,6 @@ export interface WorkloadIdentity extends Common {
 }
 
 export type TlsChoice = "mutual" | "passthrough" | "plain";
-
-/** Both ends included. */
-export interface PortRange {
-  readonly from: number;
-  readonly to: number;
-}
 
 export interface ServiceAddress {
   readonly target: { readonly prefix: AddressPrefix } | { readonly dnsName: string };

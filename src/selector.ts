@@ -1,7 +1,9 @@
 // Which identity a process gets: selectors against labels. Never looks at the process itself.
+
+import { expandTemplate } from "./id_template.ts";
 import type { LabelSet } from "./label.ts";
 import type { LabelEntry, ResourceSet, Scope, Selector, WorkloadIdentity } from "./resource.ts";
-import { expandTemplate } from "./selector/template.ts";
+import { writeIdentity } from "./selector/generate.ts";
 import { SpiffeId } from "./spiffe_id.ts";
 
 /** One WorkloadIdentity that selects a process. */
@@ -51,6 +53,15 @@ export function matchIdentities(labels: LabelSet, resources: ResourceSet): reado
   });
 }
 
+/**
+ * YAML for a WorkloadIdentity that selects a process with these labels by executable, script, unit and user; never by
+ * PID or digest, which the next start or update changes. Without `workloadId` one is made of the program's name. Throws
+ * RiprapError `invalid` when too little is known of the process.
+ */
+export function generateWorkloadIdentity(labels: LabelSet, workloadId?: string): string {
+  return writeIdentity(labels, workloadId);
+}
+
 /** Do the labels satisfy every entry? */
 export function selects(selector: Selector, labels: LabelSet): boolean {
   return selector.entries.every((entry) => matchedValue(entry, labels) !== undefined);
@@ -81,8 +92,7 @@ function describeMatch(entry: LabelEntry, labels: LabelSet): string {
 function inScope(scope: Scope | undefined, labels: LabelSet): string | undefined {
   if (scope === undefined) return "";
   if (scope.type === "node") {
-    const names = [...(labels.get("node:name") ?? []), ...(labels.get("node:hostname") ?? [])];
-    return names.includes(scope.id) ? `this node is ${scope.id}` : undefined;
+    return labels.get("node:name")?.includes(scope.id) === true ? `this node is ${scope.id}` : undefined;
   }
   const groups = labels.get("node:group");
   // A node that belongs to no fleet knows no groups: what lies in its own rules directory is meant for it.

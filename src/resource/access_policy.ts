@@ -1,7 +1,7 @@
 // kind: AccessPolicy. Who may reach what, and by whom one may be reached.
 import { RiprapError } from "../error.ts";
 import type { AccessPolicy, Destination, IdPattern, PolicyRule } from "../resource.ts";
-import { SpiffeId } from "../spiffe_id.ts";
+import { SPIFFE_ID_MAX_BYTES, SpiffeId } from "../spiffe_id.ts";
 import type { Head } from "./document.ts";
 import type { Field, FieldMap } from "./field.ts";
 import { quote } from "./field.ts";
@@ -65,6 +65,9 @@ function checkPattern(field: Field, options: { isOwn: boolean }): IdPattern | un
         remedy: "it matches once that trust domain is federated",
       });
     }
+    // One byte more than an ID may have, and the kernel refuses the table.
+    if (isPrefix && String(id).length >= SPIFFE_ID_MAX_BYTES)
+      return refusePattern(field, "no ID is long enough to match it");
     return isPrefix ? { text: `${id}/`, match: "prefix" } : { text: String(id), match: "exact" };
   } catch (error) {
     if (!(error instanceof RiprapError)) throw error;

@@ -1,4 +1,7 @@
 // What only the whole set shows: names given twice, references to nothing, rules that contradict one another.
+
+import { parseTemplate } from "../id_template.ts";
+import { intersectPorts } from "../port_range.ts";
 import type {
   AccessPolicy,
   IdPattern,
@@ -9,11 +12,9 @@ import type {
   Source,
   WorkloadIdentity,
 } from "../resource.ts";
-import { parseTemplate } from "../selector/template.ts";
 import type { TrustDomain } from "../spiffe_id.ts";
 import { checkAmbiguity } from "./ambiguity.ts";
 import { quote } from "./field.ts";
-import { intersectPorts } from "./port.ts";
 import type { ProblemList } from "./problem.ts";
 
 /** The set without its warnings, which are in `problems`. Only to be used when `problems` has no error. */

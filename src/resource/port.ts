@@ -1,5 +1,5 @@
 // Port lists: numbers and ranges, joined and sorted.
-import type { PortRange } from "../resource.ts";
+import { joinPorts, type PortRange } from "../port_range.ts";
 import type { Field } from "./field.ts";
 import { quote } from "./field.ts";
 
@@ -37,27 +37,4 @@ function checkPort(field: Field): PortRange | undefined {
   if (range.from <= range.to) return range;
   const message = `the range ${quote(text)} ends before it begins, so no port can match`;
   return field.error({ code: "ports_empty", message, remedy: `write ${range.to}-${range.from}` });
-}
-
-/** Sorts and joins what overlaps or touches. */
-export function joinPorts(ranges: readonly PortRange[]): PortRange[] {
-  const joined: PortRange[] = [];
-  for (const range of [...ranges].sort((a, b) => a.from - b.from)) {
-    const last = joined.at(-1);
-    if (last !== undefined && range.from <= last.to + 1) {
-      joined[joined.length - 1] = { from: last.from, to: Math.max(last.to, range.to) };
-    } else {
-      joined.push(range);
-    }
-  }
-  return joined;
-}
-
-/** Ports in both; an empty list means any port. Undefined: there is none. */
-export function intersectPorts(a: readonly PortRange[], b: readonly PortRange[]): readonly PortRange[] | undefined {
-  if (a.length === 0) return b;
-  if (b.length === 0) return a;
-  const both = a.flatMap((x) => b.map((y) => ({ from: Math.max(x.from, y.from), to: Math.min(x.to, y.to) })));
-  const real = both.filter((range) => range.from <= range.to);
-  return real.length === 0 ? undefined : joinPorts(real);
 }

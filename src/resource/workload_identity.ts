@@ -1,7 +1,7 @@
 // kind: WorkloadIdentity. Which processes get which SPIFFE ID, and what their X509-SVID holds.
 import { RiprapError } from "../error.ts";
+import { parseTemplate, type TemplatePart } from "../id_template.ts";
 import type { Scope, WorkloadIdentity } from "../resource.ts";
-import { parseTemplate, type TemplatePart } from "../selector/template.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import { checkDnsName } from "./dns_name.ts";
 import type { Head } from "./document.ts";

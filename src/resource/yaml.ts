@@ -73,10 +73,12 @@ export function parseYaml(text: string): { documents: YamlDocument[]; faults: Ya
     const wrong = [...document.errors, ...document.warnings].slice(0, 10);
     faults.push(...wrong.map((e) => fault(place(lines, e.pos[0]), e.message, "correct the YAML")));
     if (document.directives?.yaml.explicit === true) {
-      faults.push(fault(place(lines, (document.range?.[0] ?? 0)), "a %YAML directive changes what words mean", "remove it"));
+      faults.push(
+        fault(place(lines, document.range?.[0] ?? 0), "a %YAML directive changes what words mean", "remove it"),
+      );
     } else if (wrong.length === 0 && document.contents !== null) {
       const root = converter.tryConvert(document.contents, faults);
-      const source = text.slice((document.range?.[0] ?? 0), document.range?.[1]);
+      const source = text.slice(document.range?.[0] ?? 0, document.range?.[1]);
       if (root !== undefined && !isNull(root)) documents.push({ root, text: source });
     }
   }

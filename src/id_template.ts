@@ -1,6 +1,6 @@
 // SPIFFE ID paths with `[label]` parts: taken apart, and put together again from what is known of a process.
-import { RiprapError } from "../error.ts";
-import type { LabelSet } from "../label.ts";
+import { RiprapError } from "./error.ts";
+import type { LabelSet } from "./label.ts";
 
 export type TemplatePart = { readonly text: string } | { readonly label: string };
 
