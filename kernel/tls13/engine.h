@@ -18,7 +18,7 @@
 #define TLS13_SHARE_MAX		65
 #define TLS13_SIGNATURE_MAX	72	/* DER of two 32-byte integers */
 #define TLS13_CHAIN_MAX		16384	/* own chain; the flight must fit TLS13_OUT_MAX */
-#define TLS13_CERTIFICATES_MAX	16	/* in a peer's chain; two are usual, a root or a cross-signed one may ride along */
+#define TLS13_CERTIFICATES_MAX	8	/* in a peer's chain: RIPRAP_CHAIN_CERTS_MAX of the device */
 #define TLS13_IDENTITIES_MAX	4	/* PSK identities that are looked up; clients offer one or two */
 #define TLS13_CCS_MAX		4	/* the compatibility record comes once a flight; more is a flood */
 #define TLS13_EARLY_SKIP_MAX	16384	/* early data thrown away: no ticket of ours allows any */
@@ -135,8 +135,9 @@ struct tls13 {
 	bool alert_received;
 	bool flight_sent;	/* server: its Finished is out, so what follows is under application keys */
 	bool hello_retry;
-	bool psk_offered;	/* client: psk stands in the last ClientHello; server: psk is filled */
+	bool psk_offered;	/* client: psk stands in the last ClientHello */
 	bool resumed;
+	u8 psk_selected;	/* server: index of the identity */
 	bool certificate_requested;
 	bool signature_acceptable;	/* client: the server takes ecdsa_secp256r1_sha256 from us */
 	bool ccs_sent;
@@ -156,7 +157,7 @@ struct tls13 {
 	u8 public_key[TLS13_SHARE_MAX];
 	u8 peer_key[TLS13_SHARE_MAX];
 
-	/* Until the ServerHello a client hashes with both hashes: it does not know which one counts. */
+	/* Until the suite is settled both hashes run: nobody knows which one counts. */
 	struct port_hash_state transcript;
 	struct port_hash_state transcript_sha384;
 	bool transcript_both;
@@ -184,13 +185,27 @@ struct tls13 {
 };
 
 /* Notes why the handshake ends; always -EPROTO, so that a caller can return it. */
-int tls13_fail(struct tls13 *t, u8 alert, const char *error);
-int tls13_fail_port(struct tls13 *t);
+static inline int tls13_fail(struct tls13 *t, u8 alert, const char *error)
+{
+	t->alert = alert;
+	t->error = error;
+	return -EPROTO;
+}
+
+static inline int tls13_fail_port(struct tls13 *t)
+{
+	return tls13_fail(t, TLS13_INTERNAL_ERROR, "A cryptographic operation or a buffer of this side failed.");
+}
 
 const struct tls13_suite_info *tls13_suite_find(u16 suite);
 static inline size_t tls13_hash_len(const struct tls13 *t)
 {
 	return (size_t)t->suite->hash;
+}
+
+static inline const u8 *tls13_application_secret(const struct tls13 *t, bool send)
+{
+	return send == t->config.server ? t->server_application : t->client_application;
 }
 
 /* engine.c: handshake messages */
@@ -219,7 +234,7 @@ int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secre
 
 /* transcript.c: RFC 8446 section 4.4.1 */
 int tls13_transcript_start(struct tls13 *t);
-int tls13_transcript_select(struct tls13 *t);
+void tls13_transcript_select(struct tls13 *t);
 int tls13_transcript_add(struct tls13 *t, const u8 *message, size_t len);
 int tls13_transcript_hash(const struct tls13 *t, u8 *digest);
 int tls13_transcript_hash_with(const struct tls13 *t, enum port_hash hash, const u8 *more, size_t len, u8 *digest);
@@ -234,6 +249,7 @@ int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hel
 /* extension.c: RFC 8446 section 4.2 */
 int tls13_extension_parse(struct tls13 *t, enum tls13_place place, struct wire_reader *message,
 			  struct tls13_extensions *found);
+bool tls13_extension_find(struct wire_reader message, enum tls13_extension extension, struct wire_reader *body);
 size_t tls13_extension_open(struct wire_writer *w, enum tls13_extension extension);
 void tls13_extension_close(struct wire_writer *w, size_t mark);
 void tls13_extension_write_signatures(struct wire_writer *w);
@@ -247,12 +263,14 @@ static inline bool tls13_extension_found(const struct tls13_extensions *found, e
 /* client_hello.c: section 4.1.2; server_hello.c: sections 4.1.3 and 4.1.4 */
 int tls13_client_hello_send(struct tls13 *t, const struct wire_reader *cookie);
 int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_client_hello *hello);
-int tls13_client_hello_repeat(struct tls13 *t, const struct tls13_client_hello *hello);
+int tls13_client_hello_remember(struct tls13 *t, const struct tls13_client_hello *hello);
+int tls13_client_hello_compare(struct tls13 *t, const struct tls13_client_hello *hello);
 int tls13_server_hello_send(struct tls13 *t, bool retry);
 int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_server_hello *hello);
 
 /* psk.c: section 4.2.11 */
-int tls13_psk_write(struct tls13 *t, struct wire_writer *w, size_t message);
+size_t tls13_psk_write_identity(struct tls13 *t, struct wire_writer *w);
+int tls13_psk_write_binder(struct tls13 *t, struct wire_writer *w, size_t message, size_t binders);
 int tls13_psk_choose(struct tls13 *t, const struct tls13_client_hello *hello);
 bool tls13_psk_fits(const struct tls13_config *config, const struct tls13_psk *psk);
 
@@ -276,6 +294,7 @@ int tls13_client_server_hello(struct tls13 *t, const u8 *message, size_t len);
 int tls13_client_encrypted_extensions(struct tls13 *t, const u8 *message, size_t len);
 int tls13_client_certificate_request(struct tls13 *t, const u8 *message, size_t len);
 int tls13_client_finished(struct tls13 *t, const u8 *message, size_t len);
+int tls13_server_start(struct tls13 *t);
 int tls13_server_client_hello(struct tls13 *t, const u8 *message, size_t len);
 int tls13_server_finished(struct tls13 *t, const u8 *message, size_t len);
 
