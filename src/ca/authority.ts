@@ -7,14 +7,12 @@ import { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import { type Certificate, sameBytes } from "./certificate.ts";
 import { issuersFault, type PeerAnswer, verifyChain } from "./chain.ts";
-import { Journal } from "./journal.ts";
+import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint, openKeyFile } from "./key.ts";
 import { BACKDATE_MS } from "./root.ts";
 import { type CaFiles, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
-import { parseDnsNames, SerialSource, SvidTemplate } from "./svid.ts";
+import { parseDnsNames, SerialSource, SVID_LIFETIME_MAX_MS, type SvidContent, SvidTemplate } from "./svid.ts";
 
-/** A day: past it, an SVID outlives every posture check that was made when it was issued. An hour or less is the rule. */
-export const SVID_LIFETIME_MAX_SECONDS = 24 * 3600;
 /** Argv and labels of one process, JSON-escaped, fit. */
 export const CONTEXT_MAX = 64 * 1024;
 export const REASON_MAX = 256;
@@ -69,6 +67,8 @@ export interface NodeAuthority {
   readonly nodeName: string;
   /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `public_key_invalid`, `dns_name_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
   issueX509Svid(request: SvidRequest): IssuedSvid;
+  /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own. */
+  issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[];
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
   isRevoked(serial: string): boolean;
@@ -144,7 +144,20 @@ class FileAuthority implements NodeAuthority {
   }
 
   issueX509Svid(request: SvidRequest): IssuedSvid {
+    return this.issueX509Svids([request])[0] as IssuedSvid;
+  }
+
+  issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[] {
     if (this.#closed) throw new TypeError("the CA is closed");
+    const now = this.#parts.clock.now();
+    this.#requireValidIssuer(now);
+    const drafts = requests.map((request) => this.#draft(request, now));
+    // Journal first: a certificate that exists without an entry could never be found and revoked.
+    this.#parts.journal.addSvids(drafts.map(({ content, context }) => this.#entry(content, context, now)));
+    return drafts.map(({ content }) => this.#sign(content));
+  }
+
+  #draft(request: SvidRequest, now: number): { content: SvidContent; context: string } {
     const spiffeId = this.#allowedId(request.spiffeId);
     const dnsNames = parseDnsNames(request.dnsNames ?? []);
     const point = Uint8Array.from(request.publicKey);
@@ -154,11 +167,13 @@ class FileAuthority implements NodeAuthority {
         `Cannot issue an SVID for ${spiffeId}: its public key is no uncompressed P-256 point`,
       );
     }
-    const now = this.#parts.clock.now();
-    const { notBefore, notAfter } = this.#validity(request.lifetimeSeconds, now);
-    const serial = this.#serials.next();
-    const context = journalContext(request.context);
-    const entry = {
+    const validity = this.#validity(request.lifetimeSeconds, now);
+    const content = { serial: this.#serials.next(now), spiffeId, dnsNames, point, ...validity };
+    return { content, context: journalContext(request.context) };
+  }
+
+  #entry({ serial, spiffeId, notBefore, notAfter }: SvidContent, context: string, now: number): SvidEntry {
+    return {
       serial,
       spiffeId: spiffeId.toString(),
       issuer: this.#issuerKeyId,
@@ -167,13 +182,14 @@ class FileAuthority implements NodeAuthority {
       signedAt: now,
       context,
     };
-    this.#parts.journal.addSvid(entry);
-    const leaf = this.#parts.template.sign({ serial, spiffeId, dnsNames, point, notBefore, notAfter });
+  }
+
+  #sign(content: SvidContent): IssuedSvid {
     return {
-      serial: Buffer.from(serial).toString("hex"),
-      chain: [leaf, ...this.#issuerChain],
-      notBefore: new Date(notBefore),
-      notAfter: new Date(notAfter),
+      serial: Buffer.from(content.serial).toString("hex"),
+      chain: [this.#parts.template.sign(content), ...this.#issuerChain],
+      notBefore: new Date(content.notBefore),
+      notAfter: new Date(content.notAfter),
     };
   }
 
@@ -234,19 +250,12 @@ class FileAuthority implements NodeAuthority {
     );
   }
 
-  #validity(lifetimeSeconds: number, now: number): { notBefore: number; notAfter: number } {
-    if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > SVID_LIFETIME_MAX_SECONDS) {
-      const fact = `its lifetime is ${lifetimeSeconds} s; give whole seconds from 1 to ${SVID_LIFETIME_MAX_SECONDS}`;
-      throw new RiprapError("lifetime_invalid", `Cannot issue an SVID: ${fact}`);
-    }
+  #requireValidIssuer(now: number): void {
     const issuer = this.#issuer;
     if (now >= issuer.notAfter || now < issuer.notBefore) {
       const span = `${new Date(issuer.notBefore).toISOString()} to ${new Date(issuer.notAfter).toISOString()}`;
-      const remedy = "set the clock, or enrol the node again";
-      throw new RiprapError(
-        "issuer_expired",
-        `Cannot issue an SVID: this node's intermediate is valid from ${span}, and it is ${new Date(now).toISOString()}; ${remedy}`,
-      );
+      const fact = `this node's intermediate is valid from ${span}, and it is ${new Date(now).toISOString()}`;
+      throw new RiprapError("issuer_expired", `Cannot issue an SVID: ${fact}; set the clock, or enrol the node again`);
     }
     if (this.isRevoked(issuer.serial)) {
       throw new RiprapError(
@@ -254,10 +263,18 @@ class FileAuthority implements NodeAuthority {
         "Cannot issue an SVID: this node's intermediate is revoked; enrol the node again",
       );
     }
+  }
+
+  #validity(lifetimeSeconds: number, now: number): { notBefore: number; notAfter: number } {
+    const lifetime = lifetimeSeconds * 1000;
+    if (!Number.isInteger(lifetimeSeconds) || lifetime < 1000 || lifetime > SVID_LIFETIME_MAX_MS) {
+      const fact = `its lifetime is ${lifetimeSeconds} s; give whole seconds from 1 to ${SVID_LIFETIME_MAX_MS / 1000}`;
+      throw new RiprapError("lifetime_invalid", `Cannot issue an SVID: ${fact}`);
+    }
     const second = Math.floor(now / 1000) * 1000;
     return {
-      notBefore: Math.max(second - BACKDATE_MS, issuer.notBefore),
-      notAfter: Math.min(second + lifetimeSeconds * 1000, issuer.notAfter),
+      notBefore: Math.max(second - BACKDATE_MS, this.#issuer.notBefore),
+      notAfter: Math.min(second + lifetime, this.#issuer.notAfter),
     };
   }
 

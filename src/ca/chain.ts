@@ -4,7 +4,7 @@ import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
 import { type Certificate, KEY_USAGE, OID, parseCertificate, sameBytes } from "./certificate.ts";
 import { keyOfPoint, verifyBytes } from "./key.ts";
 import { nameConstraintFault } from "./name_constraint.ts";
-import { readsTheSame } from "./x509.ts";
+import { readsTheSame } from "./second_reader.ts";
 
 /** As kernel/abi.h RIPRAP_CHAIN_CERTS_MAX: what a TLS Certificate message may carry. */
 export const CHAIN_CERTIFICATES_MAX = 8;

@@ -1,13 +1,14 @@
 // The journal of everything this node's keys signed and revoked, in SQLite. Rows are only added, and leave a day after the certificate has ended.
 import type { Store, StoreStatement } from "../store.ts";
+import { firstSerial, SVID_LIFETIME_MAX_MS } from "./svid.ts";
 
 /** How long an entry outlives its certificate: time enough to look into yesterday. */
 export const JOURNAL_RETENTION_MS = 24 * 3600 * 1000;
-/** Rows looked at in one pruning step, and how many issued SVIDs pay for one: twice as many are looked at as are added. */
+/** Rows removed in one pruning step at most, and how many issued SVIDs pay for one: twice as many can leave as come. */
 const PRUNE_ROWS = 512;
 const PRUNE_EVERY = 256;
 
-/** Steps that were applied are never edited. Keyed by serial alone: random serials in one tree cost one page a row, an index would cost two. */
+/** Steps that were applied are never edited. Keyed by serial alone: serials grow with time, so that a row costs one page at the end of one tree. */
 const MIGRATIONS = [
   `CREATE TABLE ca_svid (
      serial BLOB PRIMARY KEY, spiffe_id TEXT NOT NULL, issuer BLOB NOT NULL, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL,
@@ -50,18 +51,11 @@ export interface AuthorityEntry {
   readonly context: string;
 }
 
-interface SvidRow {
-  serial: Uint8Array;
-  spiffe_id: string;
-  not_after: number;
-}
-
 export class Journal {
   readonly #store: Store;
   readonly #insert: StoreStatement<never>;
   readonly #revoked: StoreStatement<{ found: number }>;
-  #added = 0;
-  #cursor: Uint8Array = new Uint8Array(0);
+  #unpruned = 0;
 
   constructor(store: Store) {
     store.migrate("ca", MIGRATIONS);
@@ -70,12 +64,24 @@ export class Journal {
     this.#revoked = store.prepare("SELECT 1 AS found FROM ca_revocation WHERE serial = ?");
   }
 
-  /** Committed when it returns; throws when the serial was used before. */
-  addSvid(entry: SvidEntry): void {
-    const { serial, spiffeId, issuer, notBefore, notAfter, signedAt, context } = entry;
+  /** All of them or none, committed when it returns; throws when a serial was used before. */
+  addSvids(entries: readonly SvidEntry[]): void {
+    const [first] = entries;
+    if (first === undefined) return;
+    if (entries.length === 1) this.#addSvid(first);
+    else {
+      this.#store.transaction(() => {
+        for (const entry of entries) this.#addSvid(entry);
+      });
+    }
+    this.#unpruned += entries.length;
+    if (this.#unpruned < PRUNE_EVERY) return;
+    this.#unpruned = 0;
+    this.prune(first.signedAt);
+  }
+
+  #addSvid({ serial, spiffeId, issuer, notBefore, notAfter, signedAt, context }: SvidEntry): void {
     this.#insert.run(serial, spiffeId, issuer, notBefore, notAfter, signedAt, context);
-    this.#added += 1;
-    if (this.#added % PRUNE_EVERY === 0) this.prune(signedAt);
   }
 
   addAuthority(entry: AuthorityEntry): void {
@@ -123,20 +129,18 @@ export class Journal {
     return { svids: count("ca_svid"), authorities: count("ca_authority"), revocations: count("ca_revocation") };
   }
 
-  /** One bounded step: looks at the next rows in order of serial and removes those that ended long enough ago. */
+  /** One bounded step, oldest first. Returns how many entries left. */
   prune(now: number): number {
-    const ended = now - JOURNAL_RETENTION_MS;
-    return this.#store.transaction(() => {
-      const rows = this.#store
-        .prepare<SvidRow>("SELECT serial, not_after FROM ca_svid WHERE serial > ? ORDER BY serial LIMIT ?")
-        .all(this.#cursor, PRUNE_ROWS);
-      this.#cursor = rows.length < PRUNE_ROWS ? new Uint8Array(0) : (rows.at(-1)?.serial ?? new Uint8Array(0));
-      const remove = this.#store.prepare("DELETE FROM ca_svid WHERE serial = ?");
-      const old = rows.filter((row) => row.not_after < ended);
-      for (const row of old) remove.run(row.serial);
-      const revocations =
-        "DELETE FROM ca_revocation WHERE serial IN (SELECT serial FROM ca_revocation WHERE keep_until < ? LIMIT ?)";
-      return old.length + this.#store.prepare(revocations).run(ended, PRUNE_ROWS);
-    });
+    // No SVID lives longer than the bound, so by its serial alone a row is known to have ended long enough ago.
+    const oldest = firstSerial(now - SVID_LIFETIME_MAX_MS - JOURNAL_RETENTION_MS);
+    const svids =
+      "DELETE FROM ca_svid WHERE serial IN (SELECT serial FROM ca_svid WHERE serial < ? ORDER BY serial LIMIT ?)";
+    const revocations =
+      "DELETE FROM ca_revocation WHERE serial IN (SELECT serial FROM ca_revocation WHERE keep_until < ? LIMIT ?)";
+    return this.#store.transaction(
+      () =>
+        this.#store.prepare(svids).run(oldest, PRUNE_ROWS) +
+        this.#store.prepare(revocations).run(now - JOURNAL_RETENTION_MS, PRUNE_ROWS),
+    );
   }
 }

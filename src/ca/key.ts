@@ -103,7 +103,8 @@ export function verifyBytes(bytes: Uint8Array, signature: Uint8Array, point: Uin
   return key !== undefined && verify("sha256", bytes, key, signature);
 }
 
-function pointOf(key: KeyObject): Uint8Array {
+/** Throws Error when the key is not P-256. */
+export function pointOf(key: KeyObject): Uint8Array {
   const jwk = key.export({ format: "jwk" });
   if (jwk.kty !== "EC" || jwk.crv !== "P-256" || jwk.x === undefined || jwk.y === undefined)
     throw new Error("it is not a P-256 key");

@@ -78,7 +78,7 @@ export async function signIntermediate(
   request: IntermediateRequest,
 ): Promise<Uint8Array> {
   const { trustDomain, nodeName, point, now } = request;
-  const serial = new SerialSource().next();
+  const serial = new SerialSource().next(now);
   const notBefore = Math.max(wholeSecond(now - BACKDATE_MS), root.certificate.notBefore);
   const notAfter = Math.min(wholeSecond(now + request.lifetimeMs), root.certificate.notAfter);
   if (now > root.certificate.notAfter)
@@ -130,7 +130,7 @@ export function openRoot(files: CaFiles, roots: readonly Certificate[]): Root {
 
 async function createRoot(files: CaFiles, journal: Journal, trustDomain: TrustDomain, now: number): Promise<Root> {
   const key = createKeyFile(files.rootKey);
-  const serial = new SerialSource().next();
+  const serial = new SerialSource().next(now);
   const notBefore = wholeSecond(now - BACKDATE_MS);
   const notAfter = wholeSecond(now + ROOT_LIFETIME_MS);
   journal.addAuthority({

@@ -1,25 +1,37 @@
 // Builds X509-SVIDs from a DER template of the issuer. Knows the profile (X509-SVID.md); never the journal, the time or whether the ID is allowed.
 import { randomFillSync } from "node:crypto";
 import { RiprapError } from "../error.ts";
-import type { SpiffeId } from "../spiffe_id.ts";
+import { SPIFFE_ID_MAX_BYTES, type SpiffeId } from "../spiffe_id.ts";
 import { type Certificate, OID } from "./certificate.ts";
-import { ascii, der, derOid, derTime, TAG } from "./der.ts";
+import { der, derOid, derTime, TAG } from "./der.ts";
+import { DerWriter } from "./der_writer.ts";
 import { type CaKey, keyIdentifier, signBytes } from "./key.ts";
 import { P256_SPKI_PREFIX } from "./x509.ts";
 
-/** 16 octets, the first of them 0x40 to 0x7F: positive, of constant length, 126 random bits (RFC 5280 section 4.1.2.2 wants 64 by custom). */
-export const SERIAL_BYTES = 16;
+/** 20 octets, the most that RFC 5280 section 4.1.2.2 allows: four of time, 16 random. In the order of time, so that the journal only grows at its end. */
+export const SERIAL_BYTES = 20;
+const SERIAL_RANDOM_BYTES = 16;
+/** 2026-01-01. Thirty bits of seconds reach to 2060 and go round then: order is lost once, uniqueness never. */
+const SERIAL_EPOCH_SECONDS = 1_767_225_600;
+/** A day: past it, an SVID outlives every posture check that was made when it was issued. An hour or less is the rule. */
+export const SVID_LIFETIME_MAX_MS = 24 * 3600 * 1000;
 /** More names than any workload has, few enough that the chain stays small. */
 export const DNS_NAMES_MAX = 16;
 const SERIAL_POOL = 256;
+/** The longest SPIFFE ID, the most and longest DNS names, and a kilobyte for everything else. */
+const SVID_BYTES_MAX = SPIFFE_ID_MAX_BYTES + DNS_NAMES_MAX * 256 + 1024;
 
 const VERSION_3 = der(0xa0, der(TAG.integer, Uint8Array.of(2)));
 const ECDSA_WITH_SHA256 = der(TAG.sequence, derOid(OID.ecdsaWithSha256));
 const EMPTY_NAME = der(TAG.sequence);
-const SPKI_PREFIX = Uint8Array.from(P256_SPKI_PREFIX);
-const SUBJECT_KEY_ID = derOid(OID.subjectKeyId);
-const SUBJECT_ALT_NAME = derOid(OID.subjectAltName);
 const CRITICAL = der(TAG.boolean, Uint8Array.of(0xff));
+const NO_UNUSED_BITS = Uint8Array.of(0);
+/** The extension's octets up to the 20 of the identifier. */
+const SUBJECT_KEY_ID_HEAD = extension(OID.subjectKeyId, false, der(TAG.octetString, new Uint8Array(20))).subarray(
+  0,
+  -20,
+);
+const SUBJECT_ALT_NAME_HEAD = Buffer.concat([derOid(OID.subjectAltName), CRITICAL]);
 
 export interface SvidContent {
   readonly serial: Uint8Array;
@@ -34,42 +46,77 @@ export interface SvidContent {
 /** One issuer's template: all octets that do not change from SVID to SVID are laid out once. */
 export class SvidTemplate {
   readonly #key: CaKey;
-  readonly #head: Uint8Array;
-  readonly #extensions: Uint8Array;
+  readonly #writer = new DerWriter(SVID_BYTES_MAX);
+  readonly #algorithmAndIssuer: Uint8Array;
+  readonly #usages: Uint8Array;
   readonly #authorityKeyId: Uint8Array;
   #validity = { notBefore: Number.NaN, notAfter: Number.NaN, bytes: EMPTY_NAME };
 
   constructor(issuer: Certificate, key: CaKey) {
     this.#key = key;
-    this.#head = Buffer.concat([ECDSA_WITH_SHA256, issuer.subject]);
-    this.#extensions = Buffer.concat([
+    this.#algorithmAndIssuer = Buffer.concat([ECDSA_WITH_SHA256, issuer.subject]);
+    this.#usages = Buffer.concat([
       // digitalSignature alone: bit 0 of one octet, seven bits unused.
-      extension(derOid(OID.keyUsage), true, der(TAG.bitString, Uint8Array.of(7, 0x80))),
-      extension(derOid(OID.extendedKeyUsage), false, der(TAG.sequence, derOid(OID.serverAuth), derOid(OID.clientAuth))),
-      extension(derOid(OID.basicConstraints), true, der(TAG.sequence)),
+      extension(OID.keyUsage, true, der(TAG.bitString, Uint8Array.of(7, 0x80))),
+      extension(OID.extendedKeyUsage, false, der(TAG.sequence, derOid(OID.serverAuth), derOid(OID.clientAuth))),
+      extension(OID.basicConstraints, true, der(TAG.sequence)),
     ]);
     const issuerKeyId = issuer.subjectKeyId ?? keyIdentifier(key.point);
-    this.#authorityKeyId = extension(derOid(OID.authorityKeyId), false, der(TAG.sequence, der(0x80, issuerKeyId)));
+    this.#authorityKeyId = extension(OID.authorityKeyId, false, der(TAG.sequence, der(0x80, issuerKeyId)));
   }
 
   /** The signed certificate. */
   sign(content: SvidContent): Uint8Array {
-    const tbs = der(
+    this.#writeTbs(content);
+    const tbs = this.#writer.view();
+    return der(
       TAG.sequence,
-      VERSION_3,
-      der(TAG.integer, content.serial),
-      this.#head,
-      this.#validityOf(content),
-      EMPTY_NAME,
-      SPKI_PREFIX,
-      content.point,
-      der(
-        0xa3,
-        der(TAG.sequence, this.#extensions, subjectKeyId(content.point), this.#authorityKeyId, subjectAltName(content)),
-      ),
+      tbs,
+      ECDSA_WITH_SHA256,
+      der(TAG.bitString, NO_UNUSED_BITS, signBytes(tbs, this.#key.privateKey)),
     );
-    const signature = signBytes(tbs, this.#key.privateKey);
-    return der(TAG.sequence, tbs, ECDSA_WITH_SHA256, der(TAG.bitString, Uint8Array.of(0), signature));
+  }
+
+  /** TBSCertificate, its last field first. */
+  #writeTbs(content: SvidContent): void {
+    const writer = this.#writer;
+    writer.reset();
+    const end = writer.mark;
+    this.#writeNames(content);
+    writer.bytes(this.#authorityKeyId);
+    writer.bytes(keyIdentifier(content.point));
+    writer.bytes(SUBJECT_KEY_ID_HEAD);
+    writer.bytes(this.#usages);
+    writer.header(TAG.sequence, end);
+    writer.header(0xa3, end);
+    writer.bytes(content.point);
+    writer.bytes(P256_SPKI_PREFIX);
+    writer.bytes(EMPTY_NAME);
+    writer.bytes(this.#validityOf(content));
+    writer.bytes(this.#algorithmAndIssuer);
+    const serial = writer.mark;
+    writer.bytes(content.serial);
+    writer.header(TAG.integer, serial);
+    writer.bytes(VERSION_3);
+    writer.header(TAG.sequence, end);
+  }
+
+  /** Critical, because the subject is empty (X509-SVID section 3.1). The URI comes first. */
+  #writeNames({ spiffeId, dnsNames }: SvidContent): void {
+    const writer = this.#writer;
+    const end = writer.mark;
+    for (const name of dnsNames.toReversed()) this.#writeName(0x82, name);
+    this.#writeName(0x86, spiffeId.toString());
+    writer.header(TAG.sequence, end);
+    writer.header(TAG.octetString, end);
+    writer.bytes(SUBJECT_ALT_NAME_HEAD);
+    writer.header(TAG.sequence, end);
+  }
+
+  #writeName(tag: number, text: string): void {
+    const end = this.#writer.mark;
+    this.#writer.ascii(text);
+    this.#writer.header(tag, end);
   }
 
   #validityOf({ notBefore, notAfter }: SvidContent): Uint8Array {
@@ -80,21 +127,29 @@ export class SvidTemplate {
   }
 }
 
-/** Serial numbers from the system's generator, drawn in handfuls because each draw is a system call. */
+/** Serial numbers: 128 bits from the system's generator, drawn in handfuls because each draw is a system call. */
 export class SerialSource {
-  readonly #pool = new Uint8Array(SERIAL_BYTES * SERIAL_POOL);
+  readonly #pool = new Uint8Array(SERIAL_RANDOM_BYTES * SERIAL_POOL);
   #at = this.#pool.length;
 
-  next(): Uint8Array {
+  next(now: number): Uint8Array {
     if (this.#at === this.#pool.length) {
       randomFillSync(this.#pool);
       this.#at = 0;
     }
-    const serial = this.#pool.slice(this.#at, this.#at + SERIAL_BYTES);
-    this.#at += SERIAL_BYTES;
-    serial[0] = ((serial[0] as number) & 0x3f) | 0x40;
+    const serial = firstSerial(now);
+    serial.set(this.#pool.subarray(this.#at, this.#at + SERIAL_RANDOM_BYTES), SERIAL_BYTES - SERIAL_RANDOM_BYTES);
+    this.#at += SERIAL_RANDOM_BYTES;
     return serial;
   }
+}
+
+/** The lowest serial of a second: everything below it was signed before. Its first octet is 0x40 to 0x7F, so the number is positive. */
+export function firstSerial(now: number): Uint8Array {
+  const seconds = (Math.floor(now / 1000) - SERIAL_EPOCH_SECONDS) & 0x3fff_ffff;
+  const serial = new Uint8Array(SERIAL_BYTES);
+  new DataView(serial.buffer).setUint32(0, seconds + 0x4000_0000);
+  return serial;
 }
 
 /** Throws RiprapError `dns_name_invalid`: host names in lower case, no wildcard, no trailing dot (RFC 5280 section 4.2.1.6). */
@@ -116,18 +171,7 @@ export function parseDnsNames(names: readonly string[]): readonly string[] {
   return names;
 }
 
-function subjectKeyId(point: Uint8Array): Uint8Array {
-  return extension(SUBJECT_KEY_ID, false, der(TAG.octetString, keyIdentifier(point)));
-}
-
-/** Critical, because the subject is empty (X509-SVID section 3.1). The URI comes first. */
-function subjectAltName({ spiffeId, dnsNames }: SvidContent): Uint8Array {
-  const names = dnsNames.map((name) => der(0x82, ascii(name)));
-  return extension(SUBJECT_ALT_NAME, true, der(TAG.sequence, der(0x86, ascii(spiffeId.toString())), ...names));
-}
-
-function extension(oid: Uint8Array, critical: boolean, value: Uint8Array): Uint8Array {
-  return critical
-    ? der(TAG.sequence, oid, CRITICAL, der(TAG.octetString, value))
-    : der(TAG.sequence, oid, der(TAG.octetString, value));
+function extension(oid: string, critical: boolean, value: Uint8Array): Uint8Array {
+  const flag = critical ? [CRITICAL] : [];
+  return der(TAG.sequence, derOid(oid), ...flag, der(TAG.octetString, value));
 }

@@ -1,4 +1,4 @@
-// The one importer of @peculiar/x509: builds the certificates of CAs and their requests, and reads certificates a second time. SVIDs are built elsewhere.
+// The one importer of @peculiar/x509: builds the certificates of CAs and the requests for them, and reads such requests. SVIDs are built elsewhere.
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -9,11 +9,10 @@ import {
   Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
-  X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import type { TrustDomain } from "../spiffe_id.ts";
-import { type Certificate, KEY_USAGE, OID } from "./certificate.ts";
+import { OID } from "./certificate.ts";
 import { ascii, der, TAG } from "./der.ts";
 import { type CaKey, keyIdentifier, keyOfPoint } from "./key.ts";
 
@@ -100,40 +99,6 @@ export async function readRequest(bytes: Uint8Array): Promise<ReadRequest | unde
 
 /** SubjectPublicKeyInfo of a P-256 key, up to its point (RFC 5480 section 2). */
 export const P256_SPKI_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
-
-/** Whether a second, independent parser reads the same certificate: what two readers understand differently is not safe to rely on. */
-export function readsTheSame(certificate: Certificate): boolean {
-  try {
-    const other = new X509Certificate(Uint8Array.from(certificate.bytes));
-    const constraints = other.getExtension(BasicConstraintsExtension);
-    const usages = other.getExtension(KeyUsagesExtension)?.usages;
-    const names = other.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
-    const uris = names.filter((name) => name.type === "url").map((name) => name.value);
-    return (
-      other.serialNumber.replace(/^(00)+(?=..)/, "") === certificate.serial &&
-      other.notBefore.getTime() === certificate.notBefore &&
-      other.notAfter.getTime() === certificate.notAfter &&
-      (constraints?.ca ?? false) === certificate.ca &&
-      (constraints?.pathLength ?? undefined) === certificate.pathLength &&
-      sameUsage(usages, certificate.keyUsage) &&
-      uris.length === certificate.uris.length &&
-      uris.every((uri, i) => uri === certificate.uris[i]) &&
-      (certificate.publicKey === undefined ||
-        Buffer.from(other.publicKey.rawData).subarray(-65).equals(certificate.publicKey))
-    );
-  } catch {
-    return false;
-  }
-}
-
-function sameUsage(flags: number | undefined, bits: ReadonlySet<number> | undefined): boolean {
-  if (flags === undefined || bits === undefined) return flags === bits;
-  return (
-    ((flags & KeyUsageFlags.digitalSignature) !== 0) === bits.has(KEY_USAGE.digitalSignature) &&
-    ((flags & KeyUsageFlags.keyCertSign) !== 0) === bits.has(KEY_USAGE.keyCertSign) &&
-    ((flags & KeyUsageFlags.cRLSign) !== 0) === bits.has(KEY_USAGE.cRLSign)
-  );
-}
 
 function caName(commonName: string): { [type: string]: string[] }[] {
   return [{ O: ["riprap"] }, { CN: [commonName] }];
