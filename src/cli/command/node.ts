@@ -1,0 +1,145 @@
+// The commands that run the node: run, daemon, wait-ready, drain.
+
+import type { DaemonConfig } from "../../daemon/config.ts";
+import { thisMachine } from "../../daemon/kernel/machine.ts";
+import { openKernelModule } from "../../daemon/kernel.ts";
+import { describeError, RiprapError } from "../../error.ts";
+import { CONFIG_OPTION, type Command, JSON_OPTION, type Option, SOCKET_OPTION } from "../command.ts";
+import type { Invocation } from "../invocation.ts";
+import { show } from "../output.ts";
+import { clientOf, configOf } from "../setting.ts";
+import type { Terminal } from "../terminal.ts";
+
+const REQUIRE_KERNEL: Option = {
+  name: "require-kernel",
+  sentence: "Refuse to start where the module cannot be used, instead of enforcing nothing.",
+};
+const CONTROL = [SOCKET_OPTION, CONFIG_OPTION];
+/** Between two questions whether the daemon has come up. */
+const RETRY_MS = 250;
+
+const run: Command = {
+  words: ["run"],
+  group: "Run",
+  sentence: "Check this machine, load the module, and run the daemon in the foreground.",
+  notes: [
+    "Builds the module first when it was not built for the running kernel. Where it cannot be loaded, riprap says why and runs in the identity plane, which issues identities and enforces nothing; --require-kernel refuses instead.",
+  ],
+  arguments: [],
+  options: [REQUIRE_KERNEL, CONFIG_OPTION],
+  example: "riprap run --require-kernel",
+  async run(invocation, terminal) {
+    const config = daemonConfigOf(invocation);
+    await loadModule(config, terminal);
+    return serve(config, terminal);
+  },
+};
+
+const daemon: Command = {
+  words: ["daemon"],
+  group: "Run",
+  sentence: "Run the daemon alone, with the module as it is: what the systemd unit does.",
+  arguments: [],
+  options: [REQUIRE_KERNEL, CONFIG_OPTION],
+  example: "riprap daemon --require-kernel",
+  run: (invocation, terminal) => serve(daemonConfigOf(invocation), terminal),
+};
+
+const waitReady: Command = {
+  words: ["wait-ready"],
+  group: "Run",
+  sentence: "Wait until the daemon answers and its rules are in force.",
+  arguments: [],
+  options: [
+    { name: "timeout", value: "DURATION", sentence: "Give up after DURATION, 30s when not given." },
+    JSON_OPTION,
+    ...CONTROL,
+  ],
+  example: "riprap wait-ready --timeout 10s",
+  async run(invocation, terminal) {
+    const limitMs = invocation.duration("timeout", 30_000);
+    const started = performance.now();
+    await askUntilReady(invocation, { limitMs, terminal });
+    const waitedMs = Math.round(performance.now() - started);
+    show({ ready: true, waitedMs }, { invocation, terminal }, () => ["ready"]);
+    return 0;
+  },
+};
+
+const drain: Command = {
+  words: ["drain"],
+  group: "Run",
+  sentence: "Stop managing new sockets, and say how many flows still live.",
+  notes: ["What connects from then on is plain. To be undone with --off, and by loading the module anew."],
+  arguments: [],
+  options: [{ name: "off", sentence: "Manage new sockets again." }, JSON_OPTION, ...CONTROL],
+  example: "riprap drain",
+  async run(invocation, terminal) {
+    const on = invocation.has("off") ? "0" : "1";
+    const answer = await clientOf(invocation).post<{ live: number }>("/v1/drain", { query: { on } });
+    show(answer, { invocation, terminal }, ({ live }) => [
+      on === "1" ? `draining: ${live} flows still live` : `managing again: ${live} flows live`,
+    ]);
+    return 0;
+  },
+};
+
+export const NODE_COMMANDS: readonly Command[] = [run, daemon, waitReady, drain];
+
+function daemonConfigOf(invocation: Invocation): DaemonConfig {
+  const config = configOf(invocation);
+  return invocation.has("require-kernel") ? { ...config, requireKernel: true } : config;
+}
+
+/** Loads the module unless it is there. Says in one line what it does, and what it could not do unless that is fatal. */
+async function loadModule(config: DaemonConfig, terminal: Terminal): Promise<void> {
+  const module = openKernelModule(thisMachine());
+  if (module.status().loaded) return;
+  for (const { check, level, fact, remedy } of module.check()) {
+    if (level === "fail") terminal.warn(`riprap: ${check}: ${fact}; ${remedy}`);
+  }
+  try {
+    if (module.status().built === undefined)
+      terminal.warn(`riprap: building the module for kernel ${module.status().release}, which takes about a minute`);
+    const { path } = await module.load();
+    terminal.warn(`riprap: loaded ${path}`);
+  } catch (thrown) {
+    if (config.requireKernel || !(thrown instanceof RiprapError)) throw thrown;
+    terminal.warn(`riprap: ${describeError(thrown)}`);
+    terminal.warn("riprap: going on in the identity plane: identities are issued, NOTHING IS ENFORCED");
+  }
+}
+
+/** Runs until SIGINT or SIGTERM. */
+async function serve(config: DaemonConfig, terminal: Terminal): Promise<number> {
+  // Not at the top: every other command starts without the daemon's weight.
+  const { startDaemon } = await import("../../daemon.ts");
+  const daemon = await startDaemon(config);
+  if (!terminal.signal.aborted) {
+    await new Promise<void>((resolve) => terminal.signal.addEventListener("abort", () => resolve(), { once: true }));
+  }
+  await daemon.stop();
+  return 0;
+}
+
+/** A daemon that is not there yet is asked again until the time is over. */
+async function askUntilReady(invocation: Invocation, input: { limitMs: number; terminal: Terminal }): Promise<void> {
+  const { limitMs, terminal } = input;
+  const client = clientOf(invocation);
+  const deadline = performance.now() + limitMs;
+  for (;;) {
+    const leftMs = Math.max(0, Math.floor(deadline - performance.now()));
+    try {
+      await client.get("/v1/ready", {
+        query: { wait_ms: String(Math.min(leftMs, 600_000)) },
+        waitMs: leftMs,
+        signal: terminal.signal,
+      });
+      return;
+    } catch (thrown) {
+      const again = thrown instanceof RiprapError && ["unreachable", "not_ready", "unavailable"].includes(thrown.code);
+      if (!again || deadline - performance.now() < RETRY_MS || terminal.signal.aborted) throw thrown;
+    }
+    await Bun.sleep(RETRY_MS);
+  }
+}

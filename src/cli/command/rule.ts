@@ -1,0 +1,146 @@
+// The commands that change and list the resources: apply, get, delete.
+
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { ApplyView, ResourceView } from "../../daemon/control/port.ts";
+import { APPLY_BYTES_MAX } from "../../daemon/control/request.ts";
+import { describeError, RiprapError } from "../../error.ts";
+import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
+import { layOut } from "../grid.ts";
+import { show } from "../output.ts";
+import { clientOf } from "../setting.ts";
+import type { Terminal } from "../terminal.ts";
+
+const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
+const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy"];
+
+const apply: Command = {
+  words: ["apply"],
+  group: "Rules",
+  sentence: "Check resources and put them in force, all of them or none.",
+  notes: ["An error names file, line and field, and the last good generation stays in force."],
+  arguments: [],
+  options: [
+    {
+      name: "file",
+      short: "f",
+      value: "FILE",
+      required: true,
+      sentence: "A YAML file, a folder of them, or - for standard input.",
+    },
+    JSON_OPTION,
+    ...DAEMON_OPTIONS,
+  ],
+  example: "riprap apply -f rules.yaml",
+  async run(invocation, terminal) {
+    const path = invocation.required("file");
+    const source = path === "-" ? { name: "standard input", text: await readInput(terminal) } : readSource(path);
+    const view = await clientOf(invocation).post<ApplyView>("/v1/apply", {
+      query: { name: source.name },
+      body: source.text,
+    });
+    show(view, { invocation, terminal }, (answer) => describeApply(answer, "applied"));
+    return 0;
+  },
+};
+
+const get: Command = {
+  words: ["get"],
+  group: "Rules",
+  sentence: "List the resources in force, or print one.",
+  arguments: [
+    { name: "KIND", optional: true, choices: KINDS, sentence: "Only resources of this kind." },
+    { name: "NAME", optional: true, sentence: "Print the one of this name as YAML." },
+  ],
+  options: [JSON_OPTION, ...DAEMON_OPTIONS],
+  example: "riprap get AccessPolicy web",
+  async run(invocation, terminal) {
+    const [kind, name] = [invocation.optionalArgument("KIND"), invocation.optionalArgument("NAME")];
+    const views = await clientOf(invocation).get<readonly ResourceView[]>("/v1/resources", { query: { kind } });
+    if (name === undefined) {
+      show(views, { invocation, terminal }, describeResources);
+      return 0;
+    }
+    const view = views.find((candidate) => candidate.name === name);
+    if (view === undefined)
+      throw new RiprapError(
+        "not_found",
+        `Cannot get ${kind} ${name}: there is no such resource; "riprap get ${kind}" lists them`,
+      );
+    show(view, { invocation, terminal }, (answer) => [`# ${answer.source}`, ...formatYaml(answer.document)]);
+    return 0;
+  },
+};
+
+const remove: Command = {
+  words: ["delete"],
+  group: "Rules",
+  sentence: "Remove a resource and put what is left in force.",
+  arguments: [
+    { name: "KIND", choices: KINDS, sentence: "The resource's kind." },
+    { name: "NAME", sentence: "The resource's name." },
+  ],
+  options: [JSON_OPTION, ...DAEMON_OPTIONS],
+  example: "riprap delete AccessPolicy web",
+  async run(invocation, terminal) {
+    const query = { kind: invocation.argument("KIND"), name: invocation.argument("NAME") };
+    const view = await clientOf(invocation).post<ApplyView>("/v1/remove", { query });
+    show(view, { invocation, terminal }, (answer) => describeApply(answer, "changed"));
+    return 0;
+  },
+};
+
+export const RULE_COMMANDS: readonly Command[] = [apply, get, remove];
+
+async function readInput(terminal: Terminal): Promise<string> {
+  return decode(await terminal.readInput(APPLY_BYTES_MAX), "standard input");
+}
+
+/** A folder is one document stream: its files in order of name, as the daemon reads its own folder. */
+function readSource(path: string): { name: string; text: string } {
+  try {
+    if (!statSync(path).isDirectory()) return { name: path, text: decode(readFileSync(path), path) };
+    const files = readdirSync(path)
+      .filter((name) => /\.ya?ml$/.test(name))
+      .sort();
+    if (files.length === 0) throw new RiprapError("not_found", `Cannot apply ${path}: the folder has no .yaml file`);
+    const texts = files.map((name) => decode(readFileSync(join(path, name)), join(path, name)));
+    return { name: path, text: texts.join("\n---\n") };
+  } catch (cause) {
+    if (cause instanceof RiprapError) throw cause;
+    throw new RiprapError("unreadable", `Cannot read ${path}: ${describeError(cause)}`, { cause });
+  }
+}
+
+function decode(bytes: Uint8Array, source: string): string {
+  if (bytes.byteLength > APPLY_BYTES_MAX)
+    throw new RiprapError(
+      "too_large",
+      `Cannot apply ${source}: it is larger than ${APPLY_BYTES_MAX} bytes; apply it in parts`,
+    );
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new RiprapError("not_utf8", `Cannot apply ${source}: it is not UTF-8 text`, { cause });
+  }
+}
+
+function describeApply(view: ApplyView, verb: string): string[] {
+  return [
+    `generation ${view.generation} ${verb}`,
+    ...view.written.map((line) => `  ${line}`),
+    ...view.warnings.map((line) => `warning: ${line}`),
+  ];
+}
+
+function describeResources(views: readonly ResourceView[]): string[] {
+  if (views.length === 0) return ["No resource yet: apply one with riprap apply -f FILE."];
+  return layOut(
+    [{ title: "KIND" }, { title: "NAME" }, { title: "SOURCE" }],
+    views.map((view) => [view.kind, view.name, view.source]),
+  );
+}
+
+function formatYaml(document: unknown): string[] {
+  return Bun.YAML.stringify(document, undefined, 2).trimEnd().split("\n");
+}

@@ -1,0 +1,18 @@
+// The table of commands, in the order of the help. Everything that knows of a command knows it from here.
+
+import { AUTHORITY_COMMANDS } from "./command/authority.ts";
+import { KERNEL_COMMANDS } from "./command/kernel.ts";
+import { NODE_COMMANDS } from "./command/node.ts";
+import { RULE_COMMANDS } from "./command/rule.ts";
+import { SEE_COMMANDS } from "./command/see.ts";
+import { selfCommands } from "./command/self.ts";
+import type { Command } from "./command.ts";
+
+export const COMMANDS: readonly Command[] = [
+  ...AUTHORITY_COMMANDS,
+  ...NODE_COMMANDS,
+  ...RULE_COMMANDS,
+  ...SEE_COMMANDS,
+  ...KERNEL_COMMANDS,
+  ...selfCommands(() => COMMANDS),
+];
