@@ -1,0 +1,71 @@
+// Keeps what is slow to make (packages, images, kernels, modules) under .cache/, by the digest of all that it was made from.
+// Every entry can be deleted at any time; an entry that exists is whole.
+import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { RiprapError } from "../../../src/error.ts";
+
+export const PROJECT_DIR = resolve(import.meta.dir, "../../..");
+const CACHE_DIR = join(PROJECT_DIR, ".cache", "vm");
+
+/** Sixteen hexadecimal digits that change with any of the parts. */
+export function digestOf(...parts: (string | Uint8Array)[]): string {
+  const hasher = new Bun.CryptoHasher("sha256");
+  for (const part of parts) {
+    hasher.update(`${typeof part === "string" ? Buffer.byteLength(part) : part.length}:`);
+    hasher.update(part);
+  }
+  return hasher.digest("hex").slice(0, 16);
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * The directory `kind-key` of the cache, filled by `build` when it is not there. `build` works in a directory of its own that is
+ * renamed at the end, so that neither an interruption nor two runs at once leave half an entry.
+ */
+export async function cached(kind: string, key: string, build: (directory: string) => Promise<void>): Promise<string> {
+  const entry = join(CACHE_DIR, `${kind}-${key}`);
+  if (await exists(entry)) return entry;
+  await mkdir(CACHE_DIR, { recursive: true });
+  const unfinished = await mkdtemp(join(CACHE_DIR, "unfinished-"));
+  try {
+    await build(unfinished);
+    await rename(unfinished, entry).catch(async (error: unknown) => {
+      if (!(await exists(entry))) throw error;
+    });
+  } finally {
+    await rm(unfinished, { recursive: true, force: true });
+  }
+  return entry;
+}
+
+/** Runs a program of this machine; its standard output, or a RiprapError with what it said. */
+export async function runHost(
+  command: readonly string[],
+  options: { cwd?: string; stdin?: Uint8Array } = {},
+): Promise<string> {
+  const path = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`; // depmod and mke2fs, for who is not root
+  const child = Bun.spawn([...command], {
+    cwd: options.cwd ?? PROJECT_DIR,
+    env: { ...process.env, PATH: path, LC_ALL: "C" },
+    stdin: options.stdin ?? "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  if (code !== 0)
+    throw new RiprapError(
+      "host_command_failed",
+      `Cannot run ${command.slice(0, 8).join(" ")}: exit status ${code}\n${(stderr + stdout).slice(-4000)}`,
+    );
+  return stdout;
+}
