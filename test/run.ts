@@ -1,0 +1,49 @@
+// The commands of ./run, once Bun and the packages are there: demo, test, bench, build.
+import { describeError } from "../src/error.ts";
+import { buildBinaries } from "./run/build.ts";
+import { formatSummary, type TierReport } from "./run/report.ts";
+import { runTiers, TIER_NAMES } from "./run/tier.ts";
+
+const COMMANDS: Readonly<Record<string, (names: readonly string[]) => Promise<number>>> = {
+  test,
+  build: async () => {
+    await buildBinaries();
+    return 0;
+  },
+  demo: () => runScript("test/vm/demo.ts"),
+  bench: (names) => runScript("test/bench/main.ts", names),
+};
+
+/** Every tier or those named; the summary is the very last line, whatever happened before it. */
+async function test(names: readonly string[]): Promise<number> {
+  const unknown = names.filter((name) => !TIER_NAMES.includes(name));
+  if (unknown.length > 0) {
+    process.stderr.write(`run: no tier ${unknown.join(", ")}; there are ${TIER_NAMES.join(", ")}\n`);
+    return 2;
+  }
+  const reports: TierReport[] = await runTiers(names.length > 0 ? names : TIER_NAMES);
+  process.stdout.write(formatSummary(reports));
+  return reports.some((report) => report.failures.length > 0) ? 1 : 0;
+}
+
+async function runScript(path: string, names: readonly string[] = []): Promise<number> {
+  const child = Bun.spawn([process.execPath, path, ...names], {
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  const forward = (): void => child.kill("SIGTERM");
+  process.on("SIGINT", forward);
+  process.on("SIGTERM", forward);
+  return child.exited;
+}
+
+if (import.meta.main) {
+  const [name = "", ...names] = process.argv.slice(2);
+  const command = COMMANDS[name];
+  if (!command) throw new RangeError(`No command ${name}; ./run help lists them`);
+  process.exitCode = await command(names).catch((error: unknown) => {
+    process.stderr.write(`run: ${describeError(error)}\n`);
+    return 1;
+  });
+}

@@ -1,0 +1,59 @@
+// What a tier of tests came to, and how it is told: counts from a JUnit file, one closing line for all. Never runs anything.
+
+export interface TierReport {
+  name: string;
+  seconds: number;
+  passed: number;
+  /** Titles, or a sentence for what is no test. */
+  failures: string[];
+  /** Titles of tests that were not run, or one sentence for a tier that was not, each with its reason where it is known. */
+  skips: string[];
+}
+
+export interface JunitCounts {
+  passed: number;
+  failures: string[];
+  skips: string[];
+}
+
+const TEST_CASE = /<testcase\b([^>]*?)(\/>|>([\s\S]*?)<\/testcase>)/g;
+
+/** Reads what Bun's JUnit reporter writes. */
+export function parseJunit(xml: string): JunitCounts {
+  const counts: JunitCounts = { passed: 0, failures: [], skips: [] };
+  for (const [, attributes = "", , body = ""] of xml.matchAll(TEST_CASE)) {
+    const title = describeCase(attributes);
+    if (/<(failure|error)\b/.test(body)) counts.failures.push(title);
+    else if (/<skipped\b/.test(body)) counts.skips.push(title);
+    else counts.passed++;
+  }
+  return counts;
+}
+
+function describeCase(attributes: string): string {
+  const value = (name: string): string => unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
+  return [value("file"), value("classname"), value("name")].filter(Boolean).join(" > ");
+}
+
+function unescapeXml(text: string): string {
+  const entities: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+  return text.replace(/&(\w+);/g, (whole, name: string) => entities[name] ?? whole);
+}
+
+/** A line a tier, each failure and skip by name, and the closing line. */
+export function formatSummary(reports: readonly TierReport[]): string {
+  const lines = [""];
+  for (const report of reports) {
+    lines.push(...report.skips.map((title) => `skipped in ${report.name}: ${title}`));
+    lines.push(...report.failures.map((title) => `failed in ${report.name}: ${title}`));
+  }
+  for (const { name, seconds, passed, failures, skips } of reports)
+    lines.push(
+      `${name}: ${passed} passed, ${failures.length} failed, ${skips.length} skipped in ${seconds.toFixed(0)} s`,
+    );
+  const sum = (count: (report: TierReport) => number): number =>
+    reports.reduce((total, each) => total + count(each), 0);
+  const skipped = sum((report) => report.skips.length);
+  const closing = `${sum((report) => report.passed)} passed, ${sum((report) => report.failures.length)} failed`;
+  return `${lines.join("\n")}\n\n${closing}${skipped > 0 ? `, ${skipped} skipped` : ""}\n`;
+}
