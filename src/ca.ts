@@ -1,14 +1,28 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
 import { type NodeAuthority, type OpenOptions, openNodeAuthority } from "./ca/authority.ts";
+import {
+  grantEnrolment,
+  type Installed,
+  type InstallOptions,
+  installGrant,
+  type RequestOptions,
+  requestEnrolment,
+  type SignOptions,
+} from "./ca/enrolment.ts";
+import { parsePublicKeyPem } from "./ca/key.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
+import { toPem } from "./ca/state.ts";
+import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 
 export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation, SvidRequest } from "./ca/authority.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
+export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { InitOptions } from "./ca/root.ts";
 
 /**
  * Makes a trust domain on its first node: a root (10 years) and this node's intermediate (1 year), in stateDir/ca, keys 0600.
- * Throws RiprapError `trust_domain_invalid`, `trust_domain_unconstrainable`, `node_name_invalid`, `ca_exists`, `state_not_private`.
+ * Throws RiprapError `trust_domain_invalid`, `trust_domain_unconstrainable`, `node_name_invalid`, `ca_exists`, `enrolment_pending`,
+ * `state_not_private`.
  */
 export function initTrustDomain(options: InitOptions): Promise<void> {
   return createTrustDomain(options);
@@ -17,4 +31,55 @@ export function initTrustDomain(options: InitOptions): Promise<void> {
 /** Opens this node's CA. Throws RiprapError `ca_not_initialised`, `ca_state_invalid`, `ca_key_invalid`, `state_not_private`. The store stays the caller's. */
 export function openAuthority(options: OpenOptions): NodeAuthority {
   return openNodeAuthority(options);
+}
+
+export interface PublicKeyRequest {
+  readonly spiffeId: string;
+  /** PEM of a P-256 public key (`-----BEGIN PUBLIC KEY-----`). */
+  readonly publicKeyPem: string;
+  readonly lifetimeSeconds: number;
+  readonly dnsNames?: readonly string[];
+  readonly context: Record<string, unknown>;
+}
+
+/**
+ * An SVID for a peer that is no riprap workload and keeps its own key. Answers the chain in PEM, the SVID first, without the root.
+ * Throws what NodeAuthority.issueX509Svid throws.
+ */
+export function issueForPublicKey(
+  authority: NodeAuthority,
+  request: PublicKeyRequest,
+): { serial: string; notAfter: Date; chainPem: string } {
+  const { publicKeyPem, ...rest } = request;
+  const { serial, notAfter, chain } = authority.issueX509Svid({ ...rest, publicKey: parsePublicKeyPem(publicKeyPem) });
+  return { serial, notAfter, chainPem: toPem(chain) };
+}
+
+/** The roots of the trust domain in PEM: what a peer that is no riprap node is given to trust. */
+export function bundlePem(authority: NodeAuthority): string {
+  return toPem(authority.bundle);
+}
+
+/**
+ * On the node that wants to join: makes its key in stateDir/ca and the request for the root-holding node. Asking again under the same name keeps the key.
+ * Throws RiprapError `trust_domain_invalid`, `node_name_invalid`, `ca_exists`, `state_not_private`.
+ */
+export function createEnrolmentRequest(options: RequestOptions): Promise<EnrolmentRequest> {
+  return requestEnrolment(options);
+}
+
+/**
+ * On the node that holds the root: signs the intermediate of another node. Throws RiprapError `root_not_here`, `root_expired`, `request_foreign`,
+ * `request_forged`, `request_expired`, `request_not_yet_valid`, `request_repeated`, `node_enrolled`, `node_name_invalid`, `id_prefix_invalid`, `lifetime_invalid`.
+ */
+export function signEnrolment(options: SignOptions): Promise<EnrolmentGrant> {
+  return grantEnrolment(options);
+}
+
+/**
+ * On the node that asked: installs the grant, after which openAuthority works. Throws RiprapError `ca_exists`, `enrolment_not_requested`, `grant_foreign`,
+ * `grant_other_node`, `grant_other_key`, `grant_chain_invalid`, `grant_wrong_root`, `grant_forged`, `grant_expired`, `grant_not_yet_valid`, `id_prefix_invalid`.
+ */
+export async function installEnrolment(options: InstallOptions): Promise<Installed> {
+  return installGrant(options);
 }

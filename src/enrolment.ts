@@ -100,3 +100,13 @@ function joined(fields: readonly (string | Uint8Array)[]): Uint8Array {
   });
   return Buffer.concat(parts);
 }
+
+/** Takes what openssl and people write: colons, spaces and upper case. Throws RiprapError `fingerprint_invalid`. */
+export function parseFingerprint(text: string): string {
+  const digits = text.replace(/[\s:]/g, "").toLowerCase();
+  if (/^[0-9a-f]{64}$/.test(digits)) return digits;
+  throw new RiprapError(
+    "fingerprint_invalid",
+    "Cannot use the root fingerprint: it is not a SHA-256 in hexadecimal (64 digits)",
+  );
+}

@@ -6,7 +6,7 @@ import { RiprapError } from "../error.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import { type Certificate, sameBytes } from "./certificate.ts";
-import { issuersFault, type PeerAnswer, verifyChain } from "./chain.ts";
+import { issuersFault, type PeerAnswer, rootFault, verifyChain } from "./chain.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint, openKeyFile } from "./key.ts";
 import { BACKDATE_MS } from "./root.ts";
@@ -93,6 +93,10 @@ export function openNodeAuthority({ stateDir, clock, store }: OpenOptions): Node
   const [issuer, ...above] = issuers as [Certificate, ...Certificate[]];
   if (issuer.publicKey === undefined || !sameBytes(issuer.publicKey, key.point)) {
     throw invalidState(files.nodeChain, "its first certificate is not for the key in node.key");
+  }
+  for (const root of roots) {
+    const fault = rootFault(root, record.trustDomain);
+    if (fault !== undefined) throw invalidState(files.bundle, fault);
   }
   const fault = issuersFault([issuer, ...above], { trustDomain: record.trustDomain, anchors: roots });
   if (fault !== undefined)

@@ -112,6 +112,15 @@ export function issuersFault(
   return first(issuers, (certificate, i) => signatureFault(certificate, whole[i + 1] as Certificate, i))?.[1];
 }
 
+/** Why a certificate cannot be a root of the trust domain, or undefined when it can: a self-signed CA of the SPIFFE profile. */
+export function rootFault(root: Certificate, trustDomain: TrustDomain): string | undefined {
+  const fault =
+    formFault(root, 0) ??
+    issuerFault(root, trustDomain) ??
+    (isIssuedBy(root, root) ? undefined : (["issuer_mismatch", "a root names another issuer"] as const));
+  return (fault ?? signatureFault(root, root, 0))?.[1];
+}
+
 function boundFault(chain: readonly Uint8Array[]): Fault | undefined {
   if (chain.length === 0) return ["chain_empty", "it holds no certificate"];
   if (chain.length > CHAIN_CERTIFICATES_MAX)

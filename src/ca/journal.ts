@@ -84,6 +84,11 @@ export class Journal {
     this.#insert.run(serial, spiffeId, issuer, notBefore, notAfter, signedAt, context);
   }
 
+  /** For a question and the entry that rests on its answer. */
+  transaction<T>(work: () => T): T {
+    return this.#store.transaction(work);
+  }
+
   addAuthority(entry: AuthorityEntry): void {
     const { serial, kind, node, keyId, notBefore, notAfter, signedAt, context } = entry;
     this.#store
@@ -92,13 +97,10 @@ export class Journal {
   }
 
   /** Intermediates for this node name that have neither ended nor been revoked. */
-  liveIntermediates(node: string, now: number): Uint8Array[] {
-    const sql = `SELECT serial FROM ca_authority WHERE kind = 'intermediate' AND node = ? AND not_after > ?
+  liveIntermediates(node: string, now: number): { serial: Uint8Array; notAfter: number }[] {
+    const sql = `SELECT serial, not_after AS notAfter FROM ca_authority WHERE kind = 'intermediate' AND node = ? AND not_after > ?
       AND serial NOT IN (SELECT serial FROM ca_revocation)`;
-    return this.#store
-      .prepare<{ serial: Uint8Array }>(sql)
-      .all(node, now)
-      .map((row) => row.serial);
+    return this.#store.prepare<{ serial: Uint8Array; notAfter: number }>(sql).all(node, now);
   }
 
   /** Whether an authority with this key was ever signed here. */

@@ -11,7 +11,7 @@ import { type CaKey, createKeyFile, keyIdentifier, openKeyFile } from "./key.ts"
 import { constraintFault } from "./name_constraint.ts";
 import { type CaFiles, ensureCaDirectory, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
 import { SerialSource } from "./svid.ts";
-import { buildCaCertificate } from "./x509.ts";
+import { buildCaCertificate, type CaCertificateRequest } from "./x509.ts";
 
 /** Certificates begin this much before they are signed, for peers whose clock lags; never before their issuer does. */
 export const BACKDATE_MS = 60_000;
@@ -39,6 +39,10 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
   const nodeName = parseNodeName(options.nodeName);
   const files = ensureCaDirectory(options.stateDir);
   requireNoCa(files);
+  if (existsSync(files.pendingRecord)) {
+    const remedy = `an enrolment is under way; remove ${files.pendingRecord} and ${files.pendingKey} to give it up`;
+    throw new RiprapError("enrolment_pending", `Cannot make a trust domain in ${files.directory}: ${remedy}`);
+  }
   const store = openStore(storePath(options.stateDir));
   try {
     const journal = new Journal(store);
@@ -53,7 +57,7 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
       now,
       context: { by: "init" },
     };
-    const certificate = await signIntermediate(root, journal, request);
+    const certificate = await buildCaCertificate(journalIntermediate(root, journal, request));
     writeCertificates(files.bundle, [root.certificate.bytes]);
     writeCertificates(files.nodeChain, [certificate]);
     writeRecord(files.record, { trustDomain, nodeName, idPrefixes: [`${trustDomain.id}/`] });
@@ -71,30 +75,34 @@ export interface IntermediateRequest {
   readonly context: Record<string, unknown>;
 }
 
-/** A node's signing certificate: path length 0, the trust domain's host its only URI host; it never outlives the root. Journaled before it is signed. */
-export async function signIntermediate(
-  root: Root,
-  journal: Journal,
-  request: IntermediateRequest,
-): Promise<Uint8Array> {
+/**
+ * What buildCaCertificate then signs as a node's CA: path length 0, the trust domain's host its only URI host; it never outlives the root.
+ * The journal has it when this returns.
+ */
+export function journalIntermediate(root: Root, journal: Journal, request: IntermediateRequest): CaCertificateRequest {
   const { trustDomain, nodeName, point, now } = request;
+  if (now > root.certificate.notAfter) {
+    throw new RiprapError(
+      "root_expired",
+      "Cannot sign an intermediate: the root of the trust domain has expired; make a new trust domain",
+    );
+  }
   const serial = new SerialSource().next(now);
   const notBefore = Math.max(wholeSecond(now - BACKDATE_MS), root.certificate.notBefore);
   const notAfter = Math.min(wholeSecond(now + request.lifetimeMs), root.certificate.notAfter);
-  if (now > root.certificate.notAfter)
-    throw new RiprapError("root_expired", "Cannot sign an intermediate: the root of the trust domain has expired");
   const context = JSON.stringify(request.context);
+  const keyId = keyIdentifier(point);
   journal.addAuthority({
     serial,
     kind: "intermediate",
     node: nodeName,
-    keyId: keyIdentifier(point),
+    keyId,
     notBefore,
     notAfter,
     signedAt: now,
     context,
   });
-  return buildCaCertificate({
+  return {
     trustDomain,
     commonName: nodeName,
     serial: Buffer.from(serial).toString("hex"),
@@ -104,7 +112,7 @@ export async function signIntermediate(
     pathLength: 0,
     constrain: true,
     issuer: { commonName: root.certificate.commonName ?? ROOT_NAME, key: root.key },
-  });
+  };
 }
 
 /** The root key that lies on this node. Throws `root_not_here`, or `ca_state_invalid` when key and bundle do not belong together. */
