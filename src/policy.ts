@@ -8,7 +8,7 @@ import { answerQuestion } from "./policy/explain.ts";
 import { deriveFilters } from "./policy/filter.ts";
 import { PeerSets } from "./policy/peer_set.ts";
 import { type Connection, TableReader, type Verdict } from "./policy/reader.ts";
-import { PolicyIndex, type Selected } from "./policy/subject.ts";
+import { matchesId, PolicyIndex, type Selected } from "./policy/subject.ts";
 import type { AccessPolicy, ResourceProblem, ResourceSet, Source } from "./resource.ts";
 import type { SpiffeId, TrustDomain } from "./spiffe_id.ts";
 
@@ -66,7 +66,8 @@ export function compilePolicy(input: PolicyInput): CompiledPolicy {
   }
   const rules = entries.finish(input.subjects);
   const filters = deriveFilters(input.resources.identities);
-  const table = encodeTable({ generation: input.generation, subjects, rules, peers: peers.rows(), filters });
+  const used = new Set(rules.map((entry) => entry.rule.peerSet));
+  const table = encodeTable({ generation: input.generation, subjects, rules, peers: peers.rows(used), filters });
   return { table, rules: entries.ruleInfos(), warnings };
 }
 
@@ -112,10 +113,20 @@ export function explainPolicy(
   return answerQuestion(question, { ...input, compiled, reader: new TableReader(compiled.table) });
 }
 
-/** `AccessPolicy/name#egress[0]`, as flow records show it. */
-export function describeRule(rule: RuleInfo): string {
-  const name = `AccessPolicy/${rule.resource.name}#${rule.direction}[${rule.index}]`;
-  return rule.joined.length === 0 ? name : `${name} or ${rule.joined.length} more`;
+/**
+ * `AccessPolicy/name#egress[0]`, as flow records show it. Of rules that the table had to join, `peer` (a SPIFFE ID) tells
+ * the one that is meant.
+ */
+export function describeRule(rule: RuleInfo, peer?: string): string {
+  const meant = peer === undefined ? undefined : [rule, ...rule.joined].find((one) => namesPeer(one, peer));
+  const { resource, direction, index } = meant ?? rule;
+  const name = `AccessPolicy/${resource.name}#${direction}[${index}]`;
+  return rule.joined.length === 0 || meant !== undefined ? name : `${name} or ${rule.joined.length} more`;
+}
+
+function namesPeer({ resource, direction, index }: RuleInfo, peer: string): boolean {
+  const ends = resource[direction]?.[index]?.ends ?? [];
+  return ends.some(({ peers }) => peers.some((pattern) => matchesId(pattern, peer)));
 }
 
 /** 16 bytes for a Connection. Throws RangeError for what is no address. */

@@ -72,7 +72,7 @@ export class EntryList {
       const [first, ...others] = entries.slice(from, to);
       from = to;
       if (first === undefined) continue;
-      if (others.length === 0 || first.rule.action === ACTION.deny) {
+      if (others.length === 0) {
         joined.push(first);
         continue;
       }

@@ -149,21 +149,20 @@ function judgePeerAt(verdict: Verdict, { question, connection, rule, steps, grou
       : "The other end must prove any SPIFFE ID of a trusted domain.";
     return { outcome: "allow", mode, rule, steps: [...steps, says] };
   }
-  const allowing = ground.reader.allowsPeer(connection, peer);
-  if (allowing === 0)
+  const { isAllowed, rule: number } = ground.reader.judgePeer(connection, peer);
+  const found = ground.compiled.rules.get(number);
+  if (isAllowed)
     return {
-      outcome: "deny",
+      outcome: "allow",
       mode,
-      rule: undefined,
-      steps: [...steps, `None of these rules lets ${peer} be the other end.`],
+      rule: found,
+      steps: [...steps, `Rule ${showRule(found)} lets ${peer} be the other end.`],
     };
-  const found = ground.compiled.rules.get(allowing);
-  return {
-    outcome: "allow",
-    mode,
-    rule: found,
-    steps: [...steps, `Rule ${showRule(found)} lets ${peer} be the other end.`],
-  };
+  const why =
+    found === undefined
+      ? `None of these rules lets ${peer} be the other end.`
+      : `Rule ${showRule(found)} denies peer ${peer}, and deny beats allow.`;
+  return { outcome: "deny", mode, rule: found, steps: [...steps, why] };
 }
 
 function judgeService(service: Service, question: PolicyQuestion, ground: Ground): Judgement[] {
@@ -214,9 +213,18 @@ function judgePeer(peer: string, question: PolicyQuestion, { compiled, reader }:
     const steps = [`No policy selects it for ${inbound ? "ingress" : "egress"}: the connection is plain.`];
     return { outcome: "plain", mode, rule: undefined, steps };
   }
-  const allowing = reader.rules.filter(
-    (rule) => (rule.inbound === 1) === inbound && rule.action === ACTION.mutual && reader.hasPeer(rule.peerSet, peer),
-  );
+  const naming = reader.rules.filter((rule) => (rule.inbound === 1) === inbound && reader.hasPeer(rule.peerSet, peer));
+  const denying = naming.find((rule) => rule.action === ACTION.deny && rule.prefixLen === 0 && rule.portBits === 0);
+  if (denying !== undefined) {
+    const rule = compiled.rules.get(denying.number);
+    return {
+      outcome: "deny",
+      mode,
+      rule,
+      steps: [`Rule ${showRule(rule)} denies peer ${peer}, and deny beats allow.`],
+    };
+  }
+  const allowing = naming.filter((rule) => rule.action === ACTION.mutual);
   const numbers = [...new Set(allowing.map((rule) => rule.number))];
   const [first] = numbers;
   if (first === undefined)

@@ -23,10 +23,8 @@ export class PeerSets {
     const there = this.#numbers.get(key);
     if (there !== undefined) return there;
     this.#rows += needed.length;
-    if (this.#rows > ABI.TABLE_PEERS_MAX) {
-      const fact = `rules name more than ${ABI.TABLE_PEERS_MAX} peers`;
-      throw new RiprapError("policy_too_large", `Cannot compile policies: ${fact}; use prefixes like team/*`);
-    }
+    // Four times: sets that were joined into others are dropped in the end.
+    if (this.#rows > 4 * ABI.TABLE_PEERS_MAX) throw tooManyPeers();
     this.#sets.push(needed);
     this.#numbers.set(key, this.#sets.length - 1);
     return this.#sets.length - 1;
@@ -38,12 +36,19 @@ export class PeerSets {
     return this.intern(numbers.flatMap((number) => this.#sets[number] ?? []));
   }
 
-  /** Sorted by set, then text. */
-  rows(): readonly PeerRow[] {
-    return this.#sets.flatMap((patterns, set) =>
-      patterns.map(({ text, match }) => ({ set, text, match: PEER_MATCH[match] })),
+  /** Of the sets in use: sorted by set, then text. */
+  rows(used: ReadonlySet<number>): readonly PeerRow[] {
+    const rows = this.#sets.flatMap((patterns, set) =>
+      used.has(set) ? patterns.map(({ text, match }) => ({ set, text, match: PEER_MATCH[match] })) : [],
     );
+    if (rows.length > ABI.TABLE_PEERS_MAX) throw tooManyPeers();
+    return rows;
   }
+}
+
+function tooManyPeers(): RiprapError {
+  const fact = `rules name more than ${ABI.TABLE_PEERS_MAX} peers`;
+  return new RiprapError("policy_too_large", `Cannot compile policies: ${fact}; use prefixes like team/*`);
 }
 
 /** Sorted by text (IDs are ASCII), each once, without what a prefix of the same set covers already. */

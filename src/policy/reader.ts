@@ -105,31 +105,51 @@ export class TableReader {
     return this.#subjects.get(subject) ?? { egressMode: MODE.none, ingressMode: MODE.none };
   }
 
-  verdict({ subject, inbound, remote, port }: Connection): Verdict {
+  verdict(connection: Connection): Verdict {
+    return this.#lookUp(connection, undefined).verdict;
+  }
+
+  /** May a mutual connection stand, now that its peer is known? The rule is the one that says so; 0: none does. */
+  judgePeer(connection: Connection, spiffeId: string): { readonly isAllowed: boolean; readonly rule: number } {
+    const { verdict, allowedBy } = this.#lookUp(connection, spiffeId);
+    // A match list that is empty beside a rule is a deny.
+    if (verdict.matches.length === 0) return { isAllowed: false, rule: verdict.rule };
+    return { isAllowed: allowedBy !== 0, rule: allowedBy };
+  }
+
+  #lookUp(
+    { subject, inbound, remote, port }: Connection,
+    peer: string | undefined,
+  ): { verdict: Verdict; allowedBy: number } {
     const row = this.#subjects.get(subject);
-    const mode = (inbound ? row?.ingressMode : row?.egressMode) ?? MODE.none;
-    if (mode === MODE.none) return { mode, action: ACTION.plain, reason: REASON.noPolicy, rule: 0, matches: [] };
+    const refused = { action: ACTION.deny, rule: 0, matches: [] };
+    // The module then falls back on the mode of unknown processes, which is none of the table's business.
+    if (row === undefined) return { verdict: { ...refused, mode: MODE.observe, reason: REASON.noRule }, allowedBy: 0 };
+    const mode = inbound ? row.ingressMode : row.egressMode;
+    if (mode === MODE.none) return { verdict: { ...refused, mode, reason: REASON.noPolicy }, allowedBy: 0 };
     const matches: Match[] = [];
-    for (const shape of this.#shapes.get(`${subject} ${inbound}`) ?? []) {
-      for (const rule of shape.rules.get(placeOf(shape, remote, port)) ?? []) {
-        if (rule.action === ACTION.deny)
-          return { mode, action: ACTION.deny, reason: REASON.rule, rule: rule.number, matches: [] };
+    let deniedBy = 0;
+    let allowedBy = 0;
+    for (const rule of this.#matching({ subject, inbound, remote, port })) {
+      const isPeer = peer !== undefined && this.hasPeer(rule.peerSet, peer);
+      if (rule.action === ACTION.deny) {
+        // A deny that names peers waits until the peer is known.
+        if (deniedBy === 0 && (rule.peerSet === 0 || isPeer)) deniedBy = rule.number;
+      } else {
+        if (isPeer && allowedBy === 0 && rule.action === ACTION.mutual) allowedBy = rule.number;
         matches.push({ rule: rule.number, action: rule.action, peerSet: rule.peerSet });
       }
     }
     const [first] = matches;
-    if (first === undefined) return { mode, action: ACTION.deny, reason: REASON.noRule, rule: 0, matches };
-    return { mode, action: first.action, reason: REASON.rule, rule: first.rule, matches };
+    if (deniedBy !== 0) return { verdict: { ...refused, mode, reason: REASON.rule, rule: deniedBy }, allowedBy: 0 };
+    if (first === undefined) return { verdict: { ...refused, mode, reason: REASON.noRule }, allowedBy: 0 };
+    return { verdict: { mode, action: first.action, reason: REASON.rule, rule: first.rule, matches }, allowedBy };
   }
 
-  /** The number of the rule that lets this peer be the other end of a mutual connection; 0: none does. */
-  allowsPeer(connection: Connection, spiffeId: string): number {
-    const verdict = this.verdict(connection);
-    if (verdict.action !== ACTION.mutual) return 0;
-    return (
-      verdict.matches.find((match) => match.action === ACTION.mutual && this.hasPeer(match.peerSet, spiffeId))?.rule ??
-      0
-    );
+  /** Most specific first: the longest address prefix, then the longest port prefix, then the lowest number. */
+  #matching({ subject, inbound, remote, port }: Connection): TableRule[] {
+    const shapes = this.#shapes.get(`${subject} ${inbound}`) ?? [];
+    return shapes.flatMap((shape) => shape.rules.get(placeOf(shape, remote, port)) ?? []);
   }
 
   hasPeer(set: number, spiffeId: string): boolean {

@@ -100,17 +100,11 @@ function checkRule(field: Field, direction: Direction): PolicyRule | undefined {
   return isSound(rule, map) ? rule : undefined;
 }
 
-/** A peer is known only after a mutual handshake: nothing else can be said of it. */
+/** A peer is known only after a mutual handshake. */
 function isSound(rule: PolicyRule, map: FieldMap): boolean {
   const hasPeer = rule.ends.some((end) => end.peers.length > 0);
   if (rule.action === "deny" && rule.tls !== undefined) {
     map.field.error({ code: "rule_contradicts", message: "a rule that denies has no tls", remedy: "remove tls" });
-    return false;
-  }
-  if (rule.action === "deny" && hasPeer) {
-    const message = "a peer cannot be denied: it is known only after the connection stands";
-    const remedy = "allow the peers that are meant; all others are refused";
-    map.field.error({ code: "rule_contradicts", message, remedy });
     return false;
   }
   if (hasPeer && rule.tls !== undefined && rule.tls !== "mutual") {

@@ -88,7 +88,7 @@ function checkServiceUse(name: string, rule: PolicyRule, { services, hasPeer, co
     complain("service_unknown", `there is no Service ${quote(name)}`, "add the Service, or correct the name");
     return;
   }
-  if (hasPeer && (rule.tls ?? service.tls) !== "mutual") {
+  if (rule.action === "allow" && hasPeer && (rule.tls ?? service.tls) !== "mutual") {
     const message = `Service ${quote(name)} is tls ${service.tls}, where no peer is ever known`;
     complain("rule_contradicts", message, "remove peer, or write tls: mutual");
   }
