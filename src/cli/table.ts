@@ -1,6 +1,7 @@
 // The table of commands, in the order of the help. Everything that knows of a command knows it from here.
 
 import { AUTHORITY_COMMANDS } from "./command/authority.ts";
+import { ENROL_COMMANDS } from "./command/enrol.ts";
 import { KERNEL_COMMANDS } from "./command/kernel.ts";
 import { NODE_COMMANDS } from "./command/node.ts";
 import { RULE_COMMANDS } from "./command/rule.ts";
@@ -10,6 +11,7 @@ import type { Command } from "./command.ts";
 
 export const COMMANDS: readonly Command[] = [
   ...AUTHORITY_COMMANDS,
+  ...ENROL_COMMANDS,
   ...NODE_COMMANDS,
   ...RULE_COMMANDS,
   ...SEE_COMMANDS,

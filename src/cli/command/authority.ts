@@ -1,24 +1,18 @@
 // The commands of the node's CA: init, and SVIDs for peers outside riprap. They work on the state directory, not through the daemon.
 
-import { createPublicKey } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { initTrustDomain, type NodeAuthority, openAuthority } from "../../ca.ts";
+import { bundlePem, initTrustDomain, issueForPublicKey } from "../../ca.ts";
 import { systemClock } from "../../clock.ts";
-import { describeError, RiprapError } from "../../error.ts";
-import { openStore, storePath } from "../../store.ts";
-import { CONFIG_OPTION, type Command, JSON_OPTION, type Option } from "../command.ts";
+import { RiprapError } from "../../error.ts";
+import { STATE_OPTION, withAuthority } from "../authority.ts";
+import { CONFIG_OPTION, type Command, JSON_OPTION } from "../command.ts";
+import { readText } from "../file.ts";
 import { show } from "../output.ts";
-import { formatPem } from "../pem.ts";
 import { stateDirOf } from "../setting.ts";
 
-export const STATE_OPTION: Option = {
-  name: "state-dir",
-  value: "FOLDER",
-  sentence: "Work on this state directory instead of the configured one.",
-};
-
 const HOUR_MS = 3_600_000;
+/** A P-256 public key in PEM is 178 bytes; comments may stand around it. */
+const PUBLIC_KEY_BYTES_MAX = 16_384;
 
 const init: Command = {
   words: ["init"],
@@ -39,11 +33,20 @@ const init: Command = {
     const stateDir = stateDirOf(invocation);
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     await initTrustDomain({ stateDir, trustDomain: invocation.argument("DOMAIN"), nodeName, clock: systemClock });
-    const answer = withAuthority(stateDir, (authority) => describeAuthority(authority, stateDir));
+    const answer = withAuthority(stateDir, (authority) => {
+      const { trustDomain, roots, issuer } = authority.info();
+      return {
+        trustDomain,
+        nodeName,
+        stateDir,
+        rootFingerprint: roots[0]?.fingerprint ?? "",
+        notAfter: issuer.notAfter,
+      };
+    });
     show(answer, { invocation, terminal }, () => [
       `trust domain ${answer.trustDomain}, first node ${answer.nodeName}, state in ${stateDir}`,
-      `root fingerprint (SHA-256): ${answer.rootFingerprints.join(", ")}`,
-      "next: riprap run, then riprap apply -f RULES",
+      `root fingerprint (SHA-256): ${answer.rootFingerprint}`,
+      "next: riprap run, then riprap apply -f RULES; on a further machine: riprap enrol request",
     ]);
     return 0;
   },
@@ -63,7 +66,7 @@ const x509: Command = {
       name: "public-key",
       value: "FILE",
       required: true,
-      sentence: "A P-256 public key in PEM (openssl pkey -pubout).",
+      sentence: "A P-256 public key in PEM (openssl pkey -pubout), or - for standard input.",
     },
     { name: "ttl", value: "DURATION", sentence: "How long it is valid, 1h when not given, 24h at most." },
     { name: "dns", value: "NAME", sentence: "A DNS name to put in too, or several with commas." },
@@ -73,21 +76,27 @@ const x509: Command = {
   ],
   example: "riprap svid x509 --spiffe-id spiffe://edge.example/printer --public-key printer.pub > printer.pem",
   async run(invocation, terminal) {
-    const publicKey = readPublicKey(invocation.required("public-key"));
+    const path = invocation.required("public-key");
+    const publicKeyPem = await readText(path, { terminal, bytesMax: PUBLIC_KEY_BYTES_MAX });
+    if (publicKeyPem.includes("PRIVATE KEY")) {
+      throw new RiprapError(
+        "public_key_invalid",
+        `Cannot use ${path}: it holds a private key, which must stay where it was made; give the public one (openssl pkey -pubout)`,
+      );
+    }
     const lifetimeSeconds = Math.floor(invocation.duration("ttl", HOUR_MS) / 1_000);
-    const dnsNames = invocation.option("dns")?.split(",");
-    const answer = withAuthority(stateDirOf(invocation), (authority) => {
-      const svid = authority.issueX509Svid({
-        spiffeId: invocation.required("spiffe-id"),
-        publicKey,
+    const spiffeId = invocation.required("spiffe-id");
+    const dnsNames = invocation.option("dns")?.split(",") ?? [];
+    const answer = withAuthority(stateDirOf(invocation), (authority) =>
+      issueForPublicKey(authority, {
+        spiffeId,
+        publicKeyPem,
         lifetimeSeconds,
-        ...(dnsNames === undefined ? {} : { dnsNames }),
-        context: { for: "outside peer" },
-      });
-      const { serial, notBefore, notAfter } = svid;
-      return { serial, notBefore, notAfter, chain: formatPem("CERTIFICATE", svid.chain) };
-    });
-    show(answer, { invocation, terminal }, ({ chain }) => [chain.trimEnd()]);
+        dnsNames,
+        context: { by: "riprap svid x509" },
+      }),
+    );
+    show({ spiffeId, ...answer }, { invocation, terminal }, ({ chainPem }) => [chainPem.trimEnd()]);
     return 0;
   },
 };
@@ -102,9 +111,9 @@ const bundle: Command = {
   async run(invocation, terminal) {
     const answer = withAuthority(stateDirOf(invocation), (authority) => ({
       trustDomain: authority.trustDomain,
-      roots: formatPem("CERTIFICATE", authority.bundle),
+      rootsPem: bundlePem(authority),
     }));
-    show(answer, { invocation, terminal }, ({ roots }) => [roots.trimEnd()]);
+    show(answer, { invocation, terminal }, ({ rootsPem }) => [rootsPem.trimEnd()]);
     return 0;
   },
 };
@@ -114,60 +123,4 @@ export const AUTHORITY_COMMANDS: readonly Command[] = [init, x509, bundle];
 /** The first label of the host's name, in lower case; the CA says why when even that is no node name. */
 export function nodeNameOfHost(): string {
   return (hostname().split(".")[0] ?? "").toLowerCase();
-}
-
-/** Opens this node's CA for one use, beside a daemon that may run. */
-export function withAuthority<T>(stateDir: string, use: (authority: NodeAuthority) => T): T {
-  const store = openStore(storePath(stateDir));
-  try {
-    const authority = openAuthority({ stateDir, clock: systemClock, store });
-    try {
-      return use(authority);
-    } finally {
-      authority.close();
-    }
-  } finally {
-    store.close();
-  }
-}
-
-function describeAuthority(authority: NodeAuthority, stateDir: string) {
-  const { trustDomain, nodeName, roots, issuer } = authority.info();
-  return {
-    trustDomain,
-    nodeName,
-    stateDir,
-    rootFingerprints: roots.map((root) => root.fingerprint),
-    notAfter: issuer.notAfter,
-  };
-}
-
-/** The uncompressed point (65 bytes) of a PEM public key. */
-function readPublicKey(path: string): Uint8Array {
-  let pem: string;
-  try {
-    pem = readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new RiprapError("unreadable", `Cannot read the public key ${path}: ${describeError(cause)}`, { cause });
-  }
-  if (pem.includes("PRIVATE KEY")) {
-    throw new RiprapError(
-      "public_key_invalid",
-      `Cannot use ${path}: it holds a private key, which must stay where it was made; give the public one (openssl pkey -pubout)`,
-    );
-  }
-  try {
-    const { kty, crv, x, y } = createPublicKey(pem).export({ format: "jwk" });
-    if (kty === "EC" && crv === "P-256" && x !== undefined && y !== undefined) {
-      return Buffer.concat([Uint8Array.of(4), Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]);
-    }
-  } catch (cause) {
-    throw new RiprapError("public_key_invalid", `Cannot use the public key ${path}: it is no PEM public key`, {
-      cause,
-    });
-  }
-  throw new RiprapError(
-    "public_key_invalid",
-    `Cannot use the public key ${path}: it is not on P-256 (openssl ecparam -genkey -name prime256v1)`,
-  );
 }

@@ -1,11 +1,12 @@
 // The commands that change and list the resources: apply, get, delete.
 
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { ApplyView, ResourceView } from "../../daemon/control/port.ts";
 import { APPLY_BYTES_MAX } from "../../daemon/control/request.ts";
-import { describeError, RiprapError } from "../../error.ts";
+import { RiprapError } from "../../error.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
+import { readText, readTextFile } from "../file.ts";
 import { layOut } from "../grid.ts";
 import { show } from "../output.ts";
 import { clientOf } from "../setting.ts";
@@ -34,7 +35,7 @@ const apply: Command = {
   example: "riprap apply -f rules.yaml",
   async run(invocation, terminal) {
     const path = invocation.required("file");
-    const source = path === "-" ? { name: "standard input", text: await readInput(terminal) } : readSource(path);
+    const source = await readSource(path, terminal);
     const view = await clientOf(invocation).post<ApplyView>("/v1/apply", {
       query: { name: source.name },
       body: source.text,
@@ -92,37 +93,17 @@ const remove: Command = {
 
 export const RULE_COMMANDS: readonly Command[] = [apply, get, remove];
 
-async function readInput(terminal: Terminal): Promise<string> {
-  return decode(await terminal.readInput(APPLY_BYTES_MAX), "standard input");
-}
-
 /** A folder is one document stream: its files in order of name, as the daemon reads its own folder. */
-function readSource(path: string): { name: string; text: string } {
-  try {
-    if (!statSync(path).isDirectory()) return { name: path, text: decode(readFileSync(path), path) };
-    const files = readdirSync(path)
-      .filter((name) => /\.ya?ml$/.test(name))
-      .sort();
-    if (files.length === 0) throw new RiprapError("not_found", `Cannot apply ${path}: the folder has no .yaml file`);
-    const texts = files.map((name) => decode(readFileSync(join(path, name)), join(path, name)));
-    return { name: path, text: texts.join("\n---\n") };
-  } catch (cause) {
-    if (cause instanceof RiprapError) throw cause;
-    throw new RiprapError("unreadable", `Cannot read ${path}: ${describeError(cause)}`, { cause });
-  }
-}
-
-function decode(bytes: Uint8Array, source: string): string {
-  if (bytes.byteLength > APPLY_BYTES_MAX)
-    throw new RiprapError(
-      "too_large",
-      `Cannot apply ${source}: it is larger than ${APPLY_BYTES_MAX} bytes; apply it in parts`,
-    );
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new RiprapError("not_utf8", `Cannot apply ${source}: it is not UTF-8 text`, { cause });
-  }
+async function readSource(path: string, terminal: Terminal): Promise<{ name: string; text: string }> {
+  if (path === "-")
+    return { name: "standard input", text: await readText(path, { terminal, bytesMax: APPLY_BYTES_MAX }) };
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
+    return { name: path, text: readTextFile(path, APPLY_BYTES_MAX) };
+  const files = readdirSync(path)
+    .filter((name) => /\.ya?ml$/.test(name))
+    .sort();
+  if (files.length === 0) throw new RiprapError("not_found", `Cannot apply ${path}: the folder has no .yaml file`);
+  return { name: path, text: files.map((name) => readTextFile(join(path, name), APPLY_BYTES_MAX)).join("\n---\n") };
 }
 
 function describeApply(view: ApplyView, verb: string): string[] {

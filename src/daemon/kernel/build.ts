@@ -56,7 +56,7 @@ export async function buildModule(machine: Machine, options: BuildOptions): Prom
     writeFileSync(join(workFolder, "build.log"), result.output);
     if (result.code !== 0 || !machine.exists(join(workFolder, "riprap.ko")))
       throw keepLog(machine, { options, workFolder, result });
-    putInPlace(workFolder, folder);
+    putInPlace(machine, workFolder, folder);
   } finally {
     rmSync(workFolder, { recursive: true, force: true });
   }
@@ -150,13 +150,14 @@ function keepLog(
   );
 }
 
-/** Keeps the module and its log, and drops what was built of other sources for this release. */
-function putInPlace(workFolder: string, folder: string): void {
+/** Keeps the module and its log, and drops what was built of other sources for this release or left by a build that was killed. */
+function putInPlace(machine: Machine, workFolder: string, folder: string): void {
   const release = dirname(folder);
   for (const name of readdirSync(release)) {
+    const pid = /^\.work-([0-9]+)$/.exec(name)?.[1];
+    const isLeft = pid === undefined ? /^[0-9a-f]{16}$|^failed\.log$/.test(name) : !machine.exists(`/proc/${pid}`);
     const path = join(release, name);
-    if (path !== workFolder && /^[0-9a-f]{16}$|^failed\.log$/.test(name))
-      rmSync(path, { recursive: true, force: true });
+    if (isLeft && path !== workFolder) rmSync(path, { recursive: true, force: true });
   }
   mkdirSync(folder, { mode: 0o755 });
   for (const name of ["build.log", "riprap.ko"]) renameSync(join(workFolder, name), join(folder, name));
