@@ -14,6 +14,7 @@ import { Agent, type RunResult, type VmProcess } from "./lab/agent.ts";
 import { type KernelLine, prepareKernel } from "./lab/kernel.ts";
 import { findKernelFaults } from "./lab/kernel_log.ts";
 import { agentSocket, consoleFile, type MachineOptions, startMachine } from "./lab/machine.ts";
+import { type Product, prepareProductDisk } from "./lab/product.ts";
 import { prepareRootDisk } from "./lab/root.ts";
 import type { Segment } from "./lab/segment.ts";
 
@@ -33,8 +34,8 @@ export interface BootOptions {
   capture?: boolean;
   /** Path in the VM to content. */
   files?: Readonly<Record<string, Uint8Array | string>>;
-  /** A disk laid over the root file system: riprap and its module. */
-  product?: string;
+  /** What of riprap is in it; nothing if not given. See lab/product.ts for where. */
+  product?: Product;
   /** See MachineOptions; on by default, off for benches. */
   memoryChecks?: boolean;
 }
@@ -63,6 +64,7 @@ const ENVIRONMENT = {
 
 export async function bootVm(options: BootOptions): Promise<Vm> {
   const [kernel, rootDisk] = await Promise.all([prepareKernel(options.kernel), prepareRootDisk()]);
+  const productDisk = options.product && (await prepareProductDisk(kernel, options.product));
   const directory = await mkdtemp(join(tmpdir(), "riprap-vm-"));
   const number = options.segment?.nextNumber() ?? 0;
   const captureFile = options.segment && options.capture !== false ? join(directory, "capture.pcap") : undefined;
@@ -72,8 +74,8 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
     memoryMib: options.memory ?? 768,
     processors: options.processors ?? 2,
     memoryChecks: options.memoryChecks ?? true,
-    disks: [rootDisk, kernel.modulesDisk, ...(options.product ? [options.product] : [])],
-    initArguments: options.product ? ["product"] : [],
+    disks: [rootDisk, kernel.modulesDisk, ...(productDisk ? [productDisk] : [])],
+    initArguments: productDisk ? ["product"] : [],
     ...(options.segment && {
       network: { socketPath: options.segment.socketPath, mac: macOf(number), ...(captureFile && { captureFile }) },
     }),
