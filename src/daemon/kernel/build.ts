@@ -50,8 +50,8 @@ export async function buildModule(machine: Machine, options: BuildOptions): Prom
   refuseWithoutTools(machine, options.release);
   const { folder, digest } = placeOf(options);
   const workFolder = `${dirname(folder)}/.work-${process.pid}`;
+  unpack(options.source, workFolder);
   try {
-    unpack(options.source, workFolder);
     const result = await machine.run(makeCommand(options.release, workFolder), { timeoutMs: BUILD_MS });
     writeFileSync(join(workFolder, "build.log"), result.output);
     if (result.code !== 0 || !machine.exists(join(workFolder, "riprap.ko")))
