@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Differences between kernels, and nothing else. What is there is found by
- * compiling probe/*.c against the headers (riprap_probe.h), never by a version
+ * compiling the files of probe/ against the headers (riprap_probe.h), never by a version
  * number: distributions backport.
  */
 #ifndef RIPRAP_COMPAT_H
@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/mm_types.h>
 #include <linux/rcupdate.h>
+#include <net/sock.h>
 
 #include "riprap_probe.h"
 
@@ -29,5 +30,29 @@ static inline struct file *riprap_compat_mm_exe_file(struct mm_struct *mm)
 	rcu_read_unlock();
 	return file;
 }
+
+/* proto_ops.accept: its last parameters, handed on as they are, and what matters in them. */
+#ifdef HAVE_PROTO_OPS_ACCEPT_ARG
+#define RIPRAP_ACCEPT_PARAMETERS	struct proto_accept_arg *arg
+#define RIPRAP_ACCEPT_ARGUMENTS		arg
+#define RIPRAP_ACCEPT_IS_KERNEL		(arg->kern)
+#else
+#define RIPRAP_ACCEPT_PARAMETERS	int flags, bool kern
+#define RIPRAP_ACCEPT_ARGUMENTS		flags, kern
+#define RIPRAP_ACCEPT_IS_KERNEL		(kern)
+#endif
+
+/* proto.accept: the same for TCP's own, which says -errno through a parameter. */
+#ifdef HAVE_PROTO_ACCEPT_ARG
+#define RIPRAP_PROTO_ACCEPT_PARAMETERS	struct proto_accept_arg *arg
+#define RIPRAP_PROTO_ACCEPT_ARGUMENTS	arg
+#define RIPRAP_PROTO_ACCEPT_ERROR	(arg->err)
+#define RIPRAP_PROTO_ACCEPT_IS_KERNEL	(arg->kern)
+#else
+#define RIPRAP_PROTO_ACCEPT_PARAMETERS	int flags, int *err, bool kern
+#define RIPRAP_PROTO_ACCEPT_ARGUMENTS	flags, err, kern
+#define RIPRAP_PROTO_ACCEPT_ERROR	(*err)
+#define RIPRAP_PROTO_ACCEPT_IS_KERNEL	(kern)
+#endif
 
 #endif

@@ -3,6 +3,8 @@
 #ifndef RIPRAP_DEVICE_H
 #define RIPRAP_DEVICE_H
 
+#include <linux/atomic.h>
+#include <linux/gfp.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -20,6 +22,20 @@ struct riprap_part { const void *data; size_t len; };
 int riprap_device_send(u16 type, u32 flags, const void *fixed, size_t fixed_len, const struct riprap_part *part,
 		       unsigned int parts);
 
+/* The same, for callers that may sleep (GFP_KERNEL) and large frames. */
+int riprap_device_send_gfp(u16 type, u32 flags, const void *fixed, size_t fixed_len, const struct riprap_part *part,
+			   unsigned int parts, gfp_t gfp);
+void riprap_device_ack(u32 what, u64 generation, int error, u64 sequence);
+
+/* Counts openings of the device; 0 while it is closed. A record reported in this epoch is known to this daemon. */
+u64 riprap_device_epoch(void);
+
+/* The work queue first, /dev/riprap last: no daemon comes before every room is ready. */
+int riprap_device_init(void);
+int riprap_device_publish(void);
+void riprap_device_unpublish(void);
+void riprap_device_exit(void);
+
 /* Counters of struct riprap_query_done, by name. */
 struct riprap_counters {
 	atomic64_t flows_seen, denied, allowed_plain, handshakes_full, handshakes_resumed, handshakes_failed;
@@ -33,6 +49,11 @@ void riprap_flow_snapshot(u32 flags);			/* a FLOW frame for each live flow */
 u64 riprap_flow_cut(const struct riprap_cut *cut, const char *peer_id);	/* how many */
 void riprap_socket_drain(bool on);
 bool riprap_socket_is_draining(void);
+/*
+ * Gives the plain TCP sockets of current's fd table our ops. Called in the context of a thread of a process that
+ * may be managed from now on, right before it returns to user mode (task_work); may sleep, holds no lock.
+ */
+void riprap_socket_convert_files(void);
 void riprap_ticket_flush(void);				/* trust changed: resumption secrets are void */
 
 #endif

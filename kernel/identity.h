@@ -7,6 +7,7 @@
 #ifndef RIPRAP_IDENTITY_H
 #define RIPRAP_IDENTITY_H
 
+#include <linux/gfp.h>
 #include <linux/refcount.h>
 #include <linux/types.h>
 
@@ -30,5 +31,25 @@ bool riprap_identity_is_valid(const struct riprap_identity *identity);
 /* As tls13_config.sign, arg = identity. ECDSA P-256 over the kernel's ecc; may sleep. -EKEYREVOKED once withdrawn. */
 int riprap_identity_sign(void *identity, const u8 digest[32], u8 sig[72], size_t *sig_len);
 void riprap_identity_put(struct riprap_identity *identity);
+
+/* ---- for the process room ---- */
+
+struct riprap_key_pair;		/* refcounted; wiped with the last reference, or by riprap_key_wipe() */
+
+/* A fresh pair. May sleep. ERR_PTR(-ENOMEM), or what riprap_ecdsa_generate() gives. */
+struct riprap_key_pair *riprap_key_make(void);
+struct riprap_key_pair *riprap_key_get(struct riprap_key_pair *key);
+void riprap_key_put(struct riprap_key_pair *key);
+void riprap_key_wipe(struct riprap_key_pair *key);	/* any context; signing gives -EKEYREVOKED from here on */
+u64 riprap_key_id(const struct riprap_key_pair *key);
+const u8 *riprap_key_public(const struct riprap_key_pair *key);
+
+/* Copies the chain and takes a reference on the key; spiffe_id is `id_len` bytes. NULL: no memory. Any context. */
+struct riprap_identity *riprap_identity_make(u64 instance, u32 subject, const char *spiffe_id, size_t id_len,
+					     struct riprap_key_pair *key, const u8 *chain, size_t chain_len,
+					     gfp_t gfp);
+struct riprap_identity *riprap_identity_get(struct riprap_identity *identity);
+/* It ends now: no signature, and never valid again. */
+void riprap_identity_withdraw(struct riprap_identity *identity);
 
 #endif

@@ -39,4 +39,12 @@ struct riprap_peer *riprap_peer_get(struct riprap_peer *peer);
 void riprap_peer_put(struct riprap_peer *peer);
 u64 riprap_trust_generation(void);
 
+/* From device.c: the daemon's frames, checked by riprap_frame_read(). */
+void riprap_peer_answer(const struct riprap_verified *verified, const char *spiffe_id);
+int riprap_peer_trust(u64 generation);	/* -ESTALE: older than the one in force */
+void riprap_peer_daemon_gone(void);
+
+int riprap_peer_init(void);
+void riprap_peer_exit(void);
+
 #endif

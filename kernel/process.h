@@ -61,4 +61,20 @@ u8 riprap_unknown_mode(void);		/* enum riprap_mode */
 unsigned int riprap_handshake_timeout_ms(void);
 unsigned int riprap_sniff_timeout_ms(void);
 
+/* ---- from device.c: the daemon's frames, checked by riprap_frame_read(), one at a time ---- */
+
+void riprap_process_configure(const struct riprap_start *start);
+int riprap_process_assign(const struct riprap_assign *assign, const char *spiffe_id);
+int riprap_process_install(const struct riprap_svid *svid, const u8 *chain);
+void riprap_process_renew(u64 instance);
+void riprap_process_withdraw(u64 instance, u8 reason);
+int riprap_process_adopt(const struct riprap_adopt *adopt, u64 sequence);
+/* A PROCESS frame for each record that the daemon was ever asked about. */
+void riprap_process_replay(u32 frame_flags);
+void riprap_process_daemon_gone(void);
+u64 riprap_process_next_instance(void);
+
+int riprap_process_init(void);
+void riprap_process_exit(void);
+
 #endif

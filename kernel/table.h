@@ -43,4 +43,19 @@ bool riprap_table_allows_peer(u32 subject, bool inbound, const struct in6_addr *
 
 u64 riprap_table_generation(void);
 
+/* Is any process worth a look? One load: false until a table with filters is in force. */
+bool riprap_table_has_filters(void);
+/* May some rule select a process that looks like this? Generation of the answer in *generation. Atomic-safe. */
+bool riprap_table_filter(u32 euid, const char *comm, size_t comm_len, const char *exe, size_t exe_len,
+			 u64 *generation);
+
+/* From device.c, one at a time: TABLE_BEGIN, _DATA, _COMMIT; abort forgets a half-sent table. */
+int riprap_table_begin(const struct riprap_table_begin *begin);
+int riprap_table_data(const struct riprap_table_data *data, const u8 *bytes);
+int riprap_table_commit(u64 generation);
+void riprap_table_abort(void);
+
+int riprap_table_init(void);
+void riprap_table_exit(void);
+
 #endif
