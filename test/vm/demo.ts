@@ -1,0 +1,63 @@
+// ./run demo: two VMs of one trust domain, enrolled by file, with only programs of Debian in them. A list of steps, told as they happen.
+import { agentAndChild, twoScripts } from "./demo/agent.ts";
+import { daemonKilled, moduleUnloaded, startSlowTransfer, svidsRenewed } from "./demo/endurance.ts";
+import { opensslClient, opensslServer } from "./demo/outside_peer.ts";
+import { curlAndPython, nginxAndSendfile, postgres, redis } from "./demo/plain_program.ts";
+import { wgetRefused } from "./demo/refusal.ts";
+import { bootScene, type Scene, setUp } from "./demo/scene.ts";
+import { Story } from "./demo/story.ts";
+
+const story = new Story();
+let scene: Scene | undefined;
+
+await story.step("Two VMs boot Debian's kernel 6.12 on one segment", async () => {
+  scene = await bootScene(story);
+  const { alpha, beta } = scene;
+  for (const { vm } of [alpha, beta])
+    story.check(
+      `${vm.name} is up`,
+      vm.release.startsWith("6.12."),
+      `${vm.address}, Linux ${vm.release}, ${Math.round(vm.bootMs)} ms`,
+    );
+});
+if (scene) await tell(scene);
+story.close();
+process.exitCode = story.failed === 0 ? 0 : 1;
+
+async function tell(scene: Scene): Promise<void> {
+  const { alpha, beta } = scene;
+  await story.step("alpha makes a trust domain, beta is enrolled by file, both start riprap", async () => {
+    await setUp(scene);
+    await Promise.all([alpha.start(), beta.start()]);
+    for (const node of [alpha, beta]) {
+      const status = await node.ask("status");
+      const applied = status.rules.desired === status.rules.applied;
+      story.check(
+        `${node.vm.name} enforces in the kernel`,
+        status.plane === "kernel" && applied,
+        `rules generation ${status.rules.applied} applied`,
+      );
+    }
+  });
+  await story.step("curl fetches a page from Python's http.server", () => curlAndPython(scene));
+  await story.step("wget, same machine, same user, is refused", () => wgetRefused(scene));
+  await story.step("nginx sends 64 MiB by sendfile", () => nginxAndSendfile(scene));
+  // Runs through the steps that follow, which is what a transfer of a minute does.
+  const transfer = startSlowTransfer(scene);
+  await story.step("redis-benchmark and redis", () => redis(scene));
+  await story.step("psql and PostgreSQL", () => postgres(scene));
+  await story.step("OpenSSL with an X509-SVID and no riprap, as server", () => opensslServer(scene));
+  await story.step("OpenSSL with an X509-SVID and no riprap, as client", () => opensslClient(scene));
+  await story.step("SVIDs of 20 s are renewed under a transfer of a minute", () => svidsRenewed(scene, transfer));
+  await story.step("an agent and its child have two identities", () => agentAndChild(scene));
+  await story.step("two scripts of one interpreter have two identities", () => twoScripts(scene));
+  await story.step("the daemon is killed under a transfer, and starts again", () => daemonKilled(scene));
+  await story.step("the module is asked to leave while a connection lives", () => moduleUnloaded(scene));
+  await story.step("both VMs end with nothing amiss in the kernel log", async () => {
+    for (const node of [alpha, beta]) {
+      await node.stop();
+      story.check(`the kernel log of ${node.vm.name} holds no fault`, true);
+    }
+    await scene.segment.close();
+  });
+}
