@@ -89,7 +89,7 @@ const flows: Command = {
     })) {
       if (live !== undefined && view.state !== "open") continue;
       if (invocation.has("json")) terminal.print(JSON.stringify(view));
-      else for (const line of describeFlow(view)) terminal.print(line);
+      else terminal.print(describeFlow(view).join("\n"));
     }
     return 0;
   },
@@ -98,7 +98,7 @@ const flows: Command = {
 const explain: Command = {
   words: ["explain"],
   group: "See",
-  sentence: "Say whether a workload may reach another, by which rule, and what would allow it.",
+  sentence: "Say whether a workload may reach another, why, and what would allow it.",
   notes: [
     "The answer comes from the compiler of the table that the kernel holds. The exit status is 0 whatever the verdict is.",
   ],
