@@ -168,6 +168,14 @@ export function loadResources(from: string | readonly string[], options: Resourc
   return parseTexts(readSources(from, problems), problems, options);
 }
 
+/** The texts of one directory, as `loadResources` reads them, not looked into. Throws ResourceError for a file that cannot be read. */
+export function readResourceTexts(directory: string): readonly ResourceText[] {
+  const problems = new ProblemList();
+  const texts = readSources(directory, problems);
+  if (problems.errors.length > 0) throw new ResourceError(problems.errors);
+  return texts;
+}
+
 /** As `loadResources` for text that is at hand. */
 export function parseResources(texts: readonly ResourceText[], options: ResourceOptions): ResourceSet {
   return parseTexts(texts, new ProblemList(), options);

@@ -1,0 +1,236 @@
+// Starts the daemon: builds every room, opens the device and the control socket, and takes them down again in the mirror order.
+
+import { mkdirSync } from "node:fs";
+import { uptime } from "node:os";
+import { type NodeAuthority, openAuthority } from "./ca.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { Admission } from "./daemon/admission.ts";
+import { createAttestor } from "./daemon/attestation.ts";
+import { Condition } from "./daemon/condition.ts";
+import type { DaemonConfig } from "./daemon/config.ts";
+import type { ControlPort } from "./daemon/control/port.ts";
+import { openControl } from "./daemon/control.ts";
+import { openDeviceFile } from "./daemon/device/file.ts";
+import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
+import { FlowStore } from "./daemon/flow.ts";
+import { Issuance } from "./daemon/issuance.ts";
+import { KernelLink } from "./daemon/link.ts";
+import { createLog, type Log } from "./daemon/log.ts";
+import { ModuleCounters } from "./daemon/module_counter.ts";
+import { NameKeeper, type ResolveName } from "./daemon/name.ts";
+import { createNotifier } from "./daemon/notify.ts";
+import { EnforcementPlane } from "./daemon/plane.ts";
+import { Reconciler } from "./daemon/reconcile.ts";
+import { Registry } from "./daemon/registry.ts";
+import { RuleKeeper } from "./daemon/rule/keeper.ts";
+import { watchDirectory } from "./daemon/rule/watch.ts";
+import { RuleBook } from "./daemon/rule_book.ts";
+import { openDaemonState } from "./daemon/state.ts";
+import { TrustKeeper } from "./daemon/trust.ts";
+import { createControlPort } from "./daemon/view.ts";
+import { describeError, RiprapError } from "./error.ts";
+import { TrustDomain } from "./spiffe_id.ts";
+import { openStore, type Store, storePath } from "./store.ts";
+
+/** A running daemon. */
+export interface Daemon extends ControlPort {
+  /** Lets go of the device, the socket and the state; what the kernel enforces stays in force. */
+  stop(): Promise<void>;
+}
+
+/** What tests put in the place of the machine. */
+export interface DaemonSeams {
+  readonly clock?: Clock;
+  readonly openDevice?: OpenDevice;
+  readonly resolve?: ResolveName;
+  readonly random?: () => number;
+  readonly writeLog?: (line: string) => void;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Watch the rules directory; true unless given. */
+  readonly watch?: boolean;
+}
+
+/** How long the first rules wait for the module to say HELLO: it does within milliseconds of the opening. */
+const HELLO_PATIENCE_MS = 3000;
+/** Ended SVIDs are forgotten this often. */
+const PRUNE_EVERY_MS = 600_000;
+
+/** RiprapError of the room that cannot start: `ca_not_initialised`, `state_not_private`, `EBUSY`, `kernel_required`, `control_socket`, … */
+export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {}): Promise<Daemon> {
+  const clock = seams.clock ?? systemClock;
+  const log = createLog({
+    level: config.logLevel,
+    clock,
+    write: seams.writeLog ?? ((line) => void process.stderr.write(line)),
+  });
+  const store = openStore(storePath(config.stateDir));
+  const undo: (() => void | Promise<void>)[] = [() => store.close()];
+  try {
+    const authority = openAuthority({ stateDir: config.stateDir, clock, store });
+    undo.push(() => authority.close());
+    const rooms = buildRooms({ config, seams, clock, log, store, authority });
+    const session = openDevice(rooms.kernel, config, log);
+    mkdirSync(config.rulesDir, { recursive: true, mode: 0o755 });
+    const loops = startLoops(rooms, { config, seams, clock, log, session });
+    undo.push(() => loops.stop());
+    if (session === undefined) rooms.trust.standAlone();
+    else await helloOf(rooms, clock);
+    await rooms.rules.start();
+    const control = await openControl(rooms.port, {
+      path: config.controlSocket,
+      onBug: (thrown) => log.error("the control API failed", { error: describeError(thrown) }),
+    });
+    undo.push(() => control.close());
+    const { plane, planeReason, node, trustDomain } = rooms.port.status();
+    log.info("the daemon is running", { plane, reason: planeReason, node, trustDomain });
+    rooms.notifier.ready(plane === "kernel" ? "enforcing" : `NOT ENFORCING: ${planeReason}`);
+    undo.push(() => rooms.notifier.stopping());
+    return { ...rooms.port, stop: () => takeDown(undo, log) };
+  } catch (thrown) {
+    await takeDown(undo, log);
+    throw thrown;
+  }
+}
+
+interface Ground {
+  readonly config: DaemonConfig;
+  readonly seams: DaemonSeams;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly authority: NodeAuthority;
+}
+
+function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
+  const state = openDaemonState(store);
+  const registry = new Registry();
+  const attestor = createAttestor({ nodeName: authority.nodeName });
+  const flows = new FlowStore();
+  const counters = new ModuleCounters(clock);
+  const peers = { accepted: 0, refused: 0 };
+  const changed = new Condition();
+  const lifetimeSeconds = Math.floor(config.svidLifetime / 1000);
+  const names: NameKeeper = new NameKeeper({
+    clock,
+    log,
+    ...(seams.resolve === undefined ? {} : { resolve: seams.resolve }),
+    // Not a change of the rules: flows to an address that a name has left go on.
+    onChange: () => void book.commit().catch(() => undefined),
+  });
+  const book: RuleBook = new RuleBook({ registry, state, clock, log, addresses: () => names.addresses() });
+  const issuance = new Issuance({ authority, state, store, clock, log, random: seams.random ?? Math.random });
+  const admission = new Admission({ registry, attestor, book, issuance, log, lifetimeSeconds });
+  const reconciler = new Reconciler({ registry, book, admission, issuance, state, log, lifetimeSeconds });
+  const trust = new TrustKeeper({ authority, state, log });
+  const plane = new EnforcementPlane({
+    ...{ authority, registry, book, trust, admission, issuance },
+    ...{ reconciler, flows, counters, peers, changed, log },
+  });
+  const openDevice = seams.openDevice ?? openDeviceFile;
+  const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane });
+  const trustDomain = TrustDomain.parse(authority.trustDomain);
+  const onSwap = () => plane.rulesChanged();
+  const rules = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
+  const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
+  const port = createControlPort({
+    ...{
+      config,
+      clock,
+      authority,
+      registry,
+      book,
+      rules,
+      trust,
+      names,
+      issuance,
+      flows,
+      counters,
+      peers,
+      changed,
+      kernel,
+    },
+    startedAt: clock.now(),
+    bootedAt: Date.now() - uptime() * 1000,
+    questions: { attestor, known: byPid, resources: () => book.resources, addresses: () => names.addresses() },
+    link: () => plane.link,
+  });
+  const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
+  return { state, book, names, trust, issuance, flows, counters, changed, plane, kernel, rules, port, notifier };
+}
+
+type Rooms = ReturnType<typeof buildRooms>;
+
+/** Undefined: the identity plane, which the log says in so many words. */
+function openDevice(kernel: KernelLink, config: DaemonConfig, log: Log): DeviceSession | undefined {
+  try {
+    return kernel.open();
+  } catch (thrown) {
+    if (!(thrown instanceof RiprapError) || thrown.code === "EBUSY") throw thrown;
+    if (config.requireKernel) {
+      throw new RiprapError("kernel_required", `Cannot start with requireKernel: ${thrown.message}`, { cause: thrown });
+    }
+    log.error("NOTHING IS ENFORCED: the identity plane runs alone", { reason: thrown.message });
+    return undefined;
+  }
+}
+
+interface LoopInput {
+  readonly config: DaemonConfig;
+  readonly seams: DaemonSeams;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly session: DeviceSession | undefined;
+}
+
+function startLoops(rooms: Rooms, { config, seams, clock, log, session }: LoopInput): { stop(): Promise<void> } {
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const watching = { clock, log, onChange: () => void rooms.rules.reload() };
+  const loops = [
+    rooms.kernel.run(session, signal),
+    rooms.issuance.deadlines.run((instance) => rooms.plane.renewalDue(instance), signal),
+    rooms.names.run(signal),
+    rooms.counters.run(() => rooms.plane.link, signal),
+    rooms.notifier.runWatchdog(signal),
+    prune(rooms, clock, signal),
+    ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
+  ];
+  for (const loop of loops) {
+    loop.catch((thrown: unknown) => log.error("a loop of the daemon ended", { error: describeError(thrown) }));
+  }
+  return {
+    async stop() {
+      stopping.abort();
+      rooms.flows.close();
+      await Promise.allSettled(loops);
+    },
+  };
+}
+
+async function prune(rooms: Rooms, clock: Clock, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    rooms.state.prune(clock.now());
+    await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined);
+  }
+}
+
+/** Numbers that the module replays must be known before rules are compiled. */
+async function helloOf(rooms: Rooms, clock: Clock): Promise<void> {
+  const enough = new AbortController();
+  const patience = clock.sleep(HELLO_PATIENCE_MS, enough.signal).catch(() => undefined);
+  const answered = rooms.changed
+    .until(() => rooms.kernel.state.phase !== "starting", enough.signal)
+    .catch(() => undefined);
+  await Promise.race([answered, patience]);
+  enough.abort();
+}
+
+async function takeDown(undo: (() => void | Promise<void>)[], log: Log): Promise<void> {
+  for (const step of undo.splice(0).reverse()) {
+    try {
+      await step();
+    } catch (thrown) {
+      log.error("a step of stopping failed", { error: describeError(thrown) });
+    }
+  }
+}

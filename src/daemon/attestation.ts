@@ -1,0 +1,148 @@
+// Turns what is known of a process into labels. Reads /proc only for labels that someone asks for, and only under a pin.
+
+import { RiprapError } from "../error.ts";
+import type { LabelSet } from "../label.ts";
+import { type AccountNames, openAccountNames } from "./attestation/account.ts";
+import { type Ancestor, readAncestors } from "./attestation/ancestor.ts";
+import { capabilityNames } from "./attestation/capability.ts";
+import { parseCgroupPath } from "./attestation/cgroup.ts";
+import { createDigestCache, type DigestCache } from "./attestation/digest.ts";
+import type { ProcessEvidence } from "./attestation/evidence.ts";
+import { readNodeLabels } from "./attestation/node.ts";
+import { pinProcess } from "./attestation/pin.ts";
+import { readStatus } from "./attestation/proc.ts";
+import { findScript } from "./attestation/script.ts";
+import type { WantedLabels } from "./attestation/wanted.ts";
+
+const SECCOMP_NAMES = ["disabled", "strict", "filter"] as const;
+
+export interface AttestorOptions {
+  readonly nodeName: string;
+  readonly accounts?: AccountNames;
+  readonly digests?: DigestCache;
+}
+
+export interface Attestor {
+  /**
+   * The labels of a process. Those that the kernel's facts give are always there; those that cost a look at /proc or
+   * a hash only when wanted. RiprapError `not_found` when such a look is needed and the process has ended.
+   */
+  attest(evidence: ProcessEvidence, wanted: WantedLabels): Promise<LabelSet>;
+}
+
+export function createAttestor(options: AttestorOptions): Attestor {
+  const accounts = options.accounts ?? openAccountNames();
+  const digests = options.digests ?? createDigestCache();
+  const node = readNodeLabels(options.nodeName);
+  return {
+    async attest(evidence, wanted) {
+      const labels = new Labels(node);
+      addFacts(labels, evidence);
+      addUser(labels, evidence, wanted, accounts);
+      if (needsProc(wanted)) await addFromProc(labels, evidence, { wanted, accounts, digests });
+      return labels.set;
+    },
+  };
+}
+
+/** Collects labels; a value that is empty or that a name has already is not added. */
+class Labels {
+  readonly set: Map<string, readonly string[]>;
+
+  constructor(start: LabelSet) {
+    this.set = new Map(start);
+  }
+
+  add(name: string, values: readonly (string | undefined)[]): void {
+    const known = new Set(values.filter((value) => value !== undefined && value !== ""));
+    if (known.size > 0) this.set.set(name, [...known] as string[]);
+  }
+}
+
+function addFacts(labels: Labels, evidence: ProcessEvidence): void {
+  labels.add("process:pid", [String(evidence.pid)]);
+  labels.add("process:name", [evidence.name]);
+  labels.add("process:exe", [evidence.exe]);
+  labels.add("process:cmdline", [evidence.argv.join(" ")]);
+  for (const [index, argument] of evidence.argv.entries()) labels.add(`process:arg[${index}]`, [argument]);
+  labels.add("process:uid", [String(evidence.uid)]);
+  labels.add("process:gid", [String(evidence.gid)]);
+  labels.add("process:caps", capabilityNames(evidence.capabilities));
+  labels.add("process:no_new_privs", [String(evidence.noNewPrivs)]);
+  labels.add("process:seccomp", [SECCOMP_NAMES[evidence.seccomp]]);
+  const { unit, slice, containerId, containerRuntime } = parseCgroupPath(evidence.cgroup);
+  labels.add("systemd:unit", [unit]);
+  labels.add("systemd:slice", [slice]);
+  labels.add("container:id", [containerId]);
+  labels.add("container:runtime", [containerRuntime]);
+}
+
+function addUser(labels: Labels, { uid }: ProcessEvidence, wanted: WantedLabels, accounts: AccountNames): void {
+  if (wanted.has("process:user")) labels.add("process:user", [accounts.userName(uid)]);
+}
+
+function needsProc(wanted: WantedLabels): boolean {
+  return (
+    wanted.has("process:exe:sha256") ||
+    wanted.has("process:group") ||
+    wanted.hasPrefix("process:script") ||
+    wanted.hasPrefix("process:ancestor:")
+  );
+}
+
+interface Sources {
+  readonly wanted: WantedLabels;
+  readonly accounts: AccountNames;
+  readonly digests: DigestCache;
+}
+
+async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: Sources): Promise<void> {
+  const { wanted, accounts, digests } = sources;
+  const pin = pinProcess(evidence.pid, evidence.startTimeNs);
+  try {
+    if (wanted.hasPrefix("process:ancestor:")) addAncestors(labels, readAncestors(evidence));
+    if (wanted.has("process:group")) {
+      const { groups } = readStatus(evidence.pid);
+      labels.add("process:group", [evidence.gid, ...groups].map(accounts.groupName));
+    }
+    if (wanted.hasPrefix("process:script")) {
+      const script = findScript(evidence);
+      labels.add("process:script", [script?.path]);
+      if (script !== undefined && wanted.has("process:script:sha256")) {
+        labels.add("process:script:sha256", [await digests.digest(script.openPath)]);
+      }
+    }
+    if (wanted.has("process:exe:sha256")) {
+      // Through /proc: it is the file that runs, whatever its path means by now or in our namespace.
+      const path = `/proc/${evidence.pid}/exe`;
+      labels.add("process:exe:sha256", [await digests.digest(path, evidence.exeStamp)]);
+    }
+    // Every look was at this process only if it has not ended until now.
+    if (!pin.isAlive()) throw new RiprapError("not_found", `Cannot attest process ${evidence.pid}: it ended meanwhile`);
+  } finally {
+    pin.close();
+  }
+}
+
+function addAncestors(labels: Labels, ancestors: readonly Ancestor[]): void {
+  labels.add(
+    "process:ancestor:pid",
+    ancestors.map(({ pid }) => String(pid)),
+  );
+  labels.add(
+    "process:ancestor:name",
+    ancestors.map(({ name }) => name),
+  );
+  labels.add(
+    "process:ancestor:exe",
+    ancestors.map(({ exe }) => exe),
+  );
+  labels.add(
+    "process:ancestor:uid",
+    ancestors.map(({ uid }) => String(uid)),
+  );
+  labels.add(
+    "process:ancestor:script",
+    ancestors.map(({ script }) => script),
+  );
+}

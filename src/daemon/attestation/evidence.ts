@@ -1,0 +1,92 @@
+// What is known of one process before any label is made: the kernel's facts of its exec, or what /proc shows. Never judges it.
+
+import { type BodyOf, PROCESS_FLAG } from "../../abi.ts";
+import { readProcess } from "./proc.ts";
+
+/** What tells one version of a file from the next. */
+export interface FileStamp {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+export interface ProcessEvidence {
+  readonly pid: number;
+  readonly parentPid: number;
+  /** Since boot; from /proc it is exact to one clock tick. */
+  readonly startTimeNs: bigint;
+  readonly name: string;
+  readonly exe: string;
+  /** As execve got it, when the kernel ran an interpreter for it; else empty. */
+  readonly script: string;
+  readonly argv: readonly string[];
+  /** Effective ones, of the initial user namespace. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly capabilities: bigint;
+  readonly noNewPrivs: boolean;
+  /** SECCOMP_MODE_* */
+  readonly seccomp: number;
+  /** Of the unified hierarchy, from its root; empty: unknown. */
+  readonly cgroup: string;
+  /** Inode number of the mount namespace; 0: unknown. */
+  readonly mountNamespace: number;
+  /** The executable at exec; undefined when only /proc speaks. */
+  readonly exeStamp: FileStamp | undefined;
+}
+
+/** The kernel's facts, taken at exec: nothing that the process does later changes them. */
+export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
+  return {
+    pid: facts.pid,
+    parentPid: facts.parentPid,
+    startTimeNs: facts.startTimeNs,
+    name: facts.comm,
+    exe: facts.exe,
+    script: facts.script,
+    argv: splitArguments(facts.argv),
+    uid: facts.euid,
+    gid: facts.egid,
+    capabilities: facts.capsEffective,
+    noNewPrivs: (facts.flags & PROCESS_FLAG.noNewPrivs) !== 0,
+    seccomp: facts.seccomp,
+    cgroup: facts.cgroup,
+    mountNamespace: facts.nsMnt,
+    exeStamp: {
+      dev: facts.exeDev,
+      ino: facts.exeIno,
+      size: facts.exeSize,
+      mtimeNs: facts.exeMtimeNs,
+      ctimeNs: facts.exeCtimeNs,
+    },
+  };
+}
+
+/** What /proc shows of a running process. RiprapError `not_found` when there is none. A process can have changed its argv. */
+export function evidenceOfProc(pid: number): ProcessEvidence {
+  const { status, stat, ...links } = readProcess(pid);
+  return {
+    pid,
+    parentPid: stat.parentPid,
+    startTimeNs: stat.startTimeNs,
+    name: stat.name,
+    exe: links.exe,
+    script: "",
+    argv: splitArguments(links.argv),
+    uid: status.uid,
+    gid: status.gid,
+    capabilities: status.capabilities,
+    noNewPrivs: status.noNewPrivs,
+    seccomp: status.seccomp,
+    cgroup: links.cgroup,
+    mountNamespace: links.mountNamespace,
+    exeStamp: undefined,
+  };
+}
+
+function splitArguments(text: string): readonly string[] {
+  if (text === "") return [];
+  return (text.endsWith("\0") ? text.slice(0, -1) : text).split("\0");
+}

@@ -1,0 +1,142 @@
+// Reads /proc/PID, bounded. Never trusts that a number still means the process it meant: see pin.ts.
+
+import { closeSync, openSync, readlinkSync, readSync, statSync } from "node:fs";
+import { RiprapError } from "../../error.ts";
+import { clockTicks } from "../libc.ts";
+
+const TEXT_MAX = 65_536; // /proc/PID/status with 65,536 groups is cut; nothing else of it is that long
+const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
+const NS_PER_SECOND = 1_000_000_000n;
+
+export interface ProcessStat {
+  readonly name: string;
+  readonly parentPid: number;
+  readonly startTimeNs: bigint;
+}
+
+export interface ProcessStatus {
+  /** Effective. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  readonly capabilities: bigint;
+  readonly noNewPrivs: boolean;
+  readonly seccomp: number;
+}
+
+export interface ProcessFiles {
+  readonly stat: ProcessStat;
+  readonly status: ProcessStatus;
+  /** Empty for a kernel thread, or when it may not be read. */
+  readonly exe: string;
+  readonly argv: string;
+  readonly cgroup: string;
+  readonly mountNamespace: number;
+}
+
+/** Everything of a living process; RiprapError `not_found` when there is none. */
+export function readProcess(pid: number): ProcessFiles {
+  const stat = readStat(pid);
+  const status = readStatus(pid);
+  return {
+    stat,
+    status,
+    exe: tryReadLink(pid, "exe") ?? "",
+    argv: tryReadText(pid, "cmdline", ARGV_MAX) ?? "",
+    cgroup: parseCgroup(tryReadText(pid, "cgroup", TEXT_MAX) ?? ""),
+    mountNamespace: namespaceOf(pid),
+  };
+}
+
+/** /proc/PID/stat; RiprapError `not_found`. */
+export function readStat(pid: number): ProcessStat {
+  const text = tryReadText(pid, "stat", TEXT_MAX);
+  const stat = text === undefined ? undefined : parseStat(text);
+  if (stat === undefined) throw new RiprapError("not_found", `Cannot read process ${pid}: there is no such process`);
+  return stat;
+}
+
+/** /proc/PID/status; RiprapError `not_found`. */
+export function readStatus(pid: number): ProcessStatus {
+  const text = tryReadText(pid, "status", TEXT_MAX);
+  if (text === undefined) throw new RiprapError("not_found", `Cannot read process ${pid}: there is no such process`);
+  return parseStatus(text);
+}
+
+/** The name stands in brackets and may hold any byte, a bracket too: it ends at the last one. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  const fields = text.slice(close + 2).split(" ");
+  const parent = Number(fields[1]);
+  const ticks = fields[19];
+  if (open < 0 || close < open || ticks === undefined || !/^\d+$/.test(ticks) || !Number.isInteger(parent))
+    return undefined;
+  return { name: text.slice(open + 1, close), parentPid: parent, startTimeNs: nsOfTicks(BigInt(ticks)) };
+}
+
+export function parseStatus(text: string): ProcessStatus {
+  const field = (name: string): readonly string[] => {
+    const line = new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1] ?? "";
+    return line === "" ? [] : line.trim().split(/\s+/);
+  };
+  return {
+    uid: Number(field("Uid")[1] ?? -1),
+    gid: Number(field("Gid")[1] ?? -1),
+    groups: field("Groups").map(Number),
+    capabilities: BigInt(`0x${field("CapEff")[0] ?? "0"}`),
+    noNewPrivs: field("NoNewPrivs")[0] === "1",
+    seccomp: Number(field("Seccomp")[0] ?? 0),
+  };
+}
+
+/** The path in the unified hierarchy. */
+export function parseCgroup(text: string): string {
+  return /^0::(.*)$/m.exec(text)?.[1] ?? "";
+}
+
+/** Undefined when there is no such process, no such link, or no right to read it. */
+export function tryReadLink(pid: number, name: "exe" | "cwd" | "root"): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/${name}`);
+  } catch {
+    return undefined;
+  }
+}
+
+export function tryReadText(pid: number, name: string, most: number): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(`/proc/${pid}/${name}`, "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const buffer = Buffer.alloc(most);
+    let length = 0;
+    for (;;) {
+      const got = readSync(fd, buffer, length, most - length, null);
+      length += got;
+      if (got === 0 || length === most) return buffer.toString("utf8", 0, length);
+    }
+  } catch {
+    return undefined; // ESRCH: it ended between open and read
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function namespaceOf(pid: number): number {
+  try {
+    return statSync(`/proc/${pid}/ns/mnt`).ino;
+  } catch {
+    return 0;
+  }
+}
+
+let ticksPerSecond: bigint | undefined;
+
+function nsOfTicks(ticks: bigint): bigint {
+  ticksPerSecond ??= BigInt(clockTicks());
+  return (ticks * NS_PER_SECOND) / ticksPerSecond;
+}

@@ -1,0 +1,23 @@
+// Which labels the rules ask for, so that nobody pays for the others. Pure.
+
+import type { ResourceSet } from "../../resource.ts";
+
+export interface WantedLabels {
+  has(label: string): boolean;
+  hasPrefix(prefix: string): boolean;
+}
+
+/** For a person who asks: everything. */
+export const ALL_LABELS: WantedLabels = { has: () => true, hasPrefix: () => true };
+
+/** The labels of every selector and of every SPIFFE ID template. */
+export function wantedLabels(resources: Pick<ResourceSet, "identities">): WantedLabels {
+  const wanted = new Set<string>();
+  for (const { selectors, workloadId } of resources.identities) {
+    for (const { entries } of selectors) for (const { label } of entries) wanted.add(label);
+    // Labels in brackets; one may end in brackets of its own: [process:arg[1]].
+    for (const [, label] of workloadId.matchAll(/\[((?:[^[\]]|\[\d+\])+)\]/g)) wanted.add(label ?? "");
+  }
+  const all = [...wanted];
+  return { has: (label) => wanted.has(label), hasPrefix: (prefix) => all.some((label) => label.startsWith(prefix)) };
+}

@@ -1,0 +1,111 @@
+// Things to do at a time, one for each key, in one loop over one clock. The caller bounds the number of keys.
+
+import type { Clock } from "../clock.ts";
+
+/** Also how late a step of the wall clock is noticed. */
+const LOOK_AGAIN_MS = 60_000;
+
+interface Deadline<K> {
+  readonly key: K;
+  readonly at: number;
+}
+
+export class Deadlines<K> {
+  readonly #clock: Clock;
+  /** A binary heap; an entry that #current no longer holds was replaced or dropped. */
+  readonly #heap: Deadline<K>[] = [];
+  readonly #current = new Map<K, Deadline<K>>();
+  #wake: () => void = () => {};
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#current.size;
+  }
+
+  /** Sets or replaces the key's time. */
+  set(key: K, at: number): void {
+    const deadline = { key, at };
+    const isFirst = at < (this.#heap[0]?.at ?? Number.POSITIVE_INFINITY);
+    this.#current.set(key, deadline);
+    this.#push(deadline);
+    if (this.#heap.length > 64 + 2 * this.#current.size) this.#compact();
+    if (isFirst) this.#wake();
+  }
+
+  delete(key: K): void {
+    this.#current.delete(key);
+  }
+
+  clear(): void {
+    this.#current.clear();
+    this.#heap.length = 0;
+  }
+
+  /** Removes and returns the keys that are due, the earliest first. */
+  takeDue(now: number): readonly K[] {
+    const due: K[] = [];
+    for (let first = this.#heap[0]; first !== undefined && first.at <= now; first = this.#heap[0]) {
+      this.#pop();
+      if (this.#current.get(first.key) !== first) continue;
+      this.#current.delete(first.key);
+      due.push(first.key);
+    }
+    return due;
+  }
+
+  /** Calls `handle` for each key when it is due, until the signal. */
+  async run(handle: (key: K) => void, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      for (const key of this.takeDue(this.#clock.now())) handle(key);
+      await this.#sleep(signal);
+    }
+  }
+
+  async #sleep(signal: AbortSignal): Promise<void> {
+    const wait = Math.min(LOOK_AGAIN_MS, (this.#heap[0]?.at ?? Number.POSITIVE_INFINITY) - this.#clock.now());
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    // Rejects when woken or stopped: both mean no more than to look again.
+    await this.#clock.sleep(wait, AbortSignal.any([signal, woken.signal])).catch(() => undefined);
+    this.#wake = () => {};
+  }
+
+  #push(deadline: Deadline<K>): void {
+    const heap = this.#heap;
+    let index = heap.push(deadline) - 1;
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if ((heap[parent] as Deadline<K>).at <= deadline.at) break;
+      heap[index] = heap[parent] as Deadline<K>;
+      index = parent;
+    }
+    heap[index] = deadline;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let index = 0;
+    for (;;) {
+      const left = 2 * index + 1;
+      if (left >= heap.length) break;
+      const right = left + 1;
+      const next =
+        right < heap.length && (heap[right] as Deadline<K>).at < (heap[left] as Deadline<K>).at ? right : left;
+      if ((heap[next] as Deadline<K>).at >= last.at) break;
+      heap[index] = heap[next] as Deadline<K>;
+      index = next;
+    }
+    heap[index] = last;
+  }
+
+  #compact(): void {
+    const live = [...this.#current.values()];
+    this.#heap.length = 0;
+    for (const deadline of live) this.#push(deadline);
+  }
+}

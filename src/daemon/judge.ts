@@ -1,0 +1,30 @@
+// What the rules make of one process: an identity, none, or a refusal. Pure.
+
+import type { LabelSet } from "../label.ts";
+import type { ResourceSet } from "../resource.ts";
+import { matchIdentities } from "../selector.ts";
+import type { Assignment } from "./registry.ts";
+
+export type Judgement =
+  /** No rule selects it: no identity, no key, no cost. */
+  | { readonly outcome: "unmanaged" }
+  | { readonly outcome: "identity"; readonly assignment: Assignment; readonly isAmbiguous: boolean }
+  /** A rule selects it and cannot give it its ID: it gets none, rather than go unmanaged. */
+  | { readonly outcome: "refused"; readonly rule: string; readonly reason: string };
+
+/** The first match in order of precedence decides. */
+export function judgeProcess(labels: LabelSet, resources: ResourceSet, lifetimeSeconds: number): Judgement {
+  const [match] = matchIdentities(labels, resources);
+  if (match === undefined) return { outcome: "unmanaged" };
+  const { identity, spiffeId, because, isAmbiguous } = match;
+  const rule = `WorkloadIdentity/${identity.name}`;
+  if (spiffeId === undefined)
+    return { outcome: "refused", rule, reason: because.at(-1) ?? "its SPIFFE ID cannot be made" };
+  const assignment = {
+    spiffeId,
+    rule,
+    lifetimeSeconds: identity.ttlSeconds ?? lifetimeSeconds,
+    dnsNames: identity.dnsNames,
+  };
+  return { outcome: "identity", assignment, isAmbiguous };
+}

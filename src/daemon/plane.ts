@@ -1,0 +1,171 @@
+// What the daemon does with the module: each frame to the room that it belongs to. Contains calls, not work.
+
+import { type BodyOf, FRAME_FLAG, type Frame } from "../abi.ts";
+import type { NodeAuthority } from "../ca.ts";
+import { describeError } from "../error.ts";
+import type { Admission } from "./admission.ts";
+import type { Condition } from "./condition.ts";
+import { ackName } from "./device.ts";
+import type { FlowStore } from "./flow.ts";
+import type { Issuance } from "./issuance.ts";
+import { errnoName } from "./libc.ts";
+import type { LinkHandler, ModuleLink } from "./link.ts";
+import type { Log } from "./log.ts";
+import type { ModuleCounters } from "./module_counter.ts";
+import { type PeerCounters, verifyPeer } from "./peer.ts";
+import type { Reconciler } from "./reconcile.ts";
+import type { Registry } from "./registry.ts";
+import type { RuleBook } from "./rule_book.ts";
+import type { TrustKeeper } from "./trust.ts";
+
+export interface PlaneParts {
+  readonly authority: NodeAuthority;
+  readonly registry: Registry;
+  readonly book: RuleBook;
+  readonly trust: TrustKeeper;
+  readonly admission: Admission;
+  readonly issuance: Issuance;
+  readonly reconciler: Reconciler;
+  readonly flows: FlowStore;
+  readonly counters: ModuleCounters;
+  readonly peers: PeerCounters;
+  readonly changed: Condition;
+  readonly log: Log;
+}
+
+/** Work that a frame began and that ends later; a failure of it is logged and harms nothing else. */
+type Later = Promise<void>;
+
+export class EnforcementPlane implements LinkHandler {
+  readonly #parts: PlaneParts;
+  #link: ModuleLink | undefined;
+  #lastBoot: bigint | undefined;
+
+  constructor(parts: PlaneParts) {
+    this.#parts = parts;
+  }
+
+  /** Undefined: the identity plane alone. */
+  get link(): ModuleLink | undefined {
+    return this.#link;
+  }
+
+  opened(link: ModuleLink, replay: readonly BodyOf<"process">[]): void {
+    const { reconciler, book, flows, log } = this.#parts;
+    if (this.#lastBoot !== undefined && this.#lastBoot !== link.boot) log.warn("the module was loaded anew", {});
+    if (this.#lastBoot !== link.boot) flows.forgetLive();
+    this.#lastBoot = link.boot;
+    this.#link = link;
+    reconciler.restore(replay, link);
+    book.attach(link);
+    this.#later("the module was not brought up to date", this.#synchronise(link));
+  }
+
+  /** A new set of rules is in force. */
+  rulesChanged(): void {
+    this.#parts.changed.notify();
+    const link = this.#link;
+    if (link !== undefined) this.#later("processes were not judged by the new rules", this.#judgeAll(link));
+  }
+
+  /** A renewal or a retry is due. */
+  renewalDue(instance: bigint): void {
+    const link = this.#link;
+    if (link === undefined) return;
+    try {
+      this.#parts.admission.renew(instance, link);
+    } catch (thrown) {
+      this.#parts.log.error("a renewal could not be begun", { instance, error: describeError(thrown) });
+    }
+  }
+
+  /** A failure of one frame harms no other: it is logged, and the module's own timeout answers who waits. */
+  frame(frame: Frame, link: ModuleLink): void {
+    try {
+      this.#dispatch(frame, link);
+    } catch (thrown) {
+      this.#parts.log.error("a frame could not be handled", { type: frame.type, error: describeError(thrown) });
+    }
+  }
+
+  #dispatch(frame: Frame, link: ModuleLink): void {
+    const { admission, authority, counters, flows, log, peers } = this.#parts;
+    switch (frame.type) {
+      case "process":
+        // Answers to QUERY are for people; the replay was taken in when the device was opened.
+        if (frame.flags === 0) this.#later("a process could not be admitted", admission.admit(frame.body, link));
+        break;
+      case "processExit":
+        admission.end(frame.body.instance, link);
+        break;
+      case "key":
+        admission.key(frame.body, link);
+        break;
+      case "verify":
+        link.session.send("verified", verifyPeer(frame.body, { authority, log, counters: peers }));
+        break;
+      case "flow":
+        this.#flow(frame.body, frame.flags);
+        break;
+      case "lost":
+        flows.lost += Number(frame.body.flowEvents);
+        log.warn("flow events were lost: the module's queue was full", { events: frame.body.flowEvents });
+        break;
+      case "queryDone":
+        counters.take(frame.body);
+        break;
+      case "ack":
+        this.#ack(frame.body);
+        break;
+      default:
+        log.warn("the module sent a frame of the daemon's own kind", { type: frame.type });
+    }
+  }
+
+  closed(): void {
+    this.#link = undefined;
+    this.#parts.book.attach(undefined);
+    this.#parts.trust.standAlone();
+    this.#parts.counters.forget();
+    this.#parts.changed.notify();
+  }
+
+  // Who asked has the answer; this is for frames that nobody waits for. Most errors of ASSIGN are processes that ended meanwhile.
+  #ack({ what, error }: BodyOf<"ack">): void {
+    if (error !== 0)
+      this.#parts.log.debug("the module refused a frame", { what: ackName(what), error: errnoName(-error) });
+  }
+
+  async #synchronise(link: ModuleLink): Promise<void> {
+    const { trust, book, counters, changed } = this.#parts;
+    await trust.apply(link);
+    counters.ask(link, { flows: true });
+    changed.notify();
+    if (book.resources === undefined) return;
+    await book.commit();
+    changed.notify();
+    await this.#judgeAll(link);
+  }
+
+  async #judgeAll(link: ModuleLink): Promise<void> {
+    const { reconciler } = this.#parts;
+    await reconciler.reconcile(link);
+    await reconciler.recheck(link);
+  }
+
+  #flow(event: BodyOf<"flow">, flags: number): void {
+    const { book, flows, log, registry } = this.#parts;
+    const rule = event.rule === 0 ? undefined : book.ruleName(event.tableGeneration, event.rule);
+    const process = registry.get(event.instance)?.evidence.name ?? "";
+    const view = flows.take(event, flags, { process, rule });
+    if ((flags & FRAME_FLAG.snapshot) !== 0) return;
+    const { state, direction, pid, own, peer, local, remote, reason, mode } = view;
+    log.debug("flow", { state, direction, pid, process: view.process, own, peer, local, remote, rule, reason, mode });
+  }
+
+  #later(event: string, work: Later): void {
+    work.catch((thrown: unknown) => {
+      this.#parts.log.error(event, { error: describeError(thrown) });
+    });
+  }
+}
