@@ -2,7 +2,7 @@
 import type { AttestView, ExplainView, FlowView, ProcessView, StatusView } from "../../src/daemon/control/port.ts";
 import { RiprapError } from "../../src/error.ts";
 import type { RunResult, VmProcess } from "./lab/agent.ts";
-import { type BootOptions, bootVm, type RunResult, type Vm } from "./lab.ts";
+import { type BootOptions, bootVm, type Vm } from "./lab.ts";
 
 // The command is a hundred megabytes that an emulated CPU has to start.
 const COMMAND_TIMEOUT_MS = 120_000;
