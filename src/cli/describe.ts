@@ -32,7 +32,7 @@ export function describeStatus(view: StatusView, now: number): string[] {
           `${module.version}, ${formatBytes(module.memoryBytes)}${module.draining ? ", DRAINING: new sockets are not managed" : ""}`,
         )),
     ...row("daemon", `riprap ${view.version}, up ${formatDuration(now - Date.parse(view.startedAt))}`),
-    ...view.warnings.flatMap((warning) => row("warning", warning)),
+    ...view.warnings.filter((warning) => warning !== view.planeReason).flatMap((warning) => row("warning", warning)),
   ];
 }
 
@@ -133,7 +133,9 @@ export function describeExplain(view: ExplainView): string[] {
 
 export function describeAttest(view: AttestView): string[] {
   const labels = Object.entries(view.labels).sort(([a], [b]) => (a < b ? -1 : 1));
-  const rows = labels.flatMap(([name, values]) => values.map((value, index) => [index === 0 ? name : "", value]));
+  const rows = labels.flatMap(([name, values]) =>
+    describeValues(values).map((value, index) => [index === 0 ? name : "", value]),
+  );
   return [
     ...layOut([{ title: "LABEL" }, { title: `VALUE (process ${view.pid})` }], rows),
     "",
@@ -141,6 +143,11 @@ export function describeAttest(view: AttestView): string[] {
       ? ['No WorkloadIdentity selects this process: it has no identity. "riprap generate PID" writes one that does.']
       : view.matches.flatMap(describeMatch)),
   ];
+}
+
+/** Simple words (capabilities, PIDs) share a line; anything with a space or comma has one of its own. */
+function describeValues(values: readonly string[]): readonly string[] {
+  return values.every((value) => /^[A-Za-z0-9_./:-]+$/.test(value)) ? [values.join(", ")] : values;
 }
 
 function describeMatch(match: AttestView["matches"][number], index: number): string[] {

@@ -28,9 +28,13 @@ export interface KernelStatus {
 
 export interface KernelModule {
   /** For another kernel than the running one with `release`. */
-  build(options?: { readonly release?: string; readonly force?: boolean }): Promise<BuiltModule>;
+  build(options?: {
+    readonly release?: string;
+    readonly force?: boolean;
+    readonly onBuild?: () => void;
+  }): Promise<BuiltModule>;
   /** Loads `file`, or what was built, building it when needed. Throws RiprapError `kernel_…`. */
-  load(options?: { readonly file?: string }): Promise<{ readonly path: string }>;
+  load(options?: { readonly file?: string; readonly onBuild?: () => void }): Promise<{ readonly path: string }>;
   /** Throws RiprapError `kernel_in_use` while anything holds it, `kernel_not_loaded`. */
   unload(): void;
   status(): KernelStatus;
@@ -43,13 +47,13 @@ export function openKernelModule(
 ): KernelModule {
   const { cacheDir = MODULE_CACHE, source = KERNEL_SOURCE } = options;
   const place = (release = machine.release) => ({ cacheDir, source, release });
-  const build: KernelModule["build"] = async ({ release, force = false } = {}) => {
+  const build: KernelModule["build"] = async ({ release, force = false, onBuild } = {}) => {
     if (force || findBuilt(machine, place(release)) === undefined) refuseForeignCache(machine, cacheDir);
-    return buildModule(machine, { ...place(release), force });
+    return buildModule(machine, { ...place(release), force, ...(onBuild === undefined ? {} : { onBuild }) });
   };
   return {
     build,
-    async load({ file } = {}) {
+    async load({ file, onBuild } = {}) {
       if (!hasModuleSupport(machine)) throw refusal("load", noModules());
       if (isLoaded(machine, MODULE)) {
         throw new RiprapError(
@@ -57,7 +61,7 @@ export function openKernelModule(
           'Cannot load the module: it is loaded already; to change it, run "riprap kernel unload" first',
         );
       }
-      const path = file ?? (await build()).path;
+      const path = file ?? (await build(onBuild === undefined ? {} : { onBuild })).path;
       if (file === undefined) refuseForeignCache(machine, cacheDir, path);
       await insert(machine, path);
       return { path };

@@ -30,6 +30,8 @@ const run: Command = {
   example: "riprap run --require-kernel",
   async run(invocation, terminal) {
     const config = daemonConfigOf(invocation);
+    // A node without a trust domain must not build for a minute before it says so.
+    withAuthority(config.stateDir, () => undefined);
     await loadModule(config, terminal);
     return serve(config, terminal);
   },
@@ -91,21 +93,23 @@ function daemonConfigOf(invocation: Invocation): DaemonConfig {
   return invocation.has("require-kernel") ? { ...config, requireKernel: true } : config;
 }
 
-/** Loads the module unless it is there. Says in one line what it does, and what it could not do unless that is fatal. */
+/** Loads the module unless it is there. Says what is in the way; that it goes on without, unless the kernel is required. */
 async function loadModule(config: DaemonConfig, terminal: Terminal): Promise<void> {
   const module = openKernelModule(thisMachine());
-  if (module.status().loaded) return;
-  for (const { check, level, fact, remedy } of module.check()) {
-    if (level === "fail") terminal.warn(`riprap: ${check}: ${fact}; ${remedy}`);
-  }
+  const { loaded, release } = module.status();
+  if (loaded) return;
+  const failed = module.check().filter((finding) => finding.level === "fail");
+  for (const { check, fact, remedy } of failed)
+    terminal.warn(`riprap: ${check}: ${fact}; ${remedy ?? "see riprap doctor"}`);
   try {
-    if (module.status().built === undefined)
-      terminal.warn(`riprap: building the module for kernel ${module.status().release}, which takes about a minute`);
-    const { path } = await module.load();
+    const onBuild = () =>
+      terminal.warn(`riprap: building the module for kernel ${release}, which takes about a minute`);
+    const { path } = await module.load({ onBuild });
     terminal.warn(`riprap: loaded ${path}`);
   } catch (thrown) {
     if (config.requireKernel || !(thrown instanceof RiprapError)) throw thrown;
-    terminal.warn(`riprap: ${describeError(thrown)}`);
+    const sentence = describeError(thrown);
+    if (!failed.some((finding) => sentence.includes(finding.fact))) terminal.warn(`riprap: ${sentence}`);
     terminal.warn("riprap: going on in the identity plane: identities are issued, NOTHING IS ENFORCED");
   }
 }

@@ -23,6 +23,8 @@ export interface BuildOptions {
   readonly release: string;
   /** Build even when there is one. */
   readonly force?: boolean;
+  /** Told when a build really begins: it takes a minute. */
+  readonly onBuild?: () => void;
 }
 
 /** A small board builds the module in some minutes. */
@@ -51,6 +53,7 @@ export async function buildModule(machine: Machine, options: BuildOptions): Prom
   const { folder, digest } = placeOf(options);
   const workFolder = `${dirname(folder)}/.work-${process.pid}`;
   unpack(options.source, workFolder);
+  options.onBuild?.();
   try {
     const result = await machine.run(makeCommand(options.release, workFolder), { timeoutMs: BUILD_MS });
     writeFileSync(join(workFolder, "build.log"), result.output);
