@@ -31,6 +31,13 @@ static inline struct file *riprap_compat_mm_exe_file(struct mm_struct *mm)
 	return file;
 }
 
+/* 6.5: sendfile() arrives as sendmsg with this flag. */
+#ifdef MSG_SPLICE_PAGES
+#define RIPRAP_MSG_SPLICE_PAGES		MSG_SPLICE_PAGES
+#else
+#define RIPRAP_MSG_SPLICE_PAGES		0
+#endif
+
 /* proto_ops.accept: its last parameters, handed on as they are, and what matters in them. */
 #ifdef HAVE_PROTO_OPS_ACCEPT_ARG
 #define RIPRAP_ACCEPT_PARAMETERS	struct proto_accept_arg *arg

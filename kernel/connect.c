@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * connect(): who asks, what the rules say, then the SYN, then the handshake.
+ * The verdict is never waited for under the socket lock.
+ */
+#include <linux/ipv6.h>
+#include <linux/sched/signal.h>
+#include <net/inet_common.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "connect.h"
+#include "decide.h"
+#include "device.h"
+#include "flow.h"
+#include "handshake.h"
+#include "identity.h"
+#include "socket.h"
+
+/* Address and port of what connect() was given, or false when TCP itself will refuse it. */
+static bool read_address(const struct sock *sk, const struct sockaddr *address, int len, struct in6_addr *remote,
+			 u16 *port)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+
+	if (len < (int)sizeof(address->sa_family) || address->sa_family != sk->sk_family)
+		return false;
+	if (sk->sk_family == AF_INET && len >= (int)sizeof(*v4)) {
+		ipv6_addr_set_v4mapped(v4->sin_addr.s_addr, remote);
+		*port = ntohs(v4->sin_port);
+		return true;
+	}
+	if (sk->sk_family == AF_INET6 && len >= SIN6_LEN_RFC2133) {
+		*remote = v6->sin6_addr;
+		*port = ntohs(v6->sin6_port);
+		return true;
+	}
+	return false;
+}
+
+/* TCP's own connect, told that this address was approved. Never blocks when flags say so. */
+static int connect_tcp(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
+{
+	int err;
+
+	set_bit(RIPRAP_SOCKET_APPROVED, &rs->flags);
+	err = rs->plain->connect(rs->socket, address, len, flags);
+	clear_bit(RIPRAP_SOCKET_APPROVED, &rs->flags);
+	return err;
+}
+
+static bool is_connecting(const struct riprap_socket *rs, int err)
+{
+	return !err || err == -EINPROGRESS || rs->socket->state != SS_UNCONNECTED;
+}
+
+static int deny(struct riprap_handshake *handshake)
+{
+	struct riprap_flow *flow = handshake->rs->flow;
+
+	flow->event.error = EACCES;
+	memcpy(flow->event.remote, &handshake->remote, sizeof(handshake->remote));
+	flow->event.remote_port = handshake->port;
+	if (ipv6_addr_v4mapped(&handshake->remote))
+		flow->event.flags |= RIPRAP_FLOW_IPV4;
+	riprap_flow_end(flow, RIPRAP_FLOW_DENIED);
+	return -EACCES;
+}
+
+static int make_flow(struct riprap_handshake *handshake, u16 flags)
+{
+	struct riprap_socket *rs = handshake->rs;
+	struct riprap_flow *flow = riprap_flow_new(rs, false);
+
+	if (!flow)
+		return -ENOMEM;
+	riprap_flow_note_verdict(flow, &handshake->verdict);
+	flow->event.flags |= flags;
+	flow->event.instance = riprap_process_instance(handshake->process);
+	flow->event.pid = riprap_process_pid(handshake->process);
+	flow->event.subject = handshake->subject;
+	if (handshake->identity)
+		flow->own_id = kstrdup(handshake->identity->spiffe_id, GFP_KERNEL);
+	rs->flow = flow;
+	return 0;
+}
+
+/* The plain kinds: TCP alone from here on. */
+static int go_plain(struct riprap_handshake *handshake, enum riprap_decision decision)
+{
+	struct riprap_socket *rs = handshake->rs;
+	int err;
+
+	err = connect_tcp(rs, (struct sockaddr *)&handshake->address, handshake->address_len, O_NONBLOCK);
+	if (!is_connecting(rs, err)) {
+		if (rs->flow) {
+			rs->flow->event.error = -err;
+			riprap_flow_end(rs->flow, RIPRAP_FLOW_FAILED);
+		}
+		return err;
+	}
+	if (decision == RIPRAP_DECISION_PASSTHROUGH)
+		set_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
+	if (rs->flow) {
+		if (decision == RIPRAP_DECISION_PASSTHROUGH)
+			rs->flow->event.tls = RIPRAP_TLS_PASSTHROUGH;
+		riprap_flow_start(rs->flow);
+	}
+	riprap_handshake_finish(handshake, RIPRAP_PHASE_PLAIN);
+	return 0;
+}
+
+static int go_mutual(struct riprap_handshake *handshake)
+{
+	int err;
+
+	handshake->stage = RIPRAP_STAGE_TCP;
+	err = connect_tcp(handshake->rs, (struct sockaddr *)&handshake->address, handshake->address_len, O_NONBLOCK);
+	if (is_connecting(handshake->rs, err))
+		return 0;
+	handshake->rs->flow->event.reason = RIPRAP_REASON_TCP;
+	handshake->rs->flow->event.error = -err;
+	riprap_flow_end(handshake->rs->flow, RIPRAP_FLOW_FAILED);
+	return err;
+}
+
+/*
+ * The answer is there, or may be enough. Under rs->lock. 0: under way, open, or (stage still IDENTITY)
+ * waiting; else nothing was sent and the program gets this errno.
+ */
+static int go(struct riprap_handshake *handshake, struct riprap_question *question)
+{
+	enum riprap_decision decision;
+	u16 flags = 0;
+	int err;
+
+	question->remote = handshake->remote;
+	question->port = handshake->port;
+	question->draining = riprap_socket_is_draining();
+	decision = riprap_decide(question, &handshake->verdict, &flags);
+	if (decision == RIPRAP_DECISION_WAIT)
+		return 0;
+	handshake->subject = question->subject;
+	if (decision != RIPRAP_DECISION_BARE) {
+		err = make_flow(handshake, flags);
+		if (err)
+			return err;
+	}
+	switch (decision) {
+	case RIPRAP_DECISION_DENY:
+		return deny(handshake);
+	case RIPRAP_DECISION_MUTUAL:
+		return go_mutual(handshake);
+	default:
+		return go_plain(handshake, decision);
+	}
+}
+
+/* Asks who the process is, and goes as far as the answer allows. Under rs->lock. */
+static int resolve(struct riprap_handshake *handshake)
+{
+	struct riprap_question question = {};
+	struct riprap_identity *identity = NULL;
+
+	question.answer = riprap_process_answer(handshake->process, &question.subject, &identity);
+	if (identity) {
+		if (handshake->identity)
+			riprap_identity_put(handshake->identity);
+		handshake->identity = identity;
+	}
+	return go(handshake, &question);
+}
+
+/* Ends a connect that sent nothing: the socket is as before. */
+static void undo(struct riprap_handshake *handshake)
+{
+	struct riprap_socket *rs = handshake->rs;
+
+	riprap_flow_put(rs->flow);
+	rs->flow = NULL;
+	riprap_handshake_finish(handshake, RIPRAP_PHASE_IDLE);
+}
+
+static void check_tcp(struct riprap_handshake *handshake)
+{
+	struct riprap_socket *rs = handshake->rs;
+	struct sock *sk = rs->sk;
+	int state = inet_sk_state_load(sk);
+
+	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV)
+		return;
+	if (state == TCP_CLOSE) {
+		riprap_handshake_fail(handshake, RIPRAP_REASON_TCP, READ_ONCE(sk->sk_err) ?: ECONNABORTED);
+		return;
+	}
+	riprap_handshake_start_tls(handshake);
+}
+
+void riprap_connect_step(struct riprap_handshake *handshake)
+{
+	struct riprap_socket *rs = handshake->rs;
+	struct sock *sk = rs->sk;
+	int err;
+
+	if (handshake->stage == RIPRAP_STAGE_TCP) {
+		check_tcp(handshake);
+		return;
+	}
+	err = resolve(handshake);
+	if (!err)
+		return;
+	/* Nobody waits in connect() for this errno: SO_ERROR and poll() carry it. */
+	lock_sock(sk);
+	sk->sk_err = -err;
+	release_sock(sk);
+	riprap_flow_put(rs->flow);
+	rs->flow = NULL;
+	riprap_handshake_finish(handshake, RIPRAP_PHASE_FAILED);
+	sk_error_report(sk);
+}
+
+/*
+ * Waits for what is under way and gives connect()'s result. TCP's own connect does the rest: it
+ * reports the error and makes the socket usable again, or turns it to connected.
+ */
+static int wait_for_result(struct riprap_socket *rs, struct sockaddr *address, int len, int flags, int pending)
+{
+	struct socket *socket = rs->socket;
+	long timeout = sock_sndtimeo(rs->sk, flags & O_NONBLOCK);
+	int err;
+
+	if (!timeout)
+		return pending;
+	err = riprap_handshake_drive(rs, &timeout);
+	if (err)
+		return err == -EAGAIN ? pending : err;
+	return riprap_connect(socket, address, len, flags);
+}
+
+static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
+{
+	struct riprap_handshake *handshake;
+	struct riprap_process *process;
+	struct in6_addr remote = {};
+	u16 port = 0;
+	int err;
+
+	if (inet_sk_state_load(rs->sk) != TCP_CLOSE || !read_address(rs->sk, address, len, &remote, &port))
+		return rs->plain->connect(rs->socket, address, len, flags);
+	process = riprap_process_current();
+	if (!process) {
+		mutex_lock(&rs->lock);
+		err = connect_tcp(rs, address, len, O_NONBLOCK);
+		if (is_connecting(rs, err))
+			riprap_socket_set_phase(rs, RIPRAP_PHASE_PLAIN);
+		mutex_unlock(&rs->lock);
+		return err == -EINPROGRESS ? rs->plain->connect(rs->socket, address, len, flags) : err;
+	}
+	handshake = riprap_handshake_new(rs, process, false);
+	if (!handshake)
+		return -ENOMEM;
+	handshake->remote = remote;
+	handshake->port = port;
+	handshake->address_len = min_t(int, len, sizeof(handshake->address));
+	memcpy(&handshake->address, address, handshake->address_len);
+
+	mutex_lock(&rs->lock);
+	if (rs->phase != RIPRAP_PHASE_IDLE) {
+		mutex_unlock(&rs->lock);
+		riprap_handshake_free(handshake);
+		return -EALREADY;
+	}
+	riprap_handshake_install(handshake);
+	err = resolve(handshake);
+	if (err)
+		undo(handshake);
+	else if (rs->handshake && handshake->stage == RIPRAP_STAGE_IDENTITY)
+		riprap_handshake_watch_process(handshake);
+	mutex_unlock(&rs->lock);
+	if (err)
+		return err;
+	if (flags & O_NONBLOCK && riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
+		riprap_handshake_kick(rs);
+	return wait_for_result(rs, address, len, flags, -EINPROGRESS);
+}
+
+/* A failure that came while nobody waited: reported once, then the socket can be used again. */
+static int report_failure(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
+{
+	int err;
+
+	if (rs->socket->state == SS_CONNECTED)
+		return -EISCONN;
+	if (rs->socket->state == SS_UNCONNECTED)
+		err = sock_error(rs->sk);
+	else
+		err = rs->plain->connect(rs->socket, address, len, flags);
+	mutex_lock(&rs->lock);
+	riprap_flow_put(rs->flow);
+	rs->flow = NULL;
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+	mutex_unlock(&rs->lock);
+	return err ?: begin(rs, address, len, flags);
+}
+
+/* A plain connect that failed by itself leaves a socket that is free again. */
+static bool is_free_again(const struct riprap_socket *rs)
+{
+	return rs->socket->state == SS_UNCONNECTED && inet_sk_state_load(rs->sk) == TCP_CLOSE;
+}
+
+static void recycle(struct riprap_socket *rs)
+{
+	mutex_lock(&rs->lock);
+	if (rs->phase == RIPRAP_PHASE_PLAIN && is_free_again(rs)) {
+		riprap_flow_end(rs->flow, RIPRAP_FLOW_CLOSED);
+		riprap_flow_put(rs->flow);
+		rs->flow = NULL;
+		rs->passthrough_seen = 0;
+		clear_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
+		riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+	}
+	mutex_unlock(&rs->lock);
+}
+
+/* connect(AF_UNSPEC): TCP lets a socket go; kTLS refuses by itself. */
+static int dissolve(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
+{
+	int err;
+
+	riprap_handshake_abandon(rs);
+	err = rs->inner->connect(rs->socket, address, len, flags);
+	if (!err && riprap_socket_phase(rs) == RIPRAP_PHASE_FAILED) {
+		mutex_lock(&rs->lock);
+		riprap_flow_put(rs->flow);
+		rs->flow = NULL;
+		riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+		mutex_unlock(&rs->lock);
+	}
+	recycle(rs);
+	return err;
+}
+
+/**
+ * riprap_connect() - proto_ops.connect of a managed socket
+ * @socket: whose operations are ours
+ * @address: already in kernel memory
+ * @len: bytes of @address
+ * @flags: of the file: O_NONBLOCK matters
+ *
+ * Return: as connect(2), and -EACCES when a rule, or the lack of one, refuses the
+ * connection: then nothing was sent.
+ */
+int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int flags)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+
+	if (len >= (int)sizeof(address->sa_family) && address->sa_family == AF_UNSPEC)
+		return dissolve(rs, address, len, flags);
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN && is_free_again(rs))
+		recycle(rs);
+	switch (riprap_socket_phase(rs)) {
+	case RIPRAP_PHASE_IDLE:
+		return begin(rs, address, len, flags);
+	case RIPRAP_PHASE_UNDER_WAY:
+		return wait_for_result(rs, address, len, flags, -EALREADY);
+	case RIPRAP_PHASE_FAILED:
+		return report_failure(rs, address, len, flags);
+	default:
+		return rs->inner->connect(socket, address, len, flags);
+	}
+}
+
+int riprap_connect_check(struct riprap_socket *rs, const struct sockaddr *address, int len)
+{
+	struct riprap_handshake *handshake = rs->handshake;
+	struct riprap_verdict verdict;
+	struct in6_addr remote;
+	u16 port;
+
+	if (!test_bit(RIPRAP_SOCKET_APPROVED, &rs->flags))
+		return -EACCES;
+	/* Unmanaged, or not an address at all. */
+	if (!handshake || !rs->flow || !read_address(rs->sk, address, len, &remote, &port))
+		return 0;
+	if (ipv6_addr_equal(&remote, &handshake->remote) && port == handshake->port)
+		return 0;
+	/* A BPF program sent it elsewhere after the verdict: the rules must say the same of that place. */
+	riprap_table_verdict(handshake->subject, false, &remote, port, &verdict);
+	if (verdict.mode == RIPRAP_MODE_ENFORCE &&
+	    (handshake->verdict.mode != RIPRAP_MODE_ENFORCE || verdict.action != handshake->verdict.action ||
+	     verdict.action == RIPRAP_ACTION_DENY))
+		return -EACCES;
+	handshake->remote = remote;
+	handshake->port = port;
+	handshake->verdict = verdict;
+	return 0;
+}

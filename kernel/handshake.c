@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Life and drive of a handshake: who runs its steps, what wakes it, when it
+ * times out, how it ends. What the TLS steps do is in negotiate.c.
+ */
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "device.h"
+#include "flow.h"
+#include "handshake.h"
+#include "identity.h"
+#include "limits.h"
+#include "negotiate.h"
+#include "socket.h"
+
+static atomic_t under_way;
+
+void riprap_handshake_kick(struct riprap_socket *rs)
+{
+	set_bit(RIPRAP_SOCKET_KICKED, &rs->flags);
+	/* Pairs with the increment of drivers before its last look at KICKED. */
+	smp_mb__after_atomic();
+	if (atomic_read(&rs->drivers))
+		wake_up(&rs->done);
+	else
+		queue_work(riprap_workqueue, &rs->work);
+}
+
+int riprap_handshake_wake(wait_queue_entry_t *entry, unsigned int mode, int sync, void *key)
+{
+	riprap_handshake_kick(container_of(entry, struct riprap_socket, wake));
+	return 0;
+}
+
+static void on_timer(struct timer_list *timer)
+{
+	struct riprap_handshake *handshake = from_timer(handshake, timer, timer);
+
+	riprap_handshake_kick(handshake->rs);
+}
+
+struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server)
+{
+	struct riprap_handshake *handshake;
+
+	if (!atomic_add_unless(&under_way, 1, RIPRAP_HANDSHAKES_MAX))
+		goto put_process;
+	handshake = kzalloc(sizeof(*handshake), GFP_KERNEL);
+	if (!handshake)
+		goto uncount;
+	handshake->rs = rs;
+	handshake->process = process;
+	handshake->server = server;
+	timer_setup(&handshake->timer, on_timer, 0);
+	return handshake;
+
+uncount:
+	atomic_dec(&under_way);
+put_process:
+	riprap_process_put(process);
+	return NULL;
+}
+
+void riprap_handshake_free(struct riprap_handshake *handshake)
+{
+	timer_shutdown_sync(&handshake->timer);
+	if (handshake->watching)
+		riprap_process_unwatch(handshake->process, &handshake->watch);
+	if (handshake->asking)
+		riprap_peer_cancel(&handshake->ask);
+	if (handshake->ask.answer)
+		riprap_peer_put(handshake->ask.answer);
+	if (handshake->peer)
+		riprap_peer_put(handshake->peer);
+	if (handshake->psk_peer)
+		riprap_peer_put(handshake->psk_peer);
+	if (handshake->engine) {
+		tls13_wipe(handshake->engine);
+		kvfree_sensitive(handshake->engine, tls13_size());
+	}
+	if (handshake->identity)
+		riprap_identity_put(handshake->identity);
+	riprap_process_put(handshake->process);
+	kfree_sensitive(handshake);
+	atomic_dec(&under_way);
+}
+
+void riprap_handshake_install(struct riprap_handshake *handshake)
+{
+	struct riprap_socket *rs = handshake->rs;
+	struct sock *sk = rs->sk;
+
+	lockdep_assert_held(&rs->lock);
+	/* One byte is news while records are read; the program's own mark is put back at the end. */
+	handshake->low_water = READ_ONCE(sk->sk_rcvlowat);
+	WRITE_ONCE(sk->sk_rcvlowat, 1);
+	rs->handshake = handshake;
+	if (!test_and_set_bit(RIPRAP_SOCKET_WATCHED, &rs->flags))
+		add_wait_queue(sk_sleep(sk), &rs->wake);
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_UNDER_WAY);
+}
+
+void riprap_handshake_arm(struct riprap_handshake *handshake, unsigned int ms)
+{
+	handshake->deadline = jiffies + msecs_to_jiffies(ms);
+	/* One tick later, so that the step surely sees the deadline passed. */
+	mod_timer(&handshake->timer, handshake->deadline + 1);
+}
+
+void riprap_handshake_watch_process(struct riprap_handshake *handshake)
+{
+	handshake->watching = true;
+	handshake->watch.work = &handshake->rs->work;
+	riprap_process_watch(handshake->process, &handshake->watch);
+}
+
+void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase)
+{
+	struct riprap_socket *rs = handshake->rs;
+	struct sock *sk = rs->sk;
+	int shutdown = handshake->shutdown;
+
+	lockdep_assert_held(&rs->lock);
+	if (test_and_clear_bit(RIPRAP_SOCKET_WATCHED, &rs->flags))
+		remove_wait_queue(sk_sleep(sk), &rs->wake);
+	if (READ_ONCE(sk->sk_rcvlowat) == 1)
+		WRITE_ONCE(sk->sk_rcvlowat, handshake->low_water);
+	rs->handshake = NULL;
+	riprap_handshake_free(handshake);
+	riprap_socket_set_phase(rs, phase);
+	wake_up_all(&rs->done);
+	if (shutdown && (phase == RIPRAP_PHASE_PLAIN || phase == RIPRAP_PHASE_MUTUAL))
+		riprap_socket_shut(rs, shutdown - 1);
+	/* Pollers saw nothing until now. */
+	sk->sk_state_change(sk);
+	sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT);
+}
+
+/* Refused by us, not broken by circumstance. */
+static bool is_denial(u8 reason)
+{
+	switch (reason) {
+	case RIPRAP_REASON_RULE:
+	case RIPRAP_REASON_NO_RULE:
+	case RIPRAP_REASON_NO_IDENTITY:
+	case RIPRAP_REASON_UNKNOWN_PROCESS:
+	case RIPRAP_REASON_PEER_ID:
+	case RIPRAP_REASON_PEER_CHAIN:
+	case RIPRAP_REASON_PEER_PLAINTEXT:
+	case RIPRAP_REASON_WITHDRAWN:
+	case RIPRAP_REASON_DRAINING:
+	case RIPRAP_REASON_FOREIGN_SOCKET:
+	case RIPRAP_REASON_NOT_TLS:
+		return true;
+	}
+	return false;
+}
+
+void riprap_handshake_fail(struct riprap_handshake *handshake, u8 reason, int error)
+{
+	struct riprap_socket *rs = handshake->rs;
+
+	lockdep_assert_held(&rs->lock);
+	if (rs->flow) {
+		riprap_flow_note_addresses(rs->flow);
+		rs->flow->event.reason = reason;
+		rs->flow->event.error = error;
+		if (handshake->engine)
+			atomic64_inc(&riprap_counters.handshakes_failed);
+		riprap_flow_end(rs->flow, is_denial(reason) ? RIPRAP_FLOW_DENIED : RIPRAP_FLOW_FAILED);
+	}
+	riprap_socket_reset(rs, error);
+	riprap_handshake_finish(handshake, RIPRAP_PHASE_FAILED);
+}
+
+void riprap_handshake_start_tls(struct riprap_handshake *handshake)
+{
+	handshake->stage = RIPRAP_STAGE_TLS;
+	riprap_flow_note_addresses(handshake->rs->flow);
+	riprap_handshake_arm(handshake, riprap_handshake_timeout_ms());
+	if (riprap_negotiate_begin(handshake))
+		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_MEMORY, ENOMEM);
+	else
+		riprap_negotiate_step(handshake);
+}
+
+/* One step of whatever is next. Under rs->lock. */
+static void step(struct riprap_socket *rs)
+{
+	struct riprap_handshake *handshake = rs->handshake;
+
+	lockdep_assert_held(&rs->lock);
+	clear_bit(RIPRAP_SOCKET_KICKED, &rs->flags);
+	smp_mb__after_atomic();
+	if (!handshake)
+		return;
+	if (handshake->stage == RIPRAP_STAGE_BEGIN)
+		riprap_handshake_start_tls(handshake);
+	else if (handshake->stage == RIPRAP_STAGE_TLS || handshake->stage == RIPRAP_STAGE_VERIFY)
+		riprap_negotiate_step(handshake);
+	else if (handshake->server)
+		riprap_accept_step(handshake);
+	else
+		riprap_connect_step(handshake);
+}
+
+void riprap_handshake_work(struct work_struct *work)
+{
+	struct riprap_socket *rs = container_of(work, struct riprap_socket, work);
+
+	mutex_lock(&rs->lock);
+	step(rs);
+	mutex_unlock(&rs->lock);
+}
+
+int riprap_handshake_drive(struct riprap_socket *rs, long *timeout)
+{
+	long left;
+	int err = 0;
+
+	atomic_inc(&rs->drivers);
+	while (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY) {
+		mutex_lock(&rs->lock);
+		step(rs);
+		mutex_unlock(&rs->lock);
+		if (!*timeout) {
+			err = -EAGAIN;
+			break;
+		}
+		left = wait_event_interruptible_timeout(rs->done,
+							test_bit(RIPRAP_SOCKET_KICKED, &rs->flags) ||
+							riprap_socket_phase(rs) != RIPRAP_PHASE_UNDER_WAY,
+							*timeout);
+		if (left < 0) {
+			err = sock_intr_errno(*timeout);
+			break;
+		}
+		if (*timeout != MAX_SCHEDULE_TIMEOUT)
+			*timeout = left;
+	}
+	atomic_dec(&rs->drivers);
+	smp_mb__after_atomic();
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
+		queue_work(riprap_workqueue, &rs->work);
+	else
+		err = 0;
+	return err;
+}
+
+void riprap_handshake_abandon(struct riprap_socket *rs)
+{
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY) {
+		mutex_lock(&rs->lock);
+		if (rs->handshake)
+			riprap_handshake_fail(rs->handshake, RIPRAP_REASON_ABANDONED, ECONNABORTED);
+		mutex_unlock(&rs->lock);
+	}
+	/* Nothing kicks any more: the wait queue entry, the timer, the watch and the question are gone. */
+	cancel_work_sync(&rs->work);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* One connection on its way to being open: verdict, TCP, sniffing, TLS. Driven by a waiting program or by a work item. */
+#ifndef RIPRAP_HANDSHAKE_H
+#define RIPRAP_HANDSHAKE_H
+
+#include <linux/in6.h>
+#include <linux/socket.h>
+#include <linux/timer.h>
+
+#include "peer.h"
+#include "process.h"
+#include "table.h"
+#include "tls13/tls13.h"
+
+struct riprap_flow;
+struct riprap_identity;
+struct riprap_socket;
+
+enum riprap_stage {
+	RIPRAP_STAGE_IDENTITY,	/* the daemon has not said who this process is */
+	RIPRAP_STAGE_TCP,	/* connect() is under way */
+	RIPRAP_STAGE_SNIFF,	/* permissive or passthrough accept: what does the peer speak? */
+	RIPRAP_STAGE_BEGIN,	/* TLS is decided on; the engine is not set up yet */
+	RIPRAP_STAGE_TLS,	/* records go to and fro */
+	RIPRAP_STAGE_VERIFY,	/* the daemon is asked about the peer's chain */
+};
+
+/* All under the socket's `lock`. */
+struct riprap_handshake {
+	struct riprap_socket *rs;
+	enum riprap_stage stage;
+	bool server;
+	bool done;			/* the engine has its keys; `out` may still be on its way */
+	bool failing;			/* an alert is being sent; then `reason` and `error` */
+	u8 reason;
+	int error;			/* positive errno for the program */
+	int shutdown;			/* shutdown(how) + 1 that the program asked for meanwhile; 0: none */
+	int low_water;			/* the program's SO_RCVLOWAT, put back at the end */
+
+	struct riprap_process *process;
+	struct riprap_process_watch watch;
+	bool watching;
+	struct riprap_identity *identity;
+	u32 subject;
+	struct riprap_verdict verdict;
+	struct in6_addr remote;
+	u16 port;			/* that the verdict is about: remote outbound, local inbound */
+	struct sockaddr_storage address;
+	int address_len;
+
+	struct timer_list timer;
+	unsigned long deadline;		/* jiffies; 0: none */
+	ktime_t started;		/* first TLS byte */
+	struct tls13 *engine;
+	struct tls13_config config;
+	struct tls13_psk psk;
+	struct riprap_peer *psk_peer;	/* whom `psk` resumes with */
+	struct riprap_peer *peer;
+	struct riprap_peer_ask ask;
+	bool asking;
+	bool read_any;			/* a whole record came */
+	size_t have;			/* bytes in `record` */
+	u8 record[TLS13_RECORD_HEADER + TLS13_RECORD_MAX];
+};
+
+/* Takes over the caller's reference on `process`. NULL without memory or past RIPRAP_HANDSHAKES_MAX. */
+struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);
+/* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and listens for what happens. */
+void riprap_handshake_install(struct riprap_handshake *handshake);
+/* For one that was never installed. */
+void riprap_handshake_free(struct riprap_handshake *handshake);
+/* Under the socket's lock: TCP is there, TLS begins. */
+void riprap_handshake_start_tls(struct riprap_handshake *handshake);
+/* Under the socket's lock: ends it in FAILED with a final flow state. `error` positive. */
+void riprap_handshake_fail(struct riprap_handshake *handshake, u8 reason, int error);
+/* Under the socket's lock: ends it in this phase. */
+void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase);
+void riprap_handshake_arm(struct riprap_handshake *handshake, unsigned int ms);
+void riprap_handshake_watch_process(struct riprap_handshake *handshake);
+
+/* Something happened: wakes the driver, or queues the work item. Atomic-safe. */
+void riprap_handshake_kick(struct riprap_socket *rs);
+/*
+ * Drives the handshake in the caller's context until the socket left UNDER_WAY. 0, -EAGAIN (*timeout
+ * passed), or the errno of an interrupted call; the work item then goes on. Never under a lock.
+ */
+int riprap_handshake_drive(struct riprap_socket *rs, long *timeout);
+/* The program closes the socket: ends what is under way. Returns with no work item running. */
+void riprap_handshake_abandon(struct riprap_socket *rs);
+void riprap_handshake_work(struct work_struct *work);
+/* Wait queue callback of sk. */
+int riprap_handshake_wake(wait_queue_entry_t *entry, unsigned int mode, int sync, void *key);
+
+/* connect.c and accept.c: one step of the stages that are theirs. */
+void riprap_connect_step(struct riprap_handshake *handshake);
+void riprap_accept_step(struct riprap_handshake *handshake);
+
+#endif

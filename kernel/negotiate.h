@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The TLS steps of a handshake. */
+#ifndef RIPRAP_NEGOTIATE_H
+#define RIPRAP_NEGOTIATE_H
+
+struct riprap_handshake;
+
+/* Under the socket's lock. Sets up the engine; 0 or -errno. */
+int riprap_negotiate_begin(struct riprap_handshake *handshake);
+/* Under the socket's lock: goes as far as it can without waiting. May end the handshake. */
+void riprap_negotiate_step(struct riprap_handshake *handshake);
+
+#endif

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kTLS carries the records from here on: gives it the keys, and deals with
+ * tickets, alerts and KeyUpdate so that the program sees none of them.
+ */
+#include <linux/net.h>
+#include <linux/random.h>
+#include <linux/slab.h>
+#include <linux/tcp.h>
+#include <linux/tls.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+#include <net/tls.h>
+
+#include "flow.h"
+#include "handshake.h"
+#include "limits.h"
+#include "record.h"
+#include "socket.h"
+#include "ticket.h"
+#include "tls13/tls13.h"
+
+#define TYPE_ALERT		21	/* RFC 8446 section 5.1 */
+#define TYPE_HANDSHAKE		22
+#define TYPE_DATA		23
+#define ALERT_WARNING		1	/* section 6 */
+#define ALERT_FATAL		2
+#define ALERT_USER_CANCELED	90
+#define NEW_SESSION_TICKET	4	/* section 4 */
+#define KEY_UPDATE		24
+#define CLOSE_ROOM		(128 * 1024)	/* send buffer lent at close: eight records that kTLS may still hold, and ours */
+
+union crypto_info {
+	struct tls12_crypto_info_aes_gcm_128 aes_128;
+	struct tls12_crypto_info_aes_gcm_256 aes_256;
+	struct tls12_crypto_info_chacha20_poly1305 chacha;
+};
+
+/* RFC 8446's 12 IV bytes are kTLS's salt and IV one after the other. Length of the struct, or 0. */
+static unsigned int fill_crypto_info(union crypto_info *info, const struct tls13_traffic *traffic)
+{
+	__be64 sequence = cpu_to_be64(traffic->sequence);
+
+	memset(info, 0, sizeof(*info));
+	info->aes_128.info.version = TLS_1_3_VERSION;
+	switch (traffic->suite) {
+	case TLS13_AES_128_GCM_SHA256:
+		info->aes_128.info.cipher_type = TLS_CIPHER_AES_GCM_128;
+		memcpy(info->aes_128.key, traffic->key, sizeof(info->aes_128.key));
+		memcpy(info->aes_128.salt, traffic->iv, sizeof(info->aes_128.salt));
+		memcpy(info->aes_128.iv, traffic->iv + sizeof(info->aes_128.salt), sizeof(info->aes_128.iv));
+		memcpy(info->aes_128.rec_seq, &sequence, sizeof(sequence));
+		return sizeof(info->aes_128);
+	case TLS13_AES_256_GCM_SHA384:
+		info->aes_256.info.cipher_type = TLS_CIPHER_AES_GCM_256;
+		memcpy(info->aes_256.key, traffic->key, sizeof(info->aes_256.key));
+		memcpy(info->aes_256.salt, traffic->iv, sizeof(info->aes_256.salt));
+		memcpy(info->aes_256.iv, traffic->iv + sizeof(info->aes_256.salt), sizeof(info->aes_256.iv));
+		memcpy(info->aes_256.rec_seq, &sequence, sizeof(sequence));
+		return sizeof(info->aes_256);
+	case TLS13_CHACHA20_POLY1305_SHA256:
+		info->chacha.info.cipher_type = TLS_CIPHER_CHACHA20_POLY1305;
+		memcpy(info->chacha.key, traffic->key, sizeof(info->chacha.key));
+		memcpy(info->chacha.iv, traffic->iv, sizeof(info->chacha.iv));
+		memcpy(info->chacha.rec_seq, &sequence, sizeof(sequence));
+		return sizeof(info->chacha);
+	}
+	return 0;
+}
+
+/*
+ * kTLS reads and writes sk->sk_socket->ops, and for a moment in between leaves plain ones there. So it
+ * gets a socket of its own to write to: the program's never has any operations but ours, and kTLS's
+ * global tables never see ours.
+ */
+static struct socket *borrow_sk(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+	struct socket *stand_in;
+	int err;
+
+	err = sock_create_lite(sk->sk_family, SOCK_STREAM, IPPROTO_TCP, &stand_in);
+	if (err)
+		return ERR_PTR(err);
+	stand_in->state = SS_CONNECTED;
+	stand_in->ops = rs->inner;
+	stand_in->sk = sk;
+	write_lock_bh(&sk->sk_callback_lock);
+	sk_set_socket(sk, stand_in);
+	write_unlock_bh(&sk->sk_callback_lock);
+	return stand_in;
+}
+
+static void return_sk(struct riprap_socket *rs, struct socket *stand_in)
+{
+	struct sock *sk = rs->sk;
+
+	write_lock_bh(&sk->sk_callback_lock);
+	sk_set_socket(sk, rs->socket);
+	write_unlock_bh(&sk->sk_callback_lock);
+	/* Ordered before the change of phase that makes others read it. */
+	WRITE_ONCE(rs->inner, stand_in->ops);
+	stand_in->ops = NULL;
+	stand_in->sk = NULL;
+	sock_release(stand_in);
+}
+
+static int set_key(struct socket *stand_in, int name, const struct tls13_traffic *traffic)
+{
+	union crypto_info info;
+	unsigned int len = fill_crypto_info(&info, traffic);
+	int err = -EOPNOTSUPP;
+
+	if (len)
+		err = stand_in->ops->setsockopt(stand_in, SOL_TLS, name, KERNEL_SOCKPTR(&info), len);
+	memzero_explicit(&info, sizeof(info));
+	return err;
+}
+
+int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine)
+{
+	struct tls13_traffic traffic;
+	struct tls13_after *after;
+	struct socket *stand_in;
+	char name[] = "tls";
+	int err;
+
+	lockdep_assert_held(&rs->lock);
+	after = kzalloc(sizeof(*after), GFP_KERNEL);
+	if (!after)
+		return -ENOMEM;
+	stand_in = borrow_sk(rs);
+	if (IS_ERR(stand_in)) {
+		kfree(after);
+		return PTR_ERR(stand_in);
+	}
+	err = stand_in->ops->setsockopt(stand_in, SOL_TCP, TCP_ULP, KERNEL_SOCKPTR(name), sizeof(name));
+	if (err)
+		goto out;
+	tls13_traffic_keys(engine, true, &traffic);
+	err = set_key(stand_in, TLS_TX, &traffic);
+	if (err)
+		goto wipe;
+	tls13_traffic_keys(engine, false, &traffic);
+	err = set_key(stand_in, TLS_RX, &traffic);
+	if (err)
+		goto wipe;
+	tls13_after(engine, after);
+	rs->after = after;
+	after = NULL;
+wipe:
+	memzero_explicit(&traffic, sizeof(traffic));
+out:
+	return_sk(rs, stand_in);
+	kfree_sensitive(after);
+	return err;
+}
+
+int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len)
+{
+	struct socket *stand_in;
+	int err = -ENOTCONN;
+
+	mutex_lock(&rs->lock);
+	if (rs->phase != RIPRAP_PHASE_PLAIN)
+		goto unlock;
+	stand_in = borrow_sk(rs);
+	if (IS_ERR(stand_in)) {
+		err = PTR_ERR(stand_in);
+		goto unlock;
+	}
+	err = stand_in->ops->setsockopt(stand_in, level, name, value, len);
+	return_sk(rs, stand_in);
+unlock:
+	mutex_unlock(&rs->lock);
+	return err;
+}
+
+/* A writer that waits for room holds kTLS's lock: then nothing more can be said. */
+static bool is_writer_waiting(const struct sock *sk)
+{
+	struct tls_context *context = tls_get_ctx(sk);
+
+	return !context || mutex_is_locked(&context->tx_lock);
+}
+
+int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len)
+{
+	u8 control[CMSG_SPACE(sizeof(type))] __aligned(__alignof__(struct cmsghdr)) = {};
+	struct cmsghdr *header = (struct cmsghdr *)control;
+	struct kvec vec = { .iov_base = (void *)data, .iov_len = len };
+	struct msghdr msg = {
+		.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	int n;
+
+	if (is_writer_waiting(rs->sk))
+		return -EAGAIN;
+	header->cmsg_level = SOL_TLS;
+	header->cmsg_type = TLS_SET_RECORD_TYPE;
+	header->cmsg_len = CMSG_LEN(sizeof(type));
+	*(u8 *)CMSG_DATA(header) = type;
+	iov_iter_kvec(&msg.msg_iter, WRITE, &vec, 1, len);
+	n = rs->inner->sendmsg(rs->socket, &msg, len);
+	return n < 0 ? n : n == len ? 0 : -EAGAIN;
+}
+
+void riprap_record_close(struct riprap_socket *rs)
+{
+	static const u8 close_notify[] = { ALERT_WARNING, TLS13_CLOSE_NOTIFY };
+	struct sock *sk = rs->sk;
+	int room;
+
+	if (inet_sk_state_load(sk) != TCP_ESTABLISHED && inet_sk_state_load(sk) != TCP_CLOSE_WAIT)
+		return;
+	if (test_and_set_bit(RIPRAP_SOCKET_CLOSE_SENT, &rs->flags))
+		return;
+	/* What kTLS encrypted and TCP had no room for would be dropped at close: lend the room. */
+	lock_sock(sk);
+	room = sk->sk_sndbuf;
+	WRITE_ONCE(sk->sk_sndbuf, max_t(int, room, READ_ONCE(sk->sk_wmem_queued) + CLOSE_ROOM));
+	release_sock(sk);
+	riprap_record_send(rs, TYPE_ALERT, close_notify, sizeof(close_notify));
+	lock_sock(sk);
+	WRITE_ONCE(sk->sk_sndbuf, room);
+	release_sock(sk);
+}
+
+void riprap_record_send_ticket(struct riprap_socket *rs)
+{
+	struct riprap_flow *flow = rs->flow;
+	struct riprap_ticket_owner own = { .instance = flow->event.instance, .spiffe_id = flow->own_id };
+	u8 ticket[RIPRAP_TICKET_LEN], nonce[8], message[256];
+	struct tls13_psk psk;
+	u32 age_add;
+	int len;
+
+	if (!flow->own_id || !flow->peer)
+		return;
+	get_random_bytes(ticket, sizeof(ticket));
+	get_random_bytes(nonce, sizeof(nonce));
+	get_random_bytes(&age_add, sizeof(age_add));
+	len = tls13_write_ticket(rs->after, ticket, sizeof(ticket), RIPRAP_TICKET_SECONDS, age_add, nonce, message,
+				 sizeof(message), &psk);
+	if (len > 0 && !riprap_record_send(rs, TYPE_HANDSHAKE, message, len))
+		riprap_ticket_issue(&own, &psk, flow->peer);
+	memzero_explicit(&psk, sizeof(psk));
+}
+
+/* Reads from kTLS into `data` with the content type beside it. Bytes or -errno. */
+static int read_typed(struct riprap_socket *rs, struct socket *socket, u8 *data, size_t len, int flags, u8 *type)
+{
+	u8 control[CMSG_SPACE(sizeof(*type))] __aligned(__alignof__(struct cmsghdr)) = {};
+	struct cmsghdr *header = (struct cmsghdr *)control;
+	struct kvec vec = { .iov_base = data, .iov_len = len };
+	struct msghdr msg = { .msg_control = control, .msg_controllen = sizeof(control) };
+	int n;
+
+	iov_iter_kvec(&msg.msg_iter, READ, &vec, 1, len);
+	n = rs->inner->recvmsg(socket, &msg, len, flags | MSG_DONTWAIT);
+	*type = TYPE_DATA;
+	if (n >= 0 && header->cmsg_level == SOL_TLS && header->cmsg_type == TLS_GET_RECORD_TYPE)
+		*type = *(u8 *)CMSG_DATA(header);
+	return n;
+}
+
+static int end(struct riprap_socket *rs, u8 reason, u8 alert)
+{
+	static const struct { u8 level, description; } __packed unexpected = { ALERT_FATAL, TLS13_UNEXPECTED_MESSAGE };
+
+	if (reason != RIPRAP_REASON_TLS_ALERT)
+		riprap_record_send(rs, TYPE_ALERT, &unexpected, sizeof(unexpected));
+	rs->flow->event.reason = reason;
+	rs->flow->event.alert = alert;
+	tcp_abort(rs->sk, ECONNRESET);
+	return -ECONNRESET;
+}
+
+static int take_alert(struct riprap_socket *rs, const u8 *data, size_t len)
+{
+	if (len != 2)
+		return end(rs, RIPRAP_REASON_RECORD, 0);
+	if (data[1] == TLS13_CLOSE_NOTIFY) {
+		set_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags);
+		return RIPRAP_RECORD_END;
+	}
+	if (data[1] == ALERT_USER_CANCELED)
+		return RIPRAP_RECORD_HANDLED;
+	return end(rs, RIPRAP_REASON_TLS_ALERT, data[1] + 1);
+}
+
+static void take_ticket(struct riprap_socket *rs, const u8 *message, size_t len)
+{
+	struct riprap_flow *flow = rs->flow;
+	struct riprap_ticket_owner own = { .instance = flow->event.instance, .spiffe_id = flow->own_id };
+	struct tls13_psk psk;
+
+	if (!flow->own_id || !flow->peer || flow->event.flags & RIPRAP_FLOW_INBOUND)
+		return;
+	if (!tls13_read_ticket(rs->after, message, len, &psk))
+		riprap_ticket_keep(&own, (const struct in6_addr *)flow->event.remote, flow->event.remote_port, &psk,
+				   flow->peer);
+	memzero_explicit(&psk, sizeof(psk));
+}
+
+/* One record of whole handshake messages, each: type, 24-bit length, body. */
+static int take_handshake(struct riprap_socket *rs, const u8 *data, size_t len)
+{
+	while (len >= 4) {
+		size_t whole = 4 + ((size_t)data[1] << 16 | data[2] << 8 | data[3]);
+
+		if (data[0] == KEY_UPDATE)
+			return end(rs, RIPRAP_REASON_KEY_UPDATE, 0);
+		if (data[0] != NEW_SESSION_TICKET || whole > len)
+			break;
+		take_ticket(rs, data, whole);
+		data += whole;
+		len -= whole;
+	}
+	return len ? end(rs, RIPRAP_REASON_RECORD, 0) : RIPRAP_RECORD_HANDLED;
+}
+
+int riprap_record_control(struct riprap_socket *rs, struct socket *socket)
+{
+	u8 *data, type, first;
+	int n;
+
+	mutex_lock(&rs->control_lock);
+	/* Looked at first: another reader may have left data at the head meanwhile. */
+	n = read_typed(rs, socket, &first, sizeof(first), MSG_PEEK, &type);
+	if (n < 0 || type == TYPE_DATA) {
+		if (n >= 0 || n == -EAGAIN)
+			n = RIPRAP_RECORD_NONE;
+		goto unlock;
+	}
+	n = -ENOMEM;
+	data = kmalloc(TLS13_PLAINTEXT_MAX, GFP_KERNEL);
+	if (!data)
+		goto unlock;
+	n = read_typed(rs, socket, data, TLS13_PLAINTEXT_MAX, 0, &type);
+	if (n < 0)
+		goto free;
+	if (type == TYPE_ALERT)
+		n = take_alert(rs, data, n);
+	else if (type == TYPE_HANDSHAKE)
+		n = take_handshake(rs, data, n);
+	else
+		n = end(rs, RIPRAP_REASON_RECORD, 0);
+free:
+	kfree_sensitive(data);
+unlock:
+	mutex_unlock(&rs->control_lock);
+	return n;
+}
+
+#ifdef CONFIG_TLS_DEVICE
+/* Were kTLS unloaded and loaded again, it would copy tcp_prot with our hooks in it. */
+static bool pin_ktls(void)
+{
+	return symbol_get(tls_encrypt_skb);
+}
+
+void riprap_record_exit(void)
+{
+	symbol_put(tls_encrypt_skb);
+}
+#else
+static bool pin_ktls(void)
+{
+	return true;
+}
+
+void riprap_record_exit(void)
+{
+}
+#endif
+
+/* A socket that is connected nowhere is refused, but only after kTLS has made its tables for the family. */
+static int prime(int family, const struct proto_ops **ops)
+{
+	struct socket *socket;
+	char name[] = "tls";
+	int err;
+
+	err = sock_create_kern(&init_net, family, SOCK_STREAM, IPPROTO_TCP, &socket);
+	if (err)
+		return err;
+	if (ops)
+		*ops = socket->ops;
+	err = socket->ops->setsockopt(socket, SOL_TCP, TCP_ULP, KERNEL_SOCKPTR(name), sizeof(name));
+	sock_release(socket);
+	return err == -ENOTCONN ? 0 : err ?: -EPROTO;
+}
+
+/**
+ * riprap_record_init() - find kTLS and make it take the plain operations of both families
+ * @v6: the operations of IPv6 stream sockets, which are not exported; NULL without IPv6
+ *
+ * Return: 0, or -EOPNOTSUPP when this kernel has no kTLS.
+ */
+int riprap_record_init(const struct proto_ops **v6)
+{
+	int err;
+
+	*v6 = NULL;
+	err = prime(AF_INET, NULL);
+	if (!err) {
+		err = prime(AF_INET6, v6);
+		if (err == -EAFNOSUPPORT)
+			err = 0;
+	}
+	if (!err && !pin_ktls())
+		err = -ENOENT;
+	if (!err)
+		return 0;
+	pr_err("riprap: no kernel TLS (%d): load the module tls, or use a kernel built with CONFIG_TLS\n", err);
+	return -EOPNOTSUPP;
+}

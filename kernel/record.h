@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The record layer after the handshake: keys to kTLS, and the records that are not the program's. */
+#ifndef RIPRAP_RECORD_H
+#define RIPRAP_RECORD_H
+
+#include <linux/net.h>
+#include <linux/types.h>
+
+struct riprap_socket;
+struct tls13;
+
+enum riprap_record_control {
+	RIPRAP_RECORD_NONE	= 0,	/* nothing of ours stands at the head of the queue */
+	RIPRAP_RECORD_HANDLED	= 1,	/* one was dealt with: read again */
+	RIPRAP_RECORD_END	= 2,	/* close_notify: end of file */
+};
+
+/*
+ * Hands the engine's traffic keys to kTLS. socket->ops stays ours throughout; `inner` is kTLS's afterwards.
+ * 0 or -errno of kTLS: the connection is then useless. Under rs->lock.
+ */
+int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine);
+/* setsockopt(SOL_TCP, TCP_ULP) and SOL_TLS of a program on a plain connection of its own. */
+int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len);
+/* One record of this content type, at once or not at all. Under rs->lock or before the socket is open. */
+int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len);
+void riprap_record_send_ticket(struct riprap_socket *rs);
+/* close_notify, once, behind all that was sent, even when the send buffer is full. */
+void riprap_record_close(struct riprap_socket *rs);
+/* Reads and acts on what stands at the head, if it is not the program's. enum riprap_record_control or -errno. */
+int riprap_record_control(struct riprap_socket *rs, struct socket *socket);
+
+/* Once, before any hook: makes kTLS copy the plain operations, so that it never copies ours. -EOPNOTSUPP without kTLS. */
+int riprap_record_init(const struct proto_ops **v6);
+void riprap_record_exit(void);
+
+#endif

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Bytes of a managed socket, in and out. While the connection is under way the
+ * program waits; afterwards kTLS or TCP does the work, and what is not the
+ * program's (alerts, tickets) is dealt with on the way.
+ */
+#include <linux/poll.h>
+#include <linux/splice.h>
+#include <linux/tcp.h>
+#include <linux/uio.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+#include <net/tls.h>
+
+#include "compat.h"
+#include "connect.h"
+#include "flow.h"
+#include "handshake.h"
+#include "record.h"
+#include "socket.h"
+
+#define PASSTHROUGH_HEAD	3	/* content type and version: what makes bytes look like TLS */
+#define AVAILABLE_MAX		(1 << 20)	/* FIONREAD counts up to here: more than any receive buffer's default */
+/* What kTLS knows; the rest means nothing on a stream of records, or must not reach it. */
+#define SEND_FLAGS		(MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_COMPAT | RIPRAP_MSG_SPLICE_PAGES)
+#define RECEIVE_FLAGS		(MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_ERRQUEUE | MSG_NOSIGNAL | MSG_CMSG_COMPAT)
+
+/* Does it begin like a TLS connection? Looks, and consumes nothing. */
+static int check_passthrough(struct riprap_socket *rs, struct iov_iter *iter)
+{
+	u8 head[PASSTHROUGH_HEAD];
+	size_t i, n = min_t(size_t, iov_iter_count(iter), PASSTHROUGH_HEAD - rs->passthrough_seen);
+	size_t got = copy_from_iter(head, n, iter);
+
+	iov_iter_revert(iter, got);
+	if (got < n)
+		return -EFAULT;
+	for (i = 0; i < n; i++) {
+		u8 at = rs->passthrough_seen + i;
+		/* handshake, or the alert of a server that refuses; 3.x */
+		bool good = at == 0 ? head[i] == 22 || head[i] == 21 : at == 1 ? head[i] == 3 : head[i] <= 4;
+
+		if (!good) {
+			riprap_socket_cut(rs, RIPRAP_REASON_NOT_TLS);
+			return -EACCES;
+		}
+	}
+	rs->passthrough_seen += n;
+	if (rs->passthrough_seen == PASSTHROUGH_HEAD)
+		clear_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
+	return 0;
+}
+
+static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len)
+{
+	size_t controllen = msg->msg_controllen;
+	unsigned int flags = msg->msg_flags;
+	int n;
+
+	if (flags & MSG_OOB)
+		return -EOPNOTSUPP;
+	/* kTLS would take an error from TCP for a broken record layer, and end reading too. */
+	if (READ_ONCE(socket->sk->sk_shutdown) & SEND_SHUTDOWN)
+		return sk_stream_error(socket->sk, flags, -EPIPE);
+	/* A record type from the program would speak in our name. */
+	msg->msg_controllen = 0;
+	msg->msg_flags = flags & SEND_FLAGS;
+	n = rs->inner->sendmsg(socket, msg, len);
+	msg->msg_controllen = controllen;
+	msg->msg_flags = flags;
+	return n;
+}
+
+/* What there is to do before bytes can pass. 0: look at the phase again. */
+static int wait_until_open(struct riprap_socket *rs, long timeout)
+{
+	return riprap_handshake_drive(rs, &timeout);
+}
+
+static int send_fast_open(struct socket *socket, struct msghdr *msg)
+{
+	int flags = msg->msg_flags & MSG_DONTWAIT ? O_NONBLOCK : 0;
+
+	msg->msg_flags &= ~MSG_FASTOPEN;
+	if (!msg->msg_name)
+		return -EDESTADDRREQ;
+	return riprap_connect(socket, msg->msg_name, msg->msg_namelen, flags);
+}
+
+/**
+ * riprap_stream_sendmsg() - proto_ops.sendmsg of a managed socket
+ * @socket: whose operations are ours
+ * @msg: the program's; control messages do not pass kTLS
+ * @len: bytes of it
+ *
+ * Return: as send(2); -EOPNOTSUPP for MSG_OOB on a mutual connection, -EACCES for
+ * bytes that are not TLS on a passthrough one, which is then reset.
+ */
+int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+	int n;
+
+	for (;;) {
+		switch (riprap_socket_phase(rs)) {
+		case RIPRAP_PHASE_MUTUAL:
+			n = send_mutual(rs, socket, msg, len);
+			goto sent;
+		case RIPRAP_PHASE_PLAIN:
+			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &msg->msg_iter) : 0;
+			if (!n)
+				n = rs->inner->sendmsg(socket, msg, len);
+			goto sent;
+		case RIPRAP_PHASE_UNDER_WAY:
+			n = wait_until_open(rs, sock_sndtimeo(rs->sk, msg->msg_flags & MSG_DONTWAIT));
+			break;
+		case RIPRAP_PHASE_IDLE:
+			if (!(msg->msg_flags & MSG_FASTOPEN))
+				return rs->plain->sendmsg(socket, msg, len);
+			n = send_fast_open(socket, msg);
+			break;
+		default:
+			return sk_stream_error(rs->sk, msg->msg_flags, -EPIPE);
+		}
+		if (n)
+			return n;
+	}
+sent:
+	if (n > 0)
+		atomic64_add(n, &rs->sent);
+	return n;
+}
+
+/* End of TCP's stream. Only close_notify makes it an end of the program's. */
+static int end_of_stream(struct riprap_socket *rs)
+{
+	if (test_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags) || test_bit(RIPRAP_SOCKET_READ_SHUT, &rs->flags))
+		return 0;
+	if (!test_and_set_bit(RIPRAP_SOCKET_TRUNCATED, &rs->flags) && rs->flow->event.reason == RIPRAP_REASON_RULE)
+		rs->flow->event.reason = RIPRAP_REASON_TRUNCATED;
+	return -ECONNRESET;
+}
+
+/* Nothing but a record of ours stands first: 0 when it is gone and reading may go on, 1 at the end, or -errno. */
+static int clear_head(struct riprap_socket *rs, struct socket *socket, int otherwise)
+{
+	int found = riprap_record_control(rs, socket);
+
+	if (found == RIPRAP_RECORD_END)
+		return 1;
+	if (found == RIPRAP_RECORD_NONE)
+		return otherwise;
+	return found < 0 ? found : 0;
+}
+
+/* One read through kTLS, again until it gives bytes, the end, or an error. */
+static int read_records(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len, int flags)
+{
+	int n, err, tries = 0, total = 0;
+
+	for (;;) {
+		if (test_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags))
+			return total;
+		/* No room for the record type: kTLS then leaves a record that is not data where it is, with -EIO. */
+		n = rs->inner->recvmsg(socket, msg, len - total, flags);
+		msg->msg_flags &= ~(MSG_CTRUNC | MSG_EOR);
+		if (n == -EIO && !total) {
+			/* A racing reader may have taken it: then nothing of ours is there the second time. */
+			err = clear_head(rs, socket, tries++ ? -EIO : 0);
+			if (err)
+				return err < 0 ? err : 0;
+			continue;
+		}
+		if (n == 0 && !total && len)
+			return end_of_stream(rs);
+		if (n <= 0)
+			return total ?: n;
+		total += n;
+		if (!(flags & MSG_WAITALL) || flags & MSG_PEEK || total == len)
+			return total;
+		/* MSG_WAITALL stopped at a ticket: take it away and go on. */
+		err = clear_head(rs, socket, 1);
+		if (err)
+			return total;
+	}
+}
+
+static int receive_mutual(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len, int flags)
+{
+	size_t controllen = msg->msg_controllen;
+	void *control = msg->msg_control;
+	struct iov_iter program;
+	int n;
+
+	/* As TCP says when there is no urgent byte. */
+	if (flags & MSG_OOB)
+		return -EINVAL;
+	if (flags & MSG_ERRQUEUE)
+		return rs->inner->recvmsg(socket, msg, len, flags);
+	program = msg->msg_iter;
+	if (flags & MSG_TRUNC)
+		iov_iter_discard(&msg->msg_iter, READ, len);
+	msg->msg_control = NULL;
+	msg->msg_controllen = 0;
+	n = read_records(rs, socket, msg, len, flags & RECEIVE_FLAGS);
+	msg->msg_control = control;
+	msg->msg_controllen = controllen;
+	if (flags & MSG_TRUNC)
+		msg->msg_iter = program;
+	if (n > 0 && test_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags))
+		clear_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags);
+	return n;
+}
+
+/**
+ * riprap_stream_recvmsg() - proto_ops.recvmsg of a managed socket
+ * @socket: whose operations are ours
+ * @msg: where to
+ * @len: room there
+ * @flags: MSG_*
+ *
+ * Return: as recv(2); -ECONNRESET when the stream ended without close_notify, or
+ * the peer was refused.
+ */
+int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len, int flags)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+	int n;
+
+	for (;;) {
+		switch (riprap_socket_phase(rs)) {
+		case RIPRAP_PHASE_MUTUAL:
+			n = receive_mutual(rs, socket, msg, len, flags);
+			goto received;
+		case RIPRAP_PHASE_PLAIN:
+			n = rs->inner->recvmsg(socket, msg, len, flags);
+			goto received;
+		case RIPRAP_PHASE_UNDER_WAY:
+			n = wait_until_open(rs, sock_rcvtimeo(rs->sk, flags & MSG_DONTWAIT));
+			if (n)
+				return n;
+			break;
+		case RIPRAP_PHASE_IDLE:
+			return rs->plain->recvmsg(socket, msg, len, flags);
+		default:
+			/* What lies in TCP's queue was never the program's. */
+			return sock_error(rs->sk);
+		}
+	}
+received:
+	if (n > 0 && !(flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		atomic64_add(n, &rs->received);
+	return n;
+}
+
+static ssize_t splice_mutual(struct riprap_socket *rs, struct socket *socket, loff_t *position,
+			     struct pipe_inode_info *pipe, size_t len, unsigned int flags)
+{
+	ssize_t n;
+	int err;
+
+	for (;;) {
+		if (test_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags))
+			return 0;
+		n = rs->inner->splice_read(socket, position, pipe, len, flags);
+		if (n == 0 && len)
+			return end_of_stream(rs);
+		if (n != -EINVAL)
+			return n;
+		/* Also what kTLS says of a record that is not data. */
+		err = clear_head(rs, socket, -EINVAL);
+		if (err)
+			return err < 0 ? err : 0;
+	}
+}
+
+ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struct pipe_inode_info *pipe, size_t len,
+				  unsigned int flags)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+	bool nonblock = socket->file && socket->file->f_flags & O_NONBLOCK;
+	ssize_t n;
+
+	nonblock |= flags & SPLICE_F_NONBLOCK;
+	for (;;) {
+		switch (riprap_socket_phase(rs)) {
+		case RIPRAP_PHASE_MUTUAL:
+			n = splice_mutual(rs, socket, position, pipe, len, nonblock ? flags | SPLICE_F_NONBLOCK : flags);
+			goto received;
+		case RIPRAP_PHASE_PLAIN:
+		case RIPRAP_PHASE_IDLE:
+			n = rs->inner->splice_read(socket, position, pipe, len, flags);
+			goto received;
+		case RIPRAP_PHASE_UNDER_WAY:
+			n = wait_until_open(rs, sock_rcvtimeo(rs->sk, nonblock));
+			if (n)
+				return n;
+			break;
+		default:
+			return sock_error(rs->sk);
+		}
+	}
+received:
+	if (n > 0)
+		atomic64_add(n, &rs->received);
+	return n;
+}
+
+#ifdef HAVE_PROTO_OPS_SENDPAGE
+ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int offset, size_t size, int flags)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+	struct bio_vec vec = { .bv_page = page, .bv_offset = offset, .bv_len = size };
+	struct iov_iter iter;
+	ssize_t n;
+
+	for (;;) {
+		switch (riprap_socket_phase(rs)) {
+		case RIPRAP_PHASE_MUTUAL:
+			if (READ_ONCE(rs->sk->sk_shutdown) & SEND_SHUTDOWN)
+				return sk_stream_error(rs->sk, flags, -EPIPE);
+			n = rs->inner->sendpage(socket, page, offset, size, flags);
+			goto sent;
+		case RIPRAP_PHASE_PLAIN:
+			iov_iter_bvec(&iter, WRITE, &vec, 1, size);
+			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &iter) : 0;
+			if (!n)
+				n = rs->inner->sendpage(socket, page, offset, size, flags);
+			goto sent;
+		case RIPRAP_PHASE_UNDER_WAY:
+			n = wait_until_open(rs, sock_sndtimeo(rs->sk, flags & MSG_DONTWAIT));
+			if (n)
+				return n;
+			break;
+		case RIPRAP_PHASE_IDLE:
+			return rs->plain->sendpage(socket, page, offset, size, flags);
+		default:
+			return sk_stream_error(rs->sk, flags, -EPIPE);
+		}
+	}
+sent:
+	if (n > 0)
+		atomic64_add(n, &rs->sent);
+	return n;
+}
+#endif
+
+#ifdef HAVE_PROTO_OPS_SPLICE_EOF
+void riprap_stream_splice_eof(struct socket *socket)
+{
+	const struct proto_ops *inner = READ_ONCE(riprap_socket_of(socket)->inner);
+
+	if (inner->splice_eof)
+		inner->splice_eof(socket);
+}
+#endif
+
+/* Is there a whole record? TCP alone also counts part of one, at which a program would then block. */
+static bool has_record(const struct sock *sk)
+{
+	struct tls_sw_context_rx *context = tls_sw_ctx_rx(tls_get_ctx(sk));
+
+	return READ_ONCE(context->strp.msg_ready) || !skb_queue_empty_lockless(&context->rx_list);
+}
+
+static __poll_t poll_mutual(struct riprap_socket *rs, struct file *file, struct socket *socket,
+			    struct poll_table_struct *wait)
+{
+	struct sock *sk = socket->sk;
+	__poll_t mask = rs->inner->poll(file, socket, wait);
+	bool open = !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) && inet_sk_state_load(sk) != TCP_CLOSE;
+
+	if (mask & EPOLLIN && open && has_record(sk) && test_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags)) {
+		/* Tickets stand before the server's first byte: a program woken for them would block. */
+		while (riprap_record_control(rs, socket) == RIPRAP_RECORD_HANDLED)
+			;
+		mask = rs->inner->poll(file, socket, NULL);
+	}
+	if (test_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags))
+		mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+	else if (open && !has_record(sk))
+		mask &= ~(EPOLLIN | EPOLLRDNORM);
+	return mask;
+}
+
+/**
+ * riprap_stream_poll() - proto_ops.poll of a managed socket
+ * @file: of the socket
+ * @socket: whose operations are ours
+ * @wait: NULL: only look
+ *
+ * While the connection is under way nothing is ready; the end of the handshake
+ * wakes whoever waits.
+ */
+__poll_t riprap_stream_poll(struct file *file, struct socket *socket, struct poll_table_struct *wait)
+{
+	struct riprap_socket *rs = riprap_socket_of(socket);
+
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY) {
+		sock_poll_wait(file, socket, wait);
+		/* It may have ended before we were on the queue. */
+		if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
+			return 0;
+		wait = NULL;
+	}
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_MUTUAL)
+		return poll_mutual(rs, file, socket, wait);
+	return rs->inner->poll(file, socket, wait);
+}
+
+/* FIONREAD: what a read would give, not what TCP holds. */
+int riprap_stream_available(struct riprap_socket *rs, struct socket *socket)
+{
+	struct msghdr msg = {};
+	int n, tries = 0;
+
+	do {
+		iov_iter_discard(&msg.msg_iter, READ, AVAILABLE_MAX);
+		n = rs->inner->recvmsg(socket, &msg, AVAILABLE_MAX, MSG_PEEK | MSG_DONTWAIT);
+	} while (n == -EIO && !tries++ && !clear_head(rs, socket, 0));
+	return max(n, 0);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Resumption secrets of both sides. A ticket is good only between the same two
+ * identities: same local instance and SPIFFE ID, same peer, same trust.
+ */
+#ifndef RIPRAP_TICKET_H
+#define RIPRAP_TICKET_H
+
+#include <linux/in6.h>
+#include <linux/types.h>
+
+struct riprap_peer;
+struct tls13_psk;
+
+#define RIPRAP_TICKET_LEN	32	/* random bytes: a name, not a container */
+
+/* Who holds the ticket at this end. */
+struct riprap_ticket_owner {
+	u64 instance;
+	const char *spiffe_id;
+};
+
+/* Client: the freshest ticket for this server. 0 and *peer referenced, or -ENOENT. */
+int riprap_ticket_offer(const struct riprap_ticket_owner *own, const struct in6_addr *remote, u16 port,
+			struct tls13_psk *psk, u32 *age_ms, struct riprap_peer **peer);
+void riprap_ticket_keep(const struct riprap_ticket_owner *own, const struct in6_addr *remote, u16 port,
+			const struct tls13_psk *psk, struct riprap_peer *peer);
+
+/* Server: what was issued under this name. 0 and *peer referenced, or -ENOENT. */
+int riprap_ticket_find(const struct riprap_ticket_owner *own, const u8 *ticket, size_t len, struct tls13_psk *psk,
+		       struct riprap_peer **peer);
+void riprap_ticket_issue(const struct riprap_ticket_owner *own, const struct tls13_psk *psk, struct riprap_peer *peer);
+
+int riprap_ticket_init(void);
+void riprap_ticket_exit(void);
+
+#endif
