@@ -1,6 +1,8 @@
 // Compiles access policies to the flat table that the kernel looks up, and explains what it will say. Never reads a file, a clock or the network.
+
 import { ACTION, MODE } from "./abi.ts";
 import { parseAddress } from "./address.ts";
+import { matchesId } from "./id_pattern.ts";
 import { encodeTable, type SubjectRow } from "./policy/encode.ts";
 import { EntryList } from "./policy/entry.ts";
 import { Expander } from "./policy/expand.ts";
@@ -8,7 +10,7 @@ import { answerQuestion } from "./policy/explain.ts";
 import { deriveFilters } from "./policy/filter.ts";
 import { PeerSets } from "./policy/peer_set.ts";
 import { type Connection, TableReader, type Verdict } from "./policy/reader.ts";
-import { matchesId, PolicyIndex, type Selected } from "./policy/subject.ts";
+import { PolicyIndex, type Selected } from "./policy/subject.ts";
 import type { AccessPolicy, ResourceProblem, ResourceSet, Source } from "./resource.ts";
 import type { SpiffeId, TrustDomain } from "./spiffe_id.ts";
 
@@ -54,6 +56,7 @@ export function compilePolicy(input: PolicyInput): CompiledPolicy {
   const expander = new Expander({ ...input, peers, warnings });
   const index = new PolicyIndex(input.resources.policies);
   const entries = new EntryList(expander, peers);
+  const modes = new ModeWarnings();
   const subjects: SubjectRow[] = [];
   for (const [subject, id] of [...input.subjects].sort(([a], [b]) => a - b)) {
     const selected = index.select(id);
@@ -62,7 +65,7 @@ export function compilePolicy(input: PolicyInput): CompiledPolicy {
       if (policy.ingress !== undefined) entries.add(subject, true, expander.expand(policy, "ingress"));
     }
     subjects.push({ subject, egressMode: modeOf(selected, "egress"), ingressMode: modeOf(selected, "ingress") });
-    warnOfModes(selected, id, warnings);
+    modes.add(selected, id, warnings);
   }
   const rules = entries.finish(input.subjects);
   const filters = deriveFilters(input.resources.identities);
@@ -143,15 +146,22 @@ function modeOf(selected: readonly Selected[], direction: "egress" | "ingress"):
   );
 }
 
-function warnOfModes(selected: readonly Selected[], id: SpiffeId, warnings: ResourceProblem[]): void {
-  for (const direction of ["egress", "ingress"] as const) {
-    const strictest = modeOf(selected, direction);
-    const milder = selected.find((policy) => policy[direction] !== undefined && MODE[policy.mode] < strictest);
-    const stricter = selected.find((policy) => policy[direction] !== undefined && MODE[policy.mode] === strictest);
-    if (milder === undefined || stricter === undefined) continue;
-    const message = `${milder.mode} has no effect on the ${direction} of ${id}: AccessPolicy ${stricter.name} says ${stricter.mode}`;
-    const remedy = "give both the same mode";
-    warnings.push({ ...milder.source, code: "mode_overruled", field: "spec.mode", message, remedy });
+/** Once for each policy and direction: the first identity stands for all that it selects. */
+class ModeWarnings {
+  readonly #seen = new Set<string>();
+
+  add(selected: readonly Selected[], id: SpiffeId, warnings: ResourceProblem[]): void {
+    for (const direction of ["egress", "ingress"] as const) {
+      const speaking = selected.filter((policy) => policy[direction] !== undefined);
+      const strictest = modeOf(selected, direction);
+      const stricter = speaking.find((policy) => MODE[policy.mode] === strictest);
+      const milder = speaking.find((policy) => MODE[policy.mode] < strictest);
+      if (milder === undefined || stricter === undefined || this.#seen.has(`${direction} ${milder.name}`)) continue;
+      this.#seen.add(`${direction} ${milder.name}`);
+      const message = `${milder.mode} has no effect on the ${direction} of ${id}: AccessPolicy ${stricter.name} says ${stricter.mode}`;
+      const remedy = "give both the same mode";
+      warnings.push({ ...milder.source, code: "mode_overruled", field: "spec.mode", message, remedy });
+    }
   }
 }
 

@@ -1,11 +1,12 @@
 // Rules as people write them, turned into values that cannot be wrong. Reads YAML files; never asks the network or a process.
 import type { AddressPrefix } from "./address.ts";
 import { RiprapError } from "./error.ts";
+import type { IdPattern } from "./id_pattern.ts";
 import type { PortRange } from "./port_range.ts";
 import { checkSet } from "./resource/cross_check.ts";
 import { checkDocument } from "./resource/document.ts";
 import { ProblemList } from "./resource/problem.ts";
-import { readSources } from "./resource/read.ts";
+import { boundTexts, readSources } from "./resource/read.ts";
 import { type Position, parseYaml } from "./resource/yaml.ts";
 import type { TrustDomain } from "./spiffe_id.ts";
 
@@ -75,12 +76,6 @@ export interface Service extends Common {
 }
 
 export type Mode = "observe" | "permissive" | "enforce";
-
-/** One SPIFFE ID, or every ID that begins with `text` (which then ends in "/") and goes on. */
-export interface IdPattern {
-  readonly text: string;
-  readonly match: "exact" | "prefix";
-}
 
 /** One entry of `to` or `from`: all that is named must hold. */
 export interface Destination {
@@ -176,9 +171,15 @@ export function readResourceTexts(directory: string): readonly ResourceText[] {
   return texts;
 }
 
-/** As `loadResources` for text that is at hand. */
+/** As `loadResources` for text that is at hand; bounded in the same way. */
 export function parseResources(texts: readonly ResourceText[], options: ResourceOptions): ResourceSet {
-  return parseTexts(texts, new ProblemList(), options);
+  const problems = new ProblemList();
+  return parseTexts(boundTexts(texts, problems), problems, options);
+}
+
+/** All of them: identities, services, policies, each by name. */
+export function listResources(resources: ResourceSet): readonly Resource[] {
+  return [...resources.identities, ...resources.services.values(), ...resources.policies];
 }
 
 /** Every DNS name that a service gives as its address, sorted: what must be resolved to compile policies. */

@@ -1,8 +1,8 @@
 // Sets of peer patterns, numbered from 1, each held once. Set 0 is any peer of a trusted domain.
+
 import { ABI, PEER_MATCH } from "../abi.ts";
 import { RiprapError } from "../error.ts";
-import type { IdPattern } from "../resource.ts";
-import { prefixesOf } from "./subject.ts";
+import { type IdPattern, prefixesOf } from "../id_pattern.ts";
 
 export interface PeerRow {
   readonly set: number;

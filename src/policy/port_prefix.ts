@@ -1,6 +1,5 @@
 // Port ranges as prefixes of 16 bits, the only form that the kernel's table knows.
 import type { PortRange } from "../port_range.ts";
-import type {} from "../resource.ts";
 
 export interface PortPrefix {
   readonly port: number;

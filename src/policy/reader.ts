@@ -15,7 +15,7 @@ import {
 } from "../abi.ts";
 import { mask } from "../address.ts";
 import { RiprapError } from "../error.ts";
-import { prefixesOf } from "./subject.ts";
+import { prefixesOf } from "../id_pattern.ts";
 
 export interface Connection {
   readonly subject: number;

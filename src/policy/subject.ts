@@ -1,5 +1,6 @@
 // Which policies select an identity: exact IDs by one look, prefixes by one look a path segment.
-import type { AccessPolicy, IdPattern } from "../resource.ts";
+import { prefixesOf } from "../id_pattern.ts";
+import type { AccessPolicy } from "../resource.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
 
 export type Selected = AccessPolicy;
@@ -26,18 +27,4 @@ export class PolicyIndex {
     for (const prefix of prefixesOf(text)) for (const policy of this.#prefix.get(prefix) ?? []) found.add(policy);
     return [...found].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
-}
-
-/** `spiffe://td/`, `spiffe://td/a/`, … of an ID; the ID goes on after each. */
-export function prefixesOf(id: string): string[] {
-  const prefixes: string[] = [];
-  for (let at = id.indexOf("/", "spiffe://".length); at >= 0 && at < id.length - 1; at = id.indexOf("/", at + 1)) {
-    prefixes.push(id.slice(0, at + 1));
-  }
-  return prefixes;
-}
-
-export function matchesId(pattern: IdPattern, id: string): boolean {
-  if (pattern.match === "exact") return pattern.text === id;
-  return id.length > pattern.text.length && id.startsWith(pattern.text);
 }

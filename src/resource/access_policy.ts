@@ -1,6 +1,8 @@
 // kind: AccessPolicy. Who may reach what, and by whom one may be reached.
+
 import { RiprapError } from "../error.ts";
-import type { AccessPolicy, Destination, IdPattern, PolicyRule } from "../resource.ts";
+import type { IdPattern } from "../id_pattern.ts";
+import type { AccessPolicy, Destination, PolicyRule } from "../resource.ts";
 import { SPIFFE_ID_MAX_BYTES, SpiffeId } from "../spiffe_id.ts";
 import type { Head } from "./document.ts";
 import type { Field, FieldMap } from "./field.ts";

@@ -1,10 +1,11 @@
 // What only the whole set shows: names given twice, references to nothing, rules that contradict one another.
 
+import type { IdPattern } from "../id_pattern.ts";
+import { prefixesOf } from "../id_pattern.ts";
 import { parseTemplate } from "../id_template.ts";
 import { intersectPorts } from "../port_range.ts";
 import type {
   AccessPolicy,
-  IdPattern,
   PolicyRule,
   Resource,
   ResourceSet,
@@ -107,29 +108,46 @@ function checkWorkloads(
   identities: readonly WorkloadIdentity[],
   { trustDomain, problems }: { trustDomain: TrustDomain; problems: ProblemList },
 ): void {
-  const root = `${trustDomain.id}/`;
-  const whole = new Set<string>();
-  const open: { readonly stem: string; readonly shape: RegExp }[] = [];
-  for (const { workloadId } of identities) {
-    const parts = parseTemplate(workloadId);
-    if (parts.every((part) => "text" in part)) whole.add(root + workloadId);
-    const [first] = parts;
-    const stem = root + (first !== undefined && "text" in first ? first.text : "");
-    const shape = parts.map((part) => ("text" in part ? part.text.replaceAll(".", "\\.") : "[A-Za-z0-9._-]+")).join("");
-    open.push({ stem, shape: new RegExp(`^${shape}$`) });
-  }
-  const canGive = (pattern: IdPattern): boolean => {
-    if (pattern.match === "exact") {
-      return whole.has(pattern.text) || open.some(({ shape }) => shape.test(pattern.text.slice(root.length)));
-    }
-    return open.some(({ stem }) => stem.startsWith(pattern.text) || pattern.text.startsWith(stem));
-  };
+  const given = new GivenIds(`${trustDomain.id}/`, identities);
   for (const policy of policies) {
     for (const [i, pattern] of policy.workloads.entries()) {
-      if (canGive(pattern)) continue;
+      if (given.has(pattern)) continue;
       const message = `no WorkloadIdentity gives ${pattern.text}${pattern.match === "prefix" ? "*" : ""}`;
       const place = { ...policy.source, code: "workload_unknown", field: `spec.workloads[${i}]` };
       problems.warn({ ...place, message, remedy: "correct the ID, or add the WorkloadIdentity" });
     }
+  }
+}
+
+/** Which IDs the identities can give. Takes a segment with a label for any segment: this serves a warning alone. */
+class GivenIds {
+  readonly #whole = new Set<string>();
+  readonly #prefixes = new Set<string>();
+  /** Segments of IDs with labels; undefined: any. */
+  readonly #open: (readonly (string | undefined)[])[] = [];
+
+  constructor(root: string, identities: readonly WorkloadIdentity[]) {
+    for (const { workloadId } of identities) {
+      // No part of an ID has this character, and a label's name may have slashes.
+      const text =
+        root +
+        parseTemplate(workloadId)
+          .map((part) => ("text" in part ? part.text : "["))
+          .join("");
+      if (text.includes("["))
+        this.#open.push(text.split("/").map((segment) => (segment.includes("[") ? undefined : segment)));
+      else this.#whole.add(text);
+      for (const prefix of prefixesOf(text)) this.#prefixes.add(prefix);
+    }
+  }
+
+  has({ text, match }: IdPattern): boolean {
+    if (match === "exact" ? this.#whole.has(text) : this.#prefixes.has(text)) return true;
+    const segments = (match === "exact" ? text : text.slice(0, -1)).split("/");
+    return this.#open.some(
+      (open) =>
+        (match === "exact" ? open.length === segments.length : open.length > segments.length) &&
+        segments.every((segment, i) => open[i] === undefined || open[i] === segment),
+    );
   }
 }

@@ -75,6 +75,11 @@ export function labelRule(name: string): LabelRule | undefined {
   return undefined;
 }
 
+/** Every name that stands in the table, sorted; `process:arg[n]` and the open rooms `docker:`, `k8s:`, `node:` come beside them. */
+export function labelNames(): readonly string[] {
+  return Object.keys(LABELS).sort();
+}
+
 /** What to write in place of a name that is not known. */
 export function labelRemedy(name: string): string {
   const other = Object.hasOwn(OTHER_NAMES, name) ? OTHER_NAMES[name] : undefined;

@@ -14,29 +14,33 @@ export const FILES_MAX = 4096;
 /** The text of every file that could be read; each that could not is a problem. */
 export function readSources(from: string | readonly string[], problems: ProblemList): ResourceText[] {
   const files = typeof from === "string" ? listDirectory(from, problems) : from;
-  if (files.length > FILES_MAX) {
-    const message = `there are ${files.length} files, more than ${FILES_MAX}`;
-    report(problems, files[FILES_MAX] ?? "", message, "put several documents in a file, apart by ---");
-    return [];
-  }
-  const texts: ResourceText[] = [];
-  let bytes = 0;
+  return boundTexts(readEach(files, problems), problems);
+}
+
+function* readEach(files: readonly string[], problems: ProblemList): Iterable<ResourceText> {
   for (const file of files) {
     const text = readOne(file, problems);
-    if (text === undefined) continue;
-    bytes += text.length;
-    if (bytes > SET_BYTES_MAX) {
-      report(
-        problems,
-        file,
-        `the files hold more than ${SET_BYTES_MAX >> 20} MiB together`,
-        "use prefixes in place of lists",
-      );
-      return texts;
-    }
-    texts.push({ file, text });
+    if (text !== undefined) yield { file, text };
   }
-  return texts;
+}
+
+/** The texts up to the bounds of a set; what is past them is a problem, and is not read. */
+export function boundTexts(texts: Iterable<ResourceText>, problems: ProblemList): ResourceText[] {
+  const kept: ResourceText[] = [];
+  let size = 0;
+  for (const { file, text } of texts) {
+    size += text.length;
+    if (text.length > FILE_BYTES_MAX) {
+      report(problems, file, `it is larger than ${FILE_BYTES_MAX >> 20} MiB`, "split it");
+    } else if (size > SET_BYTES_MAX || kept.length === FILES_MAX) {
+      const message = `there are more than ${SET_BYTES_MAX >> 20} MiB or ${FILES_MAX} files`;
+      report(problems, file, message, "use prefixes in place of lists, and several documents in a file, apart by ---");
+      break;
+    } else {
+      kept.push({ file, text });
+    }
+  }
+  return kept;
 }
 
 function listDirectory(directory: string, problems: ProblemList): string[] {

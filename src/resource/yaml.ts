@@ -68,6 +68,8 @@ export function parseYaml(text: string): { documents: YamlDocument[]; faults: Ya
     // The parser recurses: brackets nested by the thousand end its stack.
     return { documents, faults: [{ at: { line: 1, column: 1 }, message: parserFact(error), remedy: NESTING_REMEDY }] };
   }
+  if ("empty" in parsed)
+    faults.push(...parsed.errors.map((e) => fault(place(lines, e.pos[0]), e.message, "correct the YAML")));
   const converter = new Converter(lines);
   for (const document of parsed) {
     const wrong = [...document.errors, ...document.warnings].slice(0, 10);
