@@ -1,4 +1,5 @@
 // The one importer of @peculiar/x509: builds the certificates of CAs and the requests for them, and reads such requests. SVIDs are built elsewhere.
+import "./reflect.ts";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
