@@ -4,6 +4,7 @@ import type { DaemonConfig } from "../../daemon/config.ts";
 import { thisMachine } from "../../daemon/kernel/machine.ts";
 import { openKernelModule } from "../../daemon/kernel.ts";
 import { describeError, RiprapError } from "../../error.ts";
+import { withAuthority } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, type Option, SOCKET_OPTION } from "../command.ts";
 import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
