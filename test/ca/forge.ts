@@ -46,7 +46,15 @@ export interface ForgedChain {
   keys: { leaf: CryptoKeyPair; intermediate: CryptoKeyPair; root: CryptoKeyPair };
 }
 
-export function makeKeys(algorithm: Parameters<typeof crypto.subtle.generateKey>[0] = P256): Promise<CryptoKeyPair> {
+interface KeyAlgorithm {
+  name: string;
+  namedCurve?: string;
+  hash?: string;
+  modulusLength?: number;
+  publicExponent?: Uint8Array;
+}
+
+export function makeKeys(algorithm: KeyAlgorithm = P256): Promise<CryptoKeyPair> {
   return crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as Promise<CryptoKeyPair>;
 }
 
