@@ -121,44 +121,53 @@ export class FakeKernel {
       this.send("ack", { what: ACK[what], generation, error: -(errno ?? 0), sequence });
     switch (frame.type) {
       case "start":
-        return ack("start", 0n);
+        ack("start", 0n);
+        break;
       case "assign":
-        return this.#assign(frame.body);
+        this.#assign(frame.body);
+        break;
       case "renew":
-        return this.#makeKey(frame.body.instance);
+        this.#makeKey(frame.body.instance);
+        break;
       case "svid":
         if (errno === undefined) this.#install(frame.body);
-        return ack("svid", frame.body.keyId);
+        ack("svid", frame.body.keyId);
+        break;
       case "withdraw": {
         const process = this.processes.get(frame.body.instance);
         if (process !== undefined) Object.assign(process, { state: "withdrawn", svid: undefined });
-        return;
+        break;
       }
       case "tableBegin":
         this.#building = new Uint8Array(frame.body.length);
-        return;
+        break;
       case "tableData":
         this.#building.set(frame.body.data, frame.body.offset);
-        return;
+        break;
       case "tableCommit":
         if (errno === undefined) this.#commit(frame.body.generation);
-        return ack("table", frame.body.generation);
+        ack("table", frame.body.generation);
+        break;
       case "trust":
         if (errno === undefined) this.trustGeneration = frame.body.generation;
-        return ack("trust", frame.body.generation);
+        ack("trust", frame.body.generation);
+        break;
       case "cut":
-        return ack("cut", 0n);
+        ack("cut", 0n);
+        break;
       case "drain":
-        return ack("drain", 3n);
+        ack("drain", 3n);
+        break;
       case "query":
-        return this.send("queryDone", { ...NO_COUNTERS, query: frame.body.query });
+        this.send("queryDone", { ...NO_COUNTERS, query: frame.body.query });
+        break;
       case "adopt": {
-        const process = this.exec({ pid: frame.body.pid, startTimeNs: frame.body.startTimeNs, cause: CAUSE.adopt });
-        void process;
-        return ack("adopt", BigInt(frame.body.pid));
+        this.exec({ pid: frame.body.pid, startTimeNs: frame.body.startTimeNs, cause: CAUSE.adopt });
+        ack("adopt", BigInt(frame.body.pid));
+        break;
       }
       default:
-        return;
+        break;
     }
   }
 

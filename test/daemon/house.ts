@@ -32,12 +32,17 @@ spec:
       ports: [80]
 `;
 
+export interface LogLine {
+  readonly level: string;
+  readonly event: string;
+}
+
 export interface House {
   readonly folder: string;
   readonly config: DaemonConfig;
   readonly kernel: FakeKernel;
   readonly clock: ManualClock;
-  readonly log: Record<string, unknown>[];
+  readonly log: LogLine[];
   start(options?: {
     openDevice?: OpenDevice;
     resolve?: ResolveName;
@@ -62,7 +67,7 @@ export async function buildHouse(): Promise<House> {
     `stateDir: ${stateDir}\nrulesDir: ${rulesDir}\ncontrolSocket: ${join(folder, "control.sock")}\nlogLevel: debug\n`,
   );
   const kernel = new FakeKernel();
-  const log: Record<string, unknown>[] = [];
+  const log: LogLine[] = [];
   const running: Daemon[] = [];
   return {
     folder,
@@ -113,5 +118,7 @@ export async function settle(turns = 20): Promise<void> {
 
 /** Looks again and again until `holds`; a test that hangs here fails by its own timeout. */
 export async function eventually(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise<void>((resolve) => setTimeout(resolve, 2));
+  do {
+    await new Promise<void>((resolve) => setTimeout(resolve, 2));
+  } while (!holds());
 }

@@ -1,0 +1,224 @@
+// The daemon goes and comes back, the module goes and comes back, and the device sends what it should not.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { RiprapError } from "../../src/error.ts";
+import { sampleBody, sampleFrame, seeded } from "../abi/sample.ts";
+import { buildHouse, CURL_RULES, type House, settle } from "./house.ts";
+
+let house: House;
+beforeEach(async () => {
+  house = await buildHouse();
+  house.writeRules("curl.yaml", CURL_RULES);
+});
+afterEach(async () => {
+  await house.leave();
+});
+
+function errors(): unknown[] {
+  return house.log.filter((line) => line.level === "error").map((line) => line.event);
+}
+
+test("restore() keeps an SVID when the daemon comes back and nothing has changed", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const serial = first.processes({ all: false })[0]?.svid?.serial;
+  await first.stop();
+  expect(house.kernel.isOpen).toBe(false);
+  const second = await house.start();
+  await settle();
+  expect(second.processes({ all: false })[0]).toMatchObject({
+    state: "ready",
+    svid: { serial },
+    rule: "WorkloadIdentity/curl",
+  });
+  expect(house.kernel.ofType("svid").length).toBe(1);
+  expect(house.kernel.ofType("assign").length).toBe(1);
+  await house.clock.advance(1_801_000);
+  await settle();
+  expect(house.kernel.ofType("svid").length).toBe(2);
+  expect(process.state).toBe("ready");
+  expect(house.revoked()).toEqual([]);
+});
+
+test("restore() revokes an SVID when its process ended while no daemon was there", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const serial = first.processes({ all: false })[0]?.svid?.serial ?? "";
+  await first.stop();
+  house.kernel.exit(process);
+  await house.start();
+  expect(house.revoked()).toEqual([serial]);
+});
+
+test("restore() asks for a new key when the module holds an SVID that the journal does not know", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  await first.stop();
+  if (process.svid !== undefined) process.svid = { ...process.svid, notAfter: process.svid.notAfter - 5n };
+  await house.start();
+  await settle();
+  expect(house.kernel.ofType("renew").length).toBe(1);
+  expect(house.kernel.ofType("svid").length).toBe(2);
+});
+
+test("restore() keeps subject numbers when other identities came first", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  await first.stop();
+  process.subject = 77;
+  house.writeRules(
+    "a.yaml",
+    CURL_RULES.replaceAll("name: curl", "name: a")
+      .replaceAll("/curl", "/a")
+      .replace("workloadID: curl", "workloadID: a"),
+  );
+  await house.start();
+  const other = house.kernel.exec({ exe: "/usr/bin/a" });
+  await settle();
+  expect(other.subject).not.toBe(77);
+  expect(other.state).toBe("ready");
+  expect(house.kernel.ofType("assign").map(({ spiffeId }) => spiffeId)).toEqual([
+    "spiffe://edge.test/curl",
+    "spiffe://edge.test/a",
+  ]);
+});
+
+test("restore() takes a process's identity away when the rules changed while no daemon was there", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  await first.stop();
+  house.writeRules("curl.yaml", CURL_RULES.replace("process:exe: /usr/bin/curl", "process:exe: /usr/bin/other"));
+  await house.start();
+  await settle();
+  expect(process.state).toBe("unmanaged");
+  expect(house.revoked().length).toBe(1);
+});
+
+test("RuleKeeper starts with the last good rules when those on disk are broken by then", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  await first.stop();
+  house.writeRules("curl.yaml", "kind: [");
+  const second = await house.start();
+  const another = house.kernel.exec();
+  await settle();
+  expect([process.state, another.state]).toEqual(["ready", "ready"]);
+  const { rules, ready } = second.status();
+  expect(rules.desired).toBeGreaterThan(rules.applied);
+  expect(rules.error).toContain("curl.yaml");
+  expect(ready).toBe(false);
+});
+
+test("RuleBook numbers generations above the module's and its own when it starts again", async () => {
+  house.kernel.tableGeneration = 500n;
+  const first = await house.start();
+  expect(house.kernel.tableGeneration).toBe(501n);
+  await first.stop();
+  house.kernel.tableGeneration = 0n;
+  await house.start();
+  expect(house.kernel.tableGeneration).toBeGreaterThan(501n);
+});
+
+test("TrustKeeper sends its generation once when the module has it already", async () => {
+  const first = await house.start();
+  await settle();
+  await first.stop();
+  await house.start();
+  await settle();
+  expect(house.kernel.ofType("trust").length).toBe(1);
+});
+
+test("KernelLink serves the module again when it was loaded anew", async () => {
+  const daemon = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const serial = daemon.processes({ all: false })[0]?.svid?.serial ?? "";
+  house.kernel.reload();
+  await settle();
+  expect(daemon.status()).toMatchObject({ plane: "identity", ready: true });
+  expect(daemon.status().planeReason).toContain("ENODEV");
+  await house.clock.advance(1000);
+  await settle();
+  expect(daemon.status()).toMatchObject({ plane: "kernel", ready: true });
+  expect(house.revoked()).toEqual([serial]);
+  const fresh = house.kernel.exec({ instance: process.facts.instance });
+  await settle();
+  expect(fresh.state).toBe("ready");
+});
+
+test("KernelLink opens the device again when a frame is malformed, foreign or out of order", async () => {
+  const daemon = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const random = seeded(7);
+  const noise = Uint8Array.from({ length: 200 }, () => random(256));
+  for (const bytes of [noise, sampleFrame("flow").subarray(0, 60), sampleFrame("flow", 99_999n)]) {
+    house.kernel.sendRaw(bytes);
+    await settle();
+    expect(daemon.status().plane).toBe("identity");
+    await house.clock.advance(10_000);
+    await settle();
+    expect(daemon.status().plane).toBe("kernel");
+  }
+  expect(errors().filter((event) => event === "the device was lost").length).toBe(3);
+  expect(process.state).toBe("ready");
+  expect(house.revoked()).toEqual([]);
+});
+
+test("EnforcementPlane goes on when the module sends a frame of the daemon's own kind or an unknown key", async () => {
+  const daemon = await house.start();
+  house.kernel.send("renew", { instance: 1n });
+  house.kernel.send("key", { ...sampleBody("key"), instance: 99n });
+  house.kernel.send("processExit", { instance: 98n, exitCode: 0 });
+  const process = house.kernel.exec();
+  await settle();
+  expect(process.state).toBe("ready");
+  expect(daemon.status().plane).toBe("kernel");
+});
+
+test("startDaemon() refuses when another daemon holds the device", async () => {
+  await house.start();
+  const { controlSocket } = house.config;
+  await expect(house.start({ config: { controlSocket: `${controlSocket}2` } })).rejects.toThrow(
+    "another daemon holds it",
+  );
+});
+
+test("startDaemon() runs the identity plane and says so when there is no module", async () => {
+  const openDevice = () => {
+    throw new RiprapError(
+      "ENOENT",
+      "Cannot open /dev/riprap: the kernel module is not loaded; load it with `riprap kernel load`",
+    );
+  };
+  const daemon = await house.start({ openDevice });
+  const status = daemon.status();
+  expect(status).toMatchObject({ plane: "identity", ready: true, processes: { live: 0, identified: 0 } });
+  expect(status.planeReason).toContain("riprap kernel load");
+  expect(status.warnings[0]).toContain("Nothing is enforced");
+  expect((await daemon.attest(process.pid)).pid).toBe(process.pid);
+  await expect(daemon.drain(true)).rejects.toThrow("no kernel module");
+  await daemon.stop();
+  await expect(house.start({ openDevice, config: { requireKernel: true } })).rejects.toThrow("requireKernel");
+});
+
+test("waitReady() resolves when the module comes, and rejects when the signal does", async () => {
+  let isThere = false;
+  const openDevice = (path: string) => {
+    if (isThere) return house.kernel.open();
+    throw new RiprapError("ENOENT", `Cannot open ${path}`);
+  };
+  const daemon = await house.start({ openDevice });
+  await daemon.waitReady(AbortSignal.timeout(1000));
+  isThere = true;
+  await house.clock.advance(20_000);
+  await settle();
+  expect(daemon.status()).toMatchObject({ plane: "kernel", ready: true });
+  house.writeRules("curl.yaml", "kind: [");
+});
