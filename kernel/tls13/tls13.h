@@ -95,7 +95,11 @@ struct tls13_config {
 struct tls13;			/* opaque; sizeof by tls13_size() so that the caller allocates */
 size_t tls13_size(void);
 
-/* Starts; a client's ClientHello stands in `out` afterwards. 0 or -errno of the port. */
+/*
+ * Starts; a client's ClientHello stands in `out` afterwards. 0, -EINVAL for a bad configuration, -EIO when the port
+ * failed. *t may hold anything, but one that was started before must be wiped first. config is copied; what it points
+ * to (chain, alpn, arg) must outlive the handshake, except psk.
+ */
 int tls13_start(struct tls13 *t, const struct tls13_config *config);
 
 /* Given the 5 header bytes: payload length still to read, or -EBADMSG (then call tls13_refuse() with RECORD_OVERFLOW or UNEXPECTED_MESSAGE as *alert says). */
