@@ -34,7 +34,7 @@ export class EntryList {
 
   /** All entries in table order. */
   finish(subjects: ReadonlyMap<number, SpiffeId>): readonly Entry[] {
-    const sorted = withoutCopies(this.#entries.sort(compareEntries));
+    const sorted = this.#withoutCopies(this.#entries.sort(compareEntries));
     const finished: Entry[] = [];
     for (let from = 0; from < sorted.length; ) {
       const to = endOfRun(sorted, from, (a, b) => a.subject === b.subject && a.inbound === b.inbound);
@@ -48,6 +48,44 @@ export class EntryList {
 
   ruleInfos(): ReadonlyMap<number, RuleInfo> {
     return this.#expander.infos;
+  }
+
+  /**
+   * Of entries at one place: those of one rule become one with the peers of all (the order in the table is strict), and of
+   * several rules that say the same, the first stays.
+   */
+  #withoutCopies(sorted: readonly Entry[]): readonly Entry[] {
+    const kept: Entry[] = [];
+    for (let from = 0; from < sorted.length; ) {
+      const to = endOfRun(sorted, from, isSamePlace);
+      const [only] = to - from === 1 ? sorted.slice(from, to) : [];
+      if (only !== undefined) {
+        kept.push(only);
+      } else {
+        const said = new Map<string, Entry>();
+        for (const entry of this.#onePerRule(sorted.slice(from, to))) {
+          const key = `${entry.rule.action} ${entry.rule.peerSet}`;
+          if (!said.has(key)) said.set(key, entry);
+        }
+        kept.push(...said.values());
+      }
+      from = to;
+    }
+    return kept;
+  }
+
+  /** Entries of one place, sorted by number. */
+  #onePerRule(entries: readonly Entry[]): readonly Entry[] {
+    const single: Entry[] = [];
+    for (let from = 0; from < entries.length; ) {
+      const to = endOfRun(entries, from, (a, b) => a.rule.number === b.rule.number);
+      const [first, ...others] = entries.slice(from, to);
+      from = to;
+      if (first === undefined) continue;
+      const peerSet = this.#peers.union([first, ...others].map((entry) => entry.rule.peerSet));
+      single.push(others.length === 0 ? first : { ...first, rule: { ...first.rule, peerSet } });
+    }
+    return single;
   }
 
   /** The entries of one subject and direction, joined where one connection could match too many. */
@@ -122,24 +160,6 @@ function comparePlace(a: FlatRule, b: FlatRule): number {
 
 function isSamePlace(a: Entry, b: Entry): boolean {
   return a.subject === b.subject && a.inbound === b.inbound && comparePlace(a.rule, b.rule) === 0;
-}
-
-/** Of several entries that differ in their number alone, the first. */
-function withoutCopies(sorted: readonly Entry[]): readonly Entry[] {
-  const kept: Entry[] = [];
-  for (let from = 0; from < sorted.length; ) {
-    const to = endOfRun(sorted, from, isSamePlace);
-    const seen = new Set<string>();
-    for (let i = from; i < to; i++) {
-      const entry = sorted[i];
-      if (entry === undefined) continue;
-      const key = to - from === 1 ? "" : `${entry.rule.action} ${entry.rule.peerSet}`;
-      if (!seen.has(key)) kept.push(entry);
-      seen.add(key);
-    }
-    from = to;
-  }
-  return kept;
 }
 
 /** Lookups that the kernel makes for one connection, and allow rules that it could find at most. */

@@ -155,7 +155,7 @@ export class TableReader {
   hasPeer(set: number, spiffeId: string): boolean {
     if (set === 0) return true;
     const patterns = this.#peers.get(set);
-    if (patterns === undefined) return false;
+    if (patterns === undefined || spiffeId.endsWith("/")) return false;
     return (
       patterns.get(spiffeId) === PEER_MATCH.exact ||
       prefixesOf(spiffeId).some((prefix) => patterns.get(prefix) === PEER_MATCH.prefix)

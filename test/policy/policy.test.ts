@@ -210,15 +210,16 @@ describe("compilePolicy()", () => {
     );
   });
 
-  test("compilePolicy() compiles 100,000 rules within 2 seconds", () => {
+  test("compilePolicy() compiles 100,000 rules within 2 seconds of processor time", () => {
     const to = Array.from({ length: 100 }, (_, i) => ({ address: `10.0.${i}.0/24` }));
     const resources = loadDocuments(accessPolicy("p", { workloads: ["*"], egress: [{ to, ports: [443] }] }));
     const subjects = new Map(
       Array.from({ length: 1000 }, (_, i) => [i + 1, SpiffeId.parse(`spiffe://edge.test/w/${i}`)]),
     );
-    const start = performance.now();
+    const start = process.cpuUsage(); // wall time would measure what else the machine does
     const { table } = compilePolicy({ resources, trustDomain, subjects, addresses: new Map(), generation: 1n });
-    expect(performance.now() - start).toBeLessThan(2000);
+    const { user, system } = process.cpuUsage(start);
+    expect((user + system) / 1000).toBeLessThan(2000);
     expect(table.length).toBeGreaterThan(100_000 * 40);
   });
 

@@ -25,7 +25,6 @@ export const HOSTILE_YAML: readonly (readonly [string, string])[] = [
   ["a tag of the language", "a: !!js/function 'x'"],
   ["a tag of its own", "a: !own 1"],
   ["a binary", "a: !!binary aGVsbG8="],
-  ["a directive without a document", "%YAML 1.2\n"],
   ["an older YAML", "%YAML 1.1\n---\na: yes"],
   ["a NUL", "a: \0"],
   ["a bad escape", 'a: "\\q"'],
