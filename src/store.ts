@@ -19,7 +19,7 @@ export interface Store {
   /** Applies, once each and in order, the steps that this room has not applied yet. A step that was applied must never be edited. */
   migrate(room: string, steps: readonly string[]): void;
   prepare<Row>(sql: string): StoreStatement<Row>;
-  /** Runs `work` in one immediate transaction, or in the one that is open; a throw rolls everything back. */
+  /** Runs `work` in an immediate transaction; inside another, in a savepoint of it. A throw takes back what this `work` did. */
   transaction<T>(work: () => T): T;
   close(): void;
 }
@@ -92,7 +92,6 @@ class SqliteStore implements Store {
   }
 
   transaction<T>(work: () => T): T {
-    if (this.#database.inTransaction) return work();
     return this.#database.transaction(work).immediate();
   }
 

@@ -93,4 +93,21 @@ describe("transaction()", () => {
     expect(store.prepare("SELECT * FROM t").all()).toEqual([]);
     expect(store.transaction(() => insert.run(3))).toBe(1);
   });
+
+  test("transaction() takes back only its own work when the outer one catches what it throws", () => {
+    const store = openStore(":memory:");
+    store.migrate("a", STEPS);
+    const insert = store.prepare("INSERT INTO t VALUES (?)");
+    store.transaction(() => {
+      insert.run(1);
+      const inner = () =>
+        store.transaction(() => {
+          insert.run(2);
+          throw new Error("no");
+        });
+      expect(inner).toThrow("no");
+      insert.run(3);
+    });
+    expect(store.prepare<{ a: number }>("SELECT a FROM t ORDER BY a").all()).toEqual([{ a: 1 }, { a: 3 }]);
+  });
 });

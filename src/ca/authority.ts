@@ -67,7 +67,7 @@ export interface NodeAuthority {
   readonly nodeName: string;
   /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `public_key_invalid`, `dns_name_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
   issueX509Svid(request: SvidRequest): IssuedSvid;
-  /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own. */
+  /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own, unless it is inside the caller's. */
   issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[];
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
@@ -203,9 +203,8 @@ class FileAuthority implements NodeAuthority {
     // Of a certificate that another node signed only this is known: it ends with its issuer, and that with the root.
     const lastRoot = Math.max(...this.#parts.roots.map((root) => root.notAfter));
     const keepUntil = this.#parts.journal.notAfterOf(bytes) ?? lastRoot;
-    return this.#parts.journal.addRevocation(bytes, reason.slice(0, REASON_MAX), now, keepUntil)
-      ? "revoked"
-      : "already_revoked";
+    const entry = { serial: bytes, reason: reason.slice(0, REASON_MAX), revokedAt: now, keepUntil };
+    return this.#parts.journal.addRevocation(entry) ? "revoked" : "already_revoked";
   }
 
   isRevoked(serial: string): boolean {

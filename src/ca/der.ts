@@ -21,6 +21,9 @@ const DEPTH_MAX = 24;
 /** Three length octets: 16 MiB, above every bound that callers set. */
 const LENGTH_OCTETS_MAX = 3;
 
+/** KeyUsage has nine bits: one octet of padding and two of bits. */
+const NAMED_BITS_OCTETS_MAX = 3;
+
 /** One element. `bytes` is the whole of it, `content` what follows tag and length; both are views. */
 export interface DerElement {
   readonly tag: number;
@@ -137,6 +140,7 @@ export function readSmallInteger(element: DerElement): number {
 
 /** The bits of a named-bit list (RFC 5280 KeyUsage): bit 0 is the highest bit of the first octet. */
 export function readNamedBits(element: DerElement): ReadonlySet<number> {
+  if (element.content.length > NAMED_BITS_OCTETS_MAX) throw malformed("a named-bit list that is too long");
   const [unused, ...octets] = element.content;
   const last = octets.at(-1);
   if (unused === undefined || unused > 7 || (last === undefined && unused !== 0))

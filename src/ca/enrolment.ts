@@ -12,13 +12,13 @@ import {
   rootFingerprint,
 } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
-import { readPrivateFile, removePrivateFile, writePrivateFile } from "../private_file.ts";
+import { removePrivateFile } from "../private_file.ts";
 import { TrustDomain } from "../spiffe_id.ts";
 import { openStore, storePath } from "../store.ts";
 import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts";
 import { CLOCK_SKEW_MAX_MS, issuersFault, PATH_CERTIFICATES_MAX, rootFault } from "./chain.ts";
 import { Journal } from "./journal.ts";
-import { type CaKey, createKeyFile, keyIdentifier, openKeyFile, signBytes, verifyBytes } from "./key.ts";
+import { type CaKey, copyKeyFile, createKeyFile, keyIdentifier, openKeyFile, signBytes, verifyBytes } from "./key.ts";
 import { journalIntermediate, NODE_LIFETIME_MS, openRoot } from "./root.ts";
 import {
   type CaFiles,
@@ -96,7 +96,7 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
     const journal = new Journal(store);
     const context = { by: "enrolment", requestedAt: request.createdAt, idPrefixes };
     const plan = journal.transaction(() => {
-      admitNode(journal, request.nodeName, point, now, options.replace === true);
+      admitNode(journal, { nodeName: request.nodeName, point, now, replace: options.replace === true });
       return journalIntermediate(root, journal, {
         trustDomain,
         nodeName: request.nodeName,
@@ -145,11 +145,14 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
   if (grant.trustDomain !== trustDomain.name) {
     throw grantRefused(
       "grant_foreign",
-      `it is for the trust domain ${grant.trustDomain}, and this node asked to join ${trustDomain}`,
+      `it is for the trust domain ${quote(grant.trustDomain)}, and this node asked to join ${trustDomain}`,
     );
   }
   if (grant.nodeName !== nodeName)
-    throw grantRefused("grant_other_node", `it is for the node ${grant.nodeName}, and this one asked as ${nodeName}`);
+    throw grantRefused(
+      "grant_other_node",
+      `it is for the node ${quote(grant.nodeName)}, and this one asked as ${nodeName}`,
+    );
   const idPrefixes = parseIdPrefixes(grant.idPrefixes, trustDomain);
   const { issuer, root, roots } = readGrantChain(grant, trustDomain);
   const fingerprint = rootFingerprint(root.bytes);
@@ -170,7 +173,7 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
     );
   }
   requireCurrent(issuer, root, clock.now());
-  install(files, { trustDomain, nodeName, idPrefixes }, grant.chain, roots);
+  install(files, { record: { trustDomain, nodeName, idPrefixes }, chain: grant.chain, roots });
   return {
     trustDomain: trustDomain.name,
     nodeName,
@@ -193,7 +196,7 @@ async function checkRequest(request: EnrolmentRequest, trustDomain: TrustDomain,
   if (request.trustDomain !== trustDomain.name) {
     throw requestRefused(
       "request_foreign",
-      `it asks to join ${JSON.stringify(request.trustDomain.slice(0, 80))}, and this is ${trustDomain}`,
+      `it asks to join ${quote(request.trustDomain)}, and this is ${trustDomain}`,
     );
   }
   parseNodeName(request.nodeName);
@@ -220,7 +223,11 @@ async function checkRequest(request: EnrolmentRequest, trustDomain: TrustDomain,
   return asked.point;
 }
 
-function admitNode(journal: Journal, nodeName: string, point: Uint8Array, now: number, replace: boolean): void {
+/** "Nothing signed twice": neither a key, nor a name that is in use. */
+function admitNode(
+  journal: Journal,
+  { nodeName, point, now, replace }: { nodeName: string; point: Uint8Array; now: number; replace: boolean },
+): void {
   if (journal.hasAuthorityKey(keyIdentifier(point))) {
     throw requestRefused("request_repeated", "its key has an intermediate already; nothing is signed twice");
   }
@@ -229,7 +236,7 @@ function admitNode(journal: Journal, nodeName: string, point: Uint8Array, now: n
       const fact = `a node of the name ${nodeName} is enrolled until ${new Date(notAfter).toISOString()}; choose another name, or replace that node`;
       throw requestRefused("node_enrolled", fact);
     }
-    journal.addRevocation(serial, "superseded", now, notAfter);
+    journal.addRevocation({ serial, reason: "superseded", revokedAt: now, keepUntil: notAfter });
   }
 }
 
@@ -302,16 +309,9 @@ function requireCurrent(issuer: Certificate, root: Certificate, now: number): vo
 /** The record comes last and the request leaves after it: a crash in between leaves a request whose grant can be installed again. */
 function install(
   files: CaFiles,
-  record: NodeRecord,
-  chain: readonly Uint8Array[],
-  roots: readonly Certificate[],
+  { record, chain, roots }: { record: NodeRecord; chain: readonly Uint8Array[]; roots: readonly Certificate[] },
 ): void {
-  const key = readPrivateFile(files.pendingKey, 1024);
-  try {
-    writePrivateFile(files.nodeKey, key);
-  } finally {
-    key.fill(0);
-  }
+  copyKeyFile(files.pendingKey, files.nodeKey);
   writeCertificates(
     files.bundle,
     roots.map((root) => root.bytes),
@@ -320,6 +320,11 @@ function install(
   writeRecord(files.record, record);
   removePrivateFile(files.pendingRecord);
   removePrivateFile(files.pendingKey);
+}
+
+/** Text from a document, for a message: control characters escaped, cut at a bound. */
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 80));
 }
 
 function requestRefused(code: string, fact: string): RiprapError {

@@ -51,6 +51,14 @@ export interface AuthorityEntry {
   readonly context: string;
 }
 
+export interface RevocationEntry {
+  readonly serial: Uint8Array;
+  readonly reason: string;
+  readonly revokedAt: number;
+  /** When the certificate ends; the entry stays a day longer. */
+  readonly keepUntil: number;
+}
+
 export class Journal {
   readonly #store: Store;
   readonly #insert: StoreStatement<never>;
@@ -64,7 +72,7 @@ export class Journal {
     this.#revoked = store.prepare("SELECT 1 AS found FROM ca_revocation WHERE serial = ?");
   }
 
-  /** All of them or none, committed when it returns; throws when a serial was used before. */
+  /** All of them or none, committed when it returns (inside a caller's transaction: with it); throws when a serial was used before. */
   addSvids(entries: readonly SvidEntry[]): void {
     const [first] = entries;
     if (first === undefined) return;
@@ -116,9 +124,9 @@ export class Journal {
   }
 
   /** False when it was revoked before: the first reason stays. */
-  addRevocation(serial: Uint8Array, reason: string, at: number, keepUntil: number): boolean {
+  addRevocation({ serial, reason, revokedAt, keepUntil }: RevocationEntry): boolean {
     const sql = "INSERT INTO ca_revocation VALUES (?, ?, ?, ?) ON CONFLICT (serial) DO NOTHING";
-    return this.#store.prepare(sql).run(serial, reason, at, keepUntil) === 1;
+    return this.#store.prepare(sql).run(serial, reason, revokedAt, keepUntil) === 1;
   }
 
   isRevoked(serial: Uint8Array): boolean {
@@ -133,16 +141,17 @@ export class Journal {
 
   /** One bounded step, oldest first. Returns how many entries left. */
   prune(now: number): number {
-    // No SVID lives longer than the bound, so by its serial alone a row is known to have ended long enough ago.
-    const oldest = firstSerial(now - SVID_LIFETIME_MAX_MS - JOURNAL_RETENTION_MS);
+    // No SVID lives longer than the bound, so that all to remove lie below one serial. The end is asked too: serials go round, and clocks are set.
+    const ended = now - JOURNAL_RETENTION_MS;
+    const oldest = firstSerial(ended - SVID_LIFETIME_MAX_MS);
     const svids =
-      "DELETE FROM ca_svid WHERE serial IN (SELECT serial FROM ca_svid WHERE serial < ? ORDER BY serial LIMIT ?)";
+      "DELETE FROM ca_svid WHERE serial IN (SELECT serial FROM ca_svid WHERE serial < ? AND not_after < ? LIMIT ?)";
     const revocations =
       "DELETE FROM ca_revocation WHERE serial IN (SELECT serial FROM ca_revocation WHERE keep_until < ? LIMIT ?)";
     return this.#store.transaction(
       () =>
-        this.#store.prepare(svids).run(oldest, PRUNE_ROWS) +
-        this.#store.prepare(revocations).run(now - JOURNAL_RETENTION_MS, PRUNE_ROWS),
+        this.#store.prepare(svids).run(oldest, ended, PRUNE_ROWS) +
+        this.#store.prepare(revocations).run(ended, PRUNE_ROWS),
     );
   }
 }

@@ -54,6 +54,16 @@ export function openKeyFile(path: string): CaKey {
   }
 }
 
+/** Puts a second copy of the key beside the first. */
+export function copyKeyFile(from: string, to: string): void {
+  const bytes = readPrivateFile(from, KEY_FILE_MAX);
+  try {
+    writePrivateFile(to, bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
 /** The key object of a point, or undefined when it is no point of the curve. */
 export function keyOfPoint(point: Uint8Array): KeyObject | undefined {
   if (point.length !== POINT_BYTES || point[0] !== 4) return undefined;

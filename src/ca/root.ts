@@ -47,7 +47,7 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
   try {
     const journal = new Journal(store);
     const now = options.clock.now();
-    const root = await createRoot(files, journal, trustDomain, now);
+    const root = await createRoot({ files, journal, trustDomain, now });
     const key = createKeyFile(files.nodeKey);
     const request = {
       trustDomain,
@@ -136,7 +136,14 @@ export function openRoot(files: CaFiles, roots: readonly Certificate[]): Root {
   return { key, certificate };
 }
 
-async function createRoot(files: CaFiles, journal: Journal, trustDomain: TrustDomain, now: number): Promise<Root> {
+interface RootPlan {
+  readonly files: CaFiles;
+  readonly journal: Journal;
+  readonly trustDomain: TrustDomain;
+  readonly now: number;
+}
+
+async function createRoot({ files, journal, trustDomain, now }: RootPlan): Promise<Root> {
   const key = createKeyFile(files.rootKey);
   const serial = new SerialSource().next(now);
   const notBefore = wholeSecond(now - BACKDATE_MS);

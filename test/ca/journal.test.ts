@@ -69,7 +69,7 @@ describe("Journal", () => {
 
   test.each(["ca_svid", "ca_authority", "ca_revocation"])("the table %s takes no update", (table) => {
     journal.addSvids([entry()]);
-    journal.addRevocation(Buffer.of(1), "x", NOW, NOW);
+    journal.addRevocation({ serial: Buffer.of(1), reason: "x", revokedAt: NOW, keepUntil: NOW });
     journal.addAuthority({
       serial: Buffer.of(1),
       kind: "root",
@@ -88,12 +88,23 @@ describe("Journal", () => {
     const dead = entry({ signedAt: old - 1000 });
     const alive = entry({ signedAt: old });
     journal.addSvids([dead, alive]);
-    journal.addRevocation(dead.serial, "x", old, NOW - JOURNAL_RETENTION_MS - 1);
-    journal.addRevocation(alive.serial, "x", old, NOW - JOURNAL_RETENTION_MS);
+    journal.addRevocation({
+      serial: dead.serial,
+      reason: "x",
+      revokedAt: old,
+      keepUntil: NOW - JOURNAL_RETENTION_MS - 1,
+    });
+    journal.addRevocation({ serial: alive.serial, reason: "x", revokedAt: old, keepUntil: NOW - JOURNAL_RETENTION_MS });
     expect(journal.prune(NOW)).toBe(2);
     expect(journal.counts()).toMatchObject({ svids: 1, revocations: 1 });
     expect(journal.notAfterOf(alive.serial)).toBeNumber();
     expect(journal.isRevoked(alive.serial)).toBe(true);
+  });
+
+  test("prune() removes nothing that has not ended when the clock was set to 1970 or serials have gone round", () => {
+    journal.addSvids([entry(), entry()]);
+    for (const now of [0, Date.parse("2055-01-01T00:00:00Z") - 2 ** 30 * 1000, NOW]) expect(journal.prune(now)).toBe(0);
+    expect(journal.counts().svids).toBe(2);
   });
 
   test("addSvids() keeps the journal bounded over weeks of steady issuing", () => {
@@ -109,8 +120,12 @@ describe("Journal", () => {
   });
 
   test("addRevocation() keeps the first reason, and isRevoked() knows only what was revoked", () => {
-    expect(journal.addRevocation(Buffer.of(1, 2), "first", NOW, NOW)).toBe(true);
-    expect(journal.addRevocation(Buffer.of(1, 2), "second", NOW, NOW)).toBe(false);
+    expect(journal.addRevocation({ serial: Buffer.of(1, 2), reason: "first", revokedAt: NOW, keepUntil: NOW })).toBe(
+      true,
+    );
+    expect(journal.addRevocation({ serial: Buffer.of(1, 2), reason: "second", revokedAt: NOW, keepUntil: NOW })).toBe(
+      false,
+    );
     expect(journal.isRevoked(Buffer.of(1, 2))).toBe(true);
     expect(journal.isRevoked(Buffer.of(1))).toBe(false);
   });
@@ -131,7 +146,7 @@ describe("Journal", () => {
     add(2, "a", NOW);
     add(3, "a", NOW + 1);
     add(4, "b", NOW + 1);
-    journal.addRevocation(Buffer.of(3), "x", NOW, NOW);
+    journal.addRevocation({ serial: Buffer.of(3), reason: "x", revokedAt: NOW, keepUntil: NOW });
     expect(journal.liveIntermediates("a", NOW).map(({ serial }) => serial[0])).toEqual([1]);
     expect(journal.hasAuthorityKey(Buffer.of(2))).toBe(true);
     expect(journal.hasAuthorityKey(Buffer.of(9))).toBe(false);
