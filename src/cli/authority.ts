@@ -1,6 +1,6 @@
 // Opens this node's CA for one use by a command, beside a daemon that may run.
 
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { type NodeAuthority, openAuthority } from "../ca.ts";
 import { systemClock } from "../clock.ts";
 import { openStore, storePath } from "../store.ts";
@@ -11,6 +11,24 @@ export const STATE_OPTION: Option = {
   value: "FOLDER",
   sentence: "Work on this state directory instead of the configured one.",
 };
+
+/**
+ * Does `work` as the owner of the state directory when root calls and another user owns it, as the daemon of the systemd unit
+ * does: files that root left there would be of no use to it.
+ */
+export async function asOwner<T>(stateDir: string, work: () => T | Promise<T>): Promise<T> {
+  const facts = statSync(stateDir, { throwIfNoEntry: false });
+  if (process.geteuid?.() !== 0 || facts === undefined || facts.uid === 0) return work();
+  const group = process.getegid?.() ?? 0;
+  process.setegid?.(facts.gid);
+  process.seteuid?.(facts.uid);
+  try {
+    return await work();
+  } finally {
+    process.seteuid?.(0);
+    process.setegid?.(group);
+  }
+}
 
 export function withAuthority<T>(stateDir: string, use: (authority: NodeAuthority) => T): T {
   const path = storePath(stateDir);

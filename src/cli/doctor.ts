@@ -7,6 +7,7 @@ import type { StatusView } from "../daemon/control/port.ts";
 import type { Finding } from "../daemon/kernel/check.ts";
 import { describeError, RiprapError } from "../error.ts";
 import { openStore } from "../store.ts";
+import { asOwner } from "./authority.ts";
 import { controlClient } from "./client.ts";
 import type { Invocation } from "./invocation.ts";
 import { configOf } from "./setting.ts";
@@ -28,7 +29,11 @@ export async function checkNode(invocation: Invocation): Promise<readonly Findin
       },
     ];
   }
-  return [checkClock(Date.now()), checkAuthority(config.stateDir), await checkDaemon(config.controlSocket)];
+  return [
+    checkClock(Date.now()),
+    await asOwner(config.stateDir, () => checkAuthority(config.stateDir)),
+    await checkDaemon(config.controlSocket),
+  ];
 }
 
 export function checkClock(now: number): Finding {

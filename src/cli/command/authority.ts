@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { bundlePem, initTrustDomain, issueForPublicKey } from "../../ca.ts";
 import { systemClock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
-import { STATE_OPTION, withAuthority } from "../authority.ts";
+import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION } from "../command.ts";
 import { readText } from "../file.ts";
 import { show } from "../output.ts";
@@ -32,16 +32,19 @@ const init: Command = {
   async run(invocation, terminal) {
     const stateDir = stateDirOf(invocation);
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
-    await initTrustDomain({ stateDir, trustDomain: invocation.argument("DOMAIN"), nodeName, clock: systemClock });
-    const answer = withAuthority(stateDir, (authority) => {
-      const { trustDomain, roots, issuer } = authority.info();
-      return {
-        trustDomain,
-        nodeName,
-        stateDir,
-        rootFingerprint: roots[0]?.fingerprint ?? "",
-        notAfter: issuer.notAfter,
-      };
+    const trustDomain = invocation.argument("DOMAIN");
+    const answer = await asOwner(stateDir, async () => {
+      await initTrustDomain({ stateDir, trustDomain, nodeName, clock: systemClock });
+      return withAuthority(stateDir, (authority) => {
+        const { roots, issuer } = authority.info();
+        return {
+          trustDomain,
+          nodeName,
+          stateDir,
+          rootFingerprint: roots[0]?.fingerprint ?? "",
+          notAfter: issuer.notAfter,
+        };
+      });
     });
     show(answer, { invocation, terminal }, () => [
       `trust domain ${answer.trustDomain}, first node ${answer.nodeName}, state in ${stateDir}`,
@@ -87,14 +90,10 @@ const x509: Command = {
     const lifetimeSeconds = Math.floor(invocation.duration("ttl", HOUR_MS) / 1_000);
     const spiffeId = invocation.required("spiffe-id");
     const dnsNames = invocation.option("dns")?.split(",") ?? [];
-    const answer = withAuthority(stateDirOf(invocation), (authority) =>
-      issueForPublicKey(authority, {
-        spiffeId,
-        publicKeyPem,
-        lifetimeSeconds,
-        dnsNames,
-        context: { by: "riprap svid x509" },
-      }),
+    const stateDir = stateDirOf(invocation);
+    const request = { spiffeId, publicKeyPem, lifetimeSeconds, dnsNames, context: { by: "riprap svid x509" } };
+    const answer = await asOwner(stateDir, () =>
+      withAuthority(stateDir, (authority) => issueForPublicKey(authority, request)),
     );
     show({ spiffeId, ...answer }, { invocation, terminal }, ({ chainPem }) => [chainPem.trimEnd()]);
     return 0;
@@ -109,10 +108,10 @@ const bundle: Command = {
   options: [STATE_OPTION, JSON_OPTION, CONFIG_OPTION],
   example: "riprap svid bundle > bundle.pem",
   async run(invocation, terminal) {
-    const answer = withAuthority(stateDirOf(invocation), (authority) => ({
-      trustDomain: authority.trustDomain,
-      rootsPem: bundlePem(authority),
-    }));
+    const stateDir = stateDirOf(invocation);
+    const answer = await asOwner(stateDir, () =>
+      withAuthority(stateDir, (authority) => ({ trustDomain: authority.trustDomain, rootsPem: bundlePem(authority) })),
+    );
     show(answer, { invocation, terminal }, ({ rootsPem }) => [rootsPem.trimEnd()]);
     return 0;
   },

@@ -9,7 +9,7 @@ import {
   parseEnrolmentGrant,
   parseEnrolmentRequest,
 } from "../../federation/enrolment.ts";
-import { STATE_OPTION } from "../authority.ts";
+import { asOwner, STATE_OPTION } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, type Option } from "../command.ts";
 import { readText, writeNewFile } from "../file.ts";
 import type { Invocation } from "../invocation.ts";
@@ -42,12 +42,10 @@ const request: Command = {
   async run(invocation, terminal) {
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     const trustDomain = invocation.argument("DOMAIN");
-    const made = await createEnrolmentRequest({
-      stateDir: stateDirOf(invocation),
-      trustDomain,
-      nodeName,
-      clock: systemClock,
-    });
+    const stateDir = stateDirOf(invocation);
+    const made = await asOwner(stateDir, () =>
+      createEnrolmentRequest({ stateDir, trustDomain, nodeName, clock: systemClock }),
+    );
     const facts = { trustDomain, nodeName, expiresAt: new Date(made.expiresAt).toISOString() };
     deliver(encodeEnrolmentRequest(made), { invocation, terminal, facts });
     return 0;
@@ -74,14 +72,16 @@ const sign: Command = {
   async run(invocation, terminal) {
     const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_MAX });
     const idPrefixes = invocation.option("prefix")?.split(",");
-    const granted = await signEnrolment({
-      stateDir: stateDirOf(invocation),
+    const stateDir = stateDirOf(invocation);
+    const options = {
+      stateDir,
       request: parseEnrolmentRequest(document),
       lifetimeSeconds: Math.floor(invocation.duration("ttl", YEAR_MS) / 1_000),
       ...(idPrefixes === undefined ? {} : { idPrefixes }),
       replace: invocation.has("replace"),
       clock: systemClock,
-    });
+    };
+    const granted = await asOwner(stateDir, () => signEnrolment(options));
     const { trustDomain, nodeName, expiresAt } = granted;
     const facts = {
       trustDomain,
@@ -107,12 +107,14 @@ const install: Command = {
   async run(invocation, terminal) {
     const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_MAX });
     const rootFingerprint = invocation.option("root-fingerprint");
-    const installed = await installEnrolment({
-      stateDir: stateDirOf(invocation),
+    const stateDir = stateDirOf(invocation);
+    const options = {
+      stateDir,
       grant: parseEnrolmentGrant(document),
       clock: systemClock,
       ...(rootFingerprint === undefined ? {} : { rootFingerprint }),
-    });
+    };
+    const installed = await asOwner(stateDir, () => installEnrolment(options));
     show(installed, { invocation, terminal }, (answer) => [
       `node ${answer.nodeName} of ${answer.trustDomain}, until ${answer.expiresAt.toISOString()}`,
       `root fingerprint (SHA-256): ${answer.rootFingerprint}${answer.pinned ? ", as expected" : ""}`,

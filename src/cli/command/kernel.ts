@@ -60,12 +60,18 @@ const load: Command = {
   arguments: [],
   options: [
     { name: "file", value: "FILE", sentence: "Load FILE, as one that was signed or built elsewhere." },
+    { name: "keep", sentence: "Be content with a module that is loaded already." },
     CACHE,
     JSON_OPTION,
   ],
   example: "riprap kernel load",
   async run(invocation, terminal) {
     const file = invocation.option("file");
+    const loaded = invocation.has("keep") && moduleOf(invocation).status().loaded;
+    if (loaded) {
+      show({ kept: true }, { invocation, terminal }, () => ["loaded already"]);
+      return 0;
+    }
     const answer = await moduleOf(invocation).load(file === undefined ? {} : { file });
     show(answer, { invocation, terminal }, ({ path }) => [`loaded ${path}`]);
     return 0;

@@ -15,6 +15,11 @@ const REQUIRE_KERNEL: Option = {
   name: "require-kernel",
   sentence: "Refuse to start where the module cannot be used, instead of enforcing nothing.",
 };
+const RESOLVER: Option = {
+  name: "resolver",
+  value: "PATH",
+  sentence: "Ask riprap resolver at PATH for the addresses of names, as a daemon without a network must.",
+};
 const CONTROL = [SOCKET_OPTION, CONFIG_OPTION];
 /** Between two questions whether the daemon has come up. */
 const RETRY_MS = 250;
@@ -43,9 +48,25 @@ const daemon: Command = {
   group: "Run",
   sentence: "Run the daemon alone, with the module as it is: what the systemd unit does.",
   arguments: [],
-  options: [REQUIRE_KERNEL, CONFIG_OPTION],
+  options: [REQUIRE_KERNEL, RESOLVER, CONFIG_OPTION],
   example: "riprap daemon --require-kernel",
-  run: (invocation, terminal) => serve(daemonConfigOf(invocation), terminal),
+  run: (invocation, terminal) => serve(daemonConfigOf(invocation), terminal, invocation.option("resolver")),
+};
+
+const resolver: Command = {
+  words: ["resolver"],
+  group: "Run",
+  sentence: "Resolve names for a daemon without a network, as riprap-resolver.service does.",
+  arguments: [],
+  options: [{ name: "listen", value: "PATH", required: true, sentence: "The Unix socket to answer on." }],
+  example: "riprap resolver --listen /run/riprap-resolver/resolver.sock",
+  async run(invocation, terminal) {
+    const { openResolver } = await import("../../daemon/resolver.ts");
+    const listener = await openResolver(invocation.required("listen"));
+    await untilStopped(terminal);
+    await listener.close();
+    return 0;
+  },
 };
 
 const waitReady: Command = {
@@ -87,7 +108,7 @@ const drain: Command = {
   },
 };
 
-export const NODE_COMMANDS: readonly Command[] = [run, daemon, waitReady, drain];
+export const NODE_COMMANDS: readonly Command[] = [run, daemon, resolver, waitReady, drain];
 
 function daemonConfigOf(invocation: Invocation): DaemonConfig {
   const config = configOf(invocation);
@@ -116,15 +137,20 @@ async function loadModule(config: DaemonConfig, terminal: Terminal): Promise<voi
 }
 
 /** Runs until SIGINT or SIGTERM. */
-async function serve(config: DaemonConfig, terminal: Terminal): Promise<number> {
+async function serve(config: DaemonConfig, terminal: Terminal, resolverPath?: string): Promise<number> {
   // Not at the top: every other command starts without the daemon's weight.
-  const { startDaemon } = await import("../../daemon.ts");
-  const daemon = await startDaemon(config);
-  if (!terminal.signal.aborted) {
-    await new Promise<void>((resolve) => terminal.signal.addEventListener("abort", () => resolve(), { once: true }));
-  }
+  const [{ startDaemon }, { resolveThrough }] = await Promise.all([
+    import("../../daemon.ts"),
+    import("../../daemon/resolver.ts"),
+  ]);
+  const daemon = await startDaemon(config, resolverPath === undefined ? {} : { resolve: resolveThrough(resolverPath) });
+  await untilStopped(terminal);
   await daemon.stop();
   return 0;
+}
+
+async function untilStopped({ signal }: Terminal): Promise<void> {
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 }
 
 /** A daemon that is not there yet is asked again until the time is over. */

@@ -17,13 +17,19 @@ const PATH_BYTES_MAX = 107;
 /** A follower may hear nothing for hours. Kept apart because Bun's types deny that the option works on Unix sockets: it does. */
 const NO_IDLE_TIMEOUT: object = { idleTimeout: 0 };
 
+export interface ListenOptions {
+  /** Permission bits of the socket; 0600 when not given. */
+  readonly mode?: number;
+}
+
 /**
- * Serves `handle` on `path` (0600), making its folder (0755) when missing. Throws RiprapError `control_socket` when another
+ * Serves `handle` on `path` (0600 unless said otherwise), making its folder (0755) when missing. Throws RiprapError `control_socket` when another
  * daemon listens there, when something else than a socket is there, or when others could replace the socket.
  */
 export async function listenOnUnixSocket(
   path: string,
   handle: (request: Request) => Response | Promise<Response>,
+  { mode = 0o600 }: ListenOptions = {},
 ): Promise<ControlListener> {
   if (Buffer.byteLength(path) > PATH_BYTES_MAX)
     throw failure(path, `the path is longer than ${PATH_BYTES_MAX} bytes; choose a shorter one`);
@@ -45,7 +51,7 @@ export async function listenOnUnixSocket(
   } finally {
     process.umask(umask);
   }
-  chmodSync(path, 0o600);
+  chmodSync(path, mode);
   return {
     path,
     async close() {
@@ -63,7 +69,7 @@ function prepareFolder(path: string): void {
   } catch (cause) {
     throw failure(
       path,
-      `its folder cannot be made (${describeError(cause)}); run as root, or choose another controlSocket`,
+      `its folder cannot be made (${describeError(cause)}); run as root, or choose another place`,
       cause,
     );
   }
@@ -92,5 +98,5 @@ function removeIfSocket(path: string): void {
 }
 
 function failure(path: string, fact: string, cause?: unknown): RiprapError {
-  return new RiprapError("control_socket", `Cannot open the control socket ${path}: ${fact}`, { cause });
+  return new RiprapError("control_socket", `Cannot open the socket ${path}: ${fact}`, { cause });
 }
