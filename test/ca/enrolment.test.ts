@@ -278,6 +278,25 @@ describe("installEnrolment()", () => {
       expect(existsSync(join(stateDir, "ca", "node.json"))).toBe(false);
   });
 
+  test("installEnrolment() and signEnrolment() never show control characters of a document in their message", async () => {
+    const { stateDir, request } = await ask();
+    const grant = await sign(request);
+    const hostile = `\u001b[2J\n${"x".repeat(500)}`;
+    const attempts = [
+      install(stateDir, { ...grant, trustDomain: hostile }),
+      install(stateDir, { ...grant, nodeName: hostile }),
+      install(stateDir, { ...grant, idPrefixes: [hostile] }),
+      sign({ ...request, trustDomain: hostile }),
+      sign({ ...request, nodeName: hostile }),
+    ];
+    for (const attempt of attempts) {
+      const { message } = (await attempt.catch((thrown: unknown) => thrown)) as Error;
+      expect(message.startsWith("Cannot ")).toBe(true);
+      expect(message.length).toBeLessThan(400);
+      expect([...message].every((character) => character >= " ")).toBe(true);
+    }
+  });
+
   test("installEnrolment() refuses when nothing was asked, or when it was installed already", async () => {
     const { stateDir, request } = await ask();
     const grant = await sign(request);
