@@ -50,7 +50,7 @@ async function check(tier: Tier): Promise<Omit<TierReport, "name" | "seconds">> 
     ["biome", "check", "."],
   ];
   for (const command of commands)
-    if ((await runProgram([process.execPath, "x", "--no-install", ...command], tier.timeoutMs, {})) !== 0)
+    if ((await runProgram([process.execPath, "x", "--bun", "--no-install", ...command], tier.timeoutMs, {})) !== 0)
       failures.push(command.join(" "));
   return { passed: commands.length - failures.length, failures, skips: [] };
 }

@@ -1,7 +1,7 @@
 // The module alone, without a daemon: it loads, costs nothing that a program could see, and goes.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { KERNEL_LINES } from "./lab/kernel.ts";
-import { MODULE_PATH } from "./lab/product.ts";
+import { LOAD_MODULE } from "./lab/product.ts";
 import { bootVm, type Vm } from "./lab.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
@@ -11,16 +11,15 @@ for (const kernel of KERNEL_LINES) {
 
     beforeAll(async () => {
       vm = await bootVm({ kernel, product: "module", files: { "/srv/page": "a page\n" } });
-      await vm.check("modprobe tls");
     }, BOOT_TEST_MS);
 
     afterAll(() => vm?.stop(), VM_TEST_MS);
 
     test(
-      "insmod makes the device and rmmod takes it away when no socket holds the module",
+      "loading makes the device and rmmod takes it away when no socket holds the module",
       async () => {
         for (let round = 0; round < 3; round++) {
-          await vm.check(`insmod ${MODULE_PATH}`);
+          await vm.check(LOAD_MODULE);
           expect(await vm.check("stat -c '%F %a %u' /dev/riprap")).toBe("character special file 600 0\n");
           await vm.check("rmmod riprap");
           expect((await vm.run("test -e /dev/riprap")).code).toBe(1);
@@ -32,7 +31,7 @@ for (const kernel of KERNEL_LINES) {
     test(
       "a connection on loopback works as before when the module is loaded and no daemon runs",
       async () => {
-        await vm.check(`insmod ${MODULE_PATH}`);
+        await vm.check(LOAD_MODULE);
         const web = vm.spawn(["python3", "-m", "http.server", "8000", "--directory", "/srv"]);
         await vm.waitFor("ss -Hltn sport = :8000 | grep -q .");
         expect(await vm.check(["curl", "-sS", "--max-time", "20", "http://127.0.0.1:8000/page"])).toBe("a page\n");
@@ -46,7 +45,7 @@ for (const kernel of KERNEL_LINES) {
     test(
       "a second opener of the device is refused with EBUSY when one holds it",
       async () => {
-        await vm.check(`insmod ${MODULE_PATH}`);
+        await vm.check(LOAD_MODULE);
         const script = "import os,sys\nos.open('/dev/riprap', os.O_RDWR)\nos.open('/dev/riprap', os.O_RDWR)";
         expect((await vm.run(["python3", "-c", script])).stderr).toContain("Errno 16");
         await vm.check("rmmod riprap");
@@ -57,7 +56,7 @@ for (const kernel of KERNEL_LINES) {
     test(
       "a process that is not root cannot open the device when it tries",
       async () => {
-        await vm.check(`insmod ${MODULE_PATH}`);
+        await vm.check(LOAD_MODULE);
         expect((await vm.run("exec 3<>/dev/riprap", { uid: 1000 })).stderr).toContain("Permission denied");
         await vm.check("rmmod riprap");
       },

@@ -13,6 +13,9 @@ import type { Kernel } from "./kernel.ts";
 export const MODULE_PATH = "/usr/lib/riprap/riprap.ko";
 export const PROGRAM_DIR = "/usr/lib/riprap/program";
 
+/** A line for a VM's shell that loads the module after those that it needs, as `riprap kernel load` does. */
+export const LOAD_MODULE = `modprobe -a tls $(modinfo -F depends ${MODULE_PATH} | tr , ' ') && insmod ${MODULE_PATH}`;
+
 /** `module`: without the binary, for tests of the kernel part alone. */
 export type Product = "module" | "node";
 
