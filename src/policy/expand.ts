@@ -77,7 +77,6 @@ export class Expander {
       const place = (this.#places.get(policy)?.[direction] ?? 0) + index;
       for (const end of rule.ends.length === 0 ? [ANYTHING] : rule.ends)
         this.#expandEnd(end, rule, { info, place, flat });
-      if (flat.length > ABI.TABLE_RULES_MAX) throw tooLarge(`AccessPolicy ${policy.name} alone needs more`);
     }
     this.#done.set(rules, flat);
     return flat;
@@ -96,6 +95,8 @@ export class Expander {
       for (const { port, bits } of portPrefixes(ports)) {
         to.flat.push({ number, address, words, port, portBits: bits, action, peerSet });
       }
+      if (to.flat.length > ABI.TABLE_RULES_MAX)
+        throw tooLarge(`AccessPolicy ${to.info.resource.name} alone needs more`);
     }
   }
 
@@ -109,26 +110,35 @@ export class Expander {
       const ports = intersectPorts(address.ports, rule.ports);
       if (ports === undefined) return [];
       const { target } = address;
-      const prefixes = "prefix" in target ? [target.prefix] : this.#resolve(target.dnsName, service);
+      const prefixes = "prefix" in target ? [target.prefix] : this.#resolve(target.dnsName, service, rule);
       return prefixes.map((prefix) => ({ address: prefix, ports }));
     });
   }
 
-  #resolve(dnsName: string, service: Service): AddressPrefix[] {
+  #resolve(dnsName: string, service: Service, rule: PolicyRule): AddressPrefix[] {
     const texts = this.#options.addresses.get(dnsName) ?? [];
-    const found = texts.map((text) => AddressPrefix.tryParse(text)).filter((prefix) => prefix?.isSingle === true);
-    const key = `${service.name}\0${dnsName}`;
-    if (found.length === 0 && !this.#unresolved.has(key)) {
-      this.#unresolved.add(key);
-      const message = `${dnsName} has no address now, so nothing reaches it where a policy enforces`;
-      const place = { ...service.source, code: "service_unresolved", field: "spec.addresses" };
-      this.#options.warnings.push({
-        ...place,
-        message,
-        remedy: "correct the name, or see that this node can resolve it",
-      });
-    }
-    return found.filter((prefix) => prefix !== undefined);
+    const found = texts
+      .map((text) => AddressPrefix.tryParse(text))
+      .filter((prefix) => prefix !== undefined)
+      .filter((prefix) => prefix.isSingle);
+    if (found.length === 0) this.#warnUnresolved(dnsName, service, rule);
+    return found;
+  }
+
+  #warnUnresolved(dnsName: string, service: Service, rule: PolicyRule): void {
+    const effect = rule.action === "deny" ? "a rule that denies it stops nothing" : "no rule allows it";
+    const key = `${service.name}\0${dnsName}\0${effect}`;
+    if (this.#unresolved.has(key)) return;
+    this.#unresolved.add(key);
+    const message = `${dnsName} has no address now, so ${effect}`;
+    const remedy = "correct the name, or see that this node can resolve it";
+    this.#options.warnings.push({
+      ...service.source,
+      code: "service_unresolved",
+      field: "spec.addresses",
+      message,
+      remedy,
+    });
   }
 }
 

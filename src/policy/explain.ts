@@ -90,6 +90,7 @@ function judge(question: PolicyQuestion, ground: Ground): Judgement[] {
     return [judgePlace({ address: bytes, port, text: showPlace(address, port) }, question, ground)];
   }
   if (service !== undefined) {
+    if (question.inbound === true) throw invalid("a Service is reached, and reaches nobody");
     const found = ground.resources.services.get(service);
     if (found === undefined)
       throw new RiprapError("not_found", `Cannot explain: there is no Service ${JSON.stringify(service)}`);
@@ -156,12 +157,12 @@ function judgePeerAt(verdict: Verdict, { question, connection, rule, steps, grou
       outcome: "allow",
       mode,
       rule: found,
-      steps: [...steps, `Rule ${showRule(found)} lets ${peer} be the other end.`],
+      steps: [...steps, `Rule ${showRule(found, peer)} lets ${peer} be the other end.`],
     };
   const why =
     found === undefined
       ? `None of these rules lets ${peer} be the other end.`
-      : `Rule ${showRule(found)} denies peer ${peer}, and deny beats allow.`;
+      : `Rule ${showRule(found, peer)} denies peer ${peer}, and deny beats allow.`;
   return { outcome: "deny", mode, rule: found, steps: [...steps, why] };
 }
 
@@ -172,7 +173,8 @@ function judgeService(service: Service, question: PolicyQuestion, ground: Ground
       "prefix" in target
         ? [target.prefix.toString().replace(/\/\d+$/, "")]
         : (ground.addresses.get(target.dnsName) ?? []);
-    for (const port of portsOf(ports, question.to.port)) {
+    const asked = question.to.port ?? (ports.length === 0 ? portOfRules(service, ground) : undefined);
+    for (const port of portsOf(ports, asked)) {
       for (const text of texts) {
         const address = parseAddress(text);
         if (address !== undefined)
@@ -194,6 +196,15 @@ function judgeService(service: Service, question: PolicyQuestion, ground: Ground
       unresolved: service.name,
     },
   ];
+}
+
+/** A service on any port is asked about at a port that some rule for it names. */
+function portOfRules(service: Service, { resources }: Ground): number {
+  const rules = resources.policies.flatMap(({ egress }) => egress ?? []);
+  const naming = rules.filter(
+    ({ ends, ports }) => ports.length > 0 && ends.some((end) => end.service === service.name),
+  );
+  return naming[0]?.ports[0]?.from ?? 443;
 }
 
 /** One port of each range stands for it. */
@@ -237,10 +248,10 @@ function judgePeer(peer: string, question: PolicyQuestion, { compiled, reader }:
   return { outcome: "allow", mode, rule: compiled.rules.get(first), steps };
 }
 
-function showRule(rule: RuleInfo | undefined): string {
+function showRule(rule: RuleInfo | undefined, peer?: string): string {
   return rule === undefined
     ? "of an unknown number"
-    : `${describeRule(rule)} (${rule.source.file}:${rule.source.line})`;
+    : `${describeRule(rule, peer)} (${rule.source.file}:${rule.source.line})`;
 }
 
 function showPlace(address: string, port: number): string {

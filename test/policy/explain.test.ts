@@ -107,6 +107,21 @@ describe("explainPolicy()", () => {
     expect(() => explain({ from: WEB, to })).toThrow(expect.objectContaining({ code: "invalid" }));
   });
 
+  test("explainPolicy() refuses to say whether a service may reach somebody", () => {
+    expect(() => explain({ from: WEB, to: { service: "db" }, inbound: true })).toThrow(
+      expect.objectContaining({ code: "invalid" }),
+    );
+  });
+
+  test("explainPolicy() asks about a service on any port at a port that a rule names", () => {
+    const more = JSON.stringify(
+      accessPolicy("m", { workloads: ["web"], egress: [{ to: [{ service: "metrics" }], ports: [9100] }] }),
+    );
+    expect(explain({ from: WEB, to: { service: "metrics" } }, more).steps.join(" ")).toContain(
+      "10.6.0.0:9100 of Service metrics",
+    );
+  });
+
   test("explainPolicy() refuses a service that is not there", () => {
     expect(() => explain({ from: WEB, to: { service: "nope" } })).toThrow(
       expect.objectContaining({ code: "not_found" }),

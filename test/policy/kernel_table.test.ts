@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MATCHES_MAX } from "../../src/policy/entry.ts";
 import { TableReader } from "../../src/policy/reader.ts";
 import { compilePolicy } from "../../src/policy.ts";
 import { parseResources } from "../../src/resource.ts";
@@ -88,6 +89,11 @@ function compile(documents: readonly unknown[]): Uint8Array {
 function resource(kind: string, name: string, spec: unknown): unknown {
   return { apiVersion: "riprap.io/v1", kind, metadata: { name }, spec };
 }
+
+test("MATCHES_MAX is the module's bound", () => {
+  const limits = readFileSync(join(KERNEL, "limits.h"), "utf8");
+  expect(limits).toMatch(new RegExp(`#define RIPRAP_MATCHES_MAX\\s+${MATCHES_MAX}\\b`));
+});
 
 describe.skipIf(compiler === "")("compilePolicy()", () => {
   beforeAll(() => {

@@ -40,21 +40,25 @@ describe("parseYaml()", () => {
     ]);
   });
 
-  test.each(HOSTILE_YAML)("loadResources() refuses, quickly and with a place, %s", (_, text) => {
-    const start = performance.now();
-    const problems = problemsOf(() => loadText(text));
-    expect(performance.now() - start).toBeLessThan(5000);
-    expect(problems.length).toBeGreaterThan(0);
-    for (const { file, line, column, message, remedy } of problems) {
-      expect([file, line > 0, column > 0, message.length > 0, remedy.length > 0]).toEqual([
-        "rules.yaml",
-        true,
-        true,
-        true,
-        true,
-      ]);
-    }
-  });
+  test.each(HOSTILE_YAML)(
+    "loadResources() refuses, quickly and with a place, %s",
+    (_, text) => {
+      const start = performance.now();
+      const problems = problemsOf(() => loadText(text));
+      expect(performance.now() - start).toBeLessThan(5000);
+      expect(problems.length).toBeGreaterThan(0);
+      for (const { file, line, column, message, remedy } of problems) {
+        expect([file, line > 0, column > 0, message.length > 0, remedy.length > 0]).toEqual([
+          "rules.yaml",
+          true,
+          true,
+          true,
+          true,
+        ]);
+      }
+    },
+    30_000,
+  );
 
   test("loadResources() never fails but by ResourceError when a good file is broken at random", () => {
     const good = [
@@ -65,7 +69,7 @@ describe("parseYaml()", () => {
     const random = seeded(0xbad);
     const letters = "\0\t\n :,[]{}&*!|>'\"%@#-0aZ\u00e9";
     let refused = 0;
-    for (let i = 0; i < 1500; i++) {
+    for (let i = 0; i < 800; i++) {
       let text = good;
       for (let n = 1 + random(4); n > 0; n--) {
         const at = random(text.length);
@@ -75,7 +79,7 @@ describe("parseYaml()", () => {
       }
       refused += problemsOf(() => loadText(text)).length > 0 ? 1 : 0;
     }
-    expect(refused).toBeGreaterThan(500);
+    expect(refused).toBeGreaterThan(300);
     expect(problemsOf(() => loadText(good))).toEqual([]);
-  });
+  }, 60_000);
 });
