@@ -14,6 +14,7 @@
 #include "identity.h"
 #include "limits.h"
 #include "negotiate.h"
+#include "record.h"
 #include "socket.h"
 
 static atomic_t under_way;
@@ -178,10 +179,18 @@ void riprap_handshake_fail(struct riprap_handshake *handshake, u8 reason, int er
 
 void riprap_handshake_start_tls(struct riprap_handshake *handshake)
 {
+	int err;
+
 	handshake->stage = RIPRAP_STAGE_TLS;
 	riprap_flow_note_addresses(handshake->rs->flow);
 	riprap_handshake_arm(handshake, riprap_handshake_timeout_ms());
-	if (riprap_negotiate_begin(handshake))
+	err = riprap_record_prepare(handshake->rs);
+	/* Already ended by the peer, before a byte of TLS. */
+	if (err == -ENOTCONN)
+		riprap_handshake_fail(handshake, RIPRAP_REASON_TCP, ECONNRESET);
+	else if (err)
+		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_KTLS, ECONNABORTED);
+	else if (riprap_negotiate_begin(handshake))
 		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_MEMORY, ENOMEM);
 	else
 		riprap_negotiate_step(handshake);

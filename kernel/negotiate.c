@@ -296,7 +296,7 @@ static void hand_over(struct riprap_handshake *handshake)
 	}
 	flow->event.tls = RIPRAP_TLS_MUTUAL;
 	if (handshake->server)
-		riprap_record_send_ticket(rs);
+		set_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags);
 	else
 		set_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags);
 	riprap_flow_start(flow);

@@ -117,12 +117,26 @@ static int set_key(struct socket *stand_in, int name, const struct tls13_traffic
 	return err;
 }
 
+int riprap_record_prepare(struct riprap_socket *rs)
+{
+	struct socket *stand_in;
+	char name[] = "tls";
+	int err;
+
+	lockdep_assert_held(&rs->lock);
+	stand_in = borrow_sk(rs);
+	if (IS_ERR(stand_in))
+		return PTR_ERR(stand_in);
+	err = stand_in->ops->setsockopt(stand_in, SOL_TCP, TCP_ULP, KERNEL_SOCKPTR(name), sizeof(name));
+	return_sk(rs, stand_in);
+	return err;
+}
+
 int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine)
 {
 	struct tls13_traffic traffic;
 	struct tls13_after *after;
 	struct socket *stand_in;
-	char name[] = "tls";
 	int err;
 
 	lockdep_assert_held(&rs->lock);
@@ -134,9 +148,6 @@ int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine)
 		kfree(after);
 		return PTR_ERR(stand_in);
 	}
-	err = stand_in->ops->setsockopt(stand_in, SOL_TCP, TCP_ULP, KERNEL_SOCKPTR(name), sizeof(name));
-	if (err)
-		goto out;
 	tls13_traffic_keys(engine, true, &traffic);
 	err = set_key(stand_in, TLS_TX, &traffic);
 	if (err)
@@ -150,7 +161,6 @@ int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine)
 	after = NULL;
 wipe:
 	memzero_explicit(&traffic, sizeof(traffic));
-out:
 	return_sk(rs, stand_in);
 	kfree_sensitive(after);
 	return err;
@@ -353,6 +363,24 @@ free:
 unlock:
 	mutex_unlock(&rs->control_lock);
 	return n;
+}
+
+void riprap_record_drain(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+	u8 first, type;
+	int n;
+
+	while (riprap_record_control(rs, rs->socket) == RIPRAP_RECORD_HANDLED)
+		;
+	n = read_typed(rs, rs->socket, &first, sizeof(first), MSG_PEEK, &type);
+	if (n <= 0 || type != TYPE_DATA)
+		return;
+	/* kTLS took it out of TCP's sight, and TCP resets a connection that is closed with unread data. */
+	lock_sock(sk);
+	sock_set_flag(sk, SOCK_LINGER);
+	sk->sk_lingertime = 0;
+	release_sock(sk);
 }
 
 #ifdef CONFIG_TLS_DEVICE

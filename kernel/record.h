@@ -16,6 +16,11 @@ enum riprap_record_control {
 };
 
 /*
+ * Puts the socket under kTLS, still without keys. Before the handshake, not after it: kTLS takes no socket
+ * whose peer has already sent its FIN, and a client may do so right behind its Finished. Under rs->lock.
+ */
+int riprap_record_prepare(struct riprap_socket *rs);
+/*
  * Hands the engine's traffic keys to kTLS. socket->ops stays ours throughout; `inner` is kTLS's afterwards.
  * 0 or -errno of kTLS: the connection is then useless. Under rs->lock.
  */
@@ -24,9 +29,15 @@ int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine);
 int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len);
 /* One record of this content type, at once or not at all. Under rs->lock or before the socket is open. */
 int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len);
+/*
+ * A NewSessionTicket, before the server's first byte and never alone: a client that only writes and then
+ * closes would answer it with a reset, and what it wrote would be lost.
+ */
 void riprap_record_send_ticket(struct riprap_socket *rs);
 /* close_notify, once, behind all that was sent, even when the send buffer is full. */
 void riprap_record_close(struct riprap_socket *rs);
+/* At close: takes away what stands unread but is not the program's, for which TCP would reset the connection. */
+void riprap_record_drain(struct riprap_socket *rs);
 /* Reads and acts on what stands at the head, if it is not the program's. enum riprap_record_control or -errno. */
 int riprap_record_control(struct riprap_socket *rs, struct socket *socket);
 

@@ -100,8 +100,10 @@ static int socket_release(struct socket *socket)
 
 	riprap_handshake_abandon(rs);
 	mutex_lock(&rs->lock);
-	if (rs->phase == RIPRAP_PHASE_MUTUAL)
+	if (rs->phase == RIPRAP_PHASE_MUTUAL) {
 		riprap_record_close(rs);
+		riprap_record_drain(rs);
+	}
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_CLOSED);
 	inner = rs->inner;
 	rs->socket = NULL;

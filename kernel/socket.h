@@ -34,6 +34,7 @@ enum riprap_socket_bit {
 	RIPRAP_SOCKET_CLOSE_SENT,	/* our close_notify is out */
 	RIPRAP_SOCKET_CLOSE_SEEN,	/* the peer's close_notify was read: EOF */
 	RIPRAP_SOCKET_READ_SHUT,	/* the program called shutdown(SHUT_RD) */
+	RIPRAP_SOCKET_TICKET_DUE,	/* a server's ticket goes out with its first byte */
 	RIPRAP_SOCKET_LOOK_AHEAD,	/* tickets may stand before the first byte: poll() looks */
 	RIPRAP_SOCKET_PASSTHROUGH,	/* the program's first bytes must look like TLS */
 	RIPRAP_SOCKET_APPROVED,		/* a connect of ours is in tcp_prot.connect */

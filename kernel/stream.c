@@ -51,10 +51,30 @@ static int check_passthrough(struct riprap_socket *rs, struct iov_iter *iter)
 	return 0;
 }
 
+/*
+ * The ticket and the program's first bytes leave together. Without the cork Nagle's algorithm would hold
+ * the bytes until the ticket is acknowledged.
+ */
+static bool send_ticket(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+	bool corked;
+
+	if (likely(!test_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags)) ||
+	    !test_and_clear_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags))
+		return false;
+	corked = tcp_sk(sk)->nonagle & TCP_NAGLE_CORK;
+	if (!corked)
+		tcp_sock_set_cork(sk, true);
+	riprap_record_send_ticket(rs);
+	return !corked;
+}
+
 static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len)
 {
 	size_t controllen = msg->msg_controllen;
 	unsigned int flags = msg->msg_flags;
+	bool corked;
 	int n;
 
 	if (flags & MSG_OOB)
@@ -65,7 +85,10 @@ static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct m
 	/* A record type from the program would speak in our name. */
 	msg->msg_controllen = 0;
 	msg->msg_flags = flags & SEND_FLAGS;
+	corked = send_ticket(rs);
 	n = rs->inner->sendmsg(socket, msg, len);
+	if (unlikely(corked))
+		tcp_sock_set_cork(socket->sk, false);
 	msg->msg_controllen = controllen;
 	msg->msg_flags = flags;
 	return n;
@@ -307,6 +330,20 @@ received:
 }
 
 #ifdef HAVE_PROTO_OPS_SENDPAGE
+static ssize_t sendpage_mutual(struct riprap_socket *rs, struct page *page, int offset, size_t size, int flags)
+{
+	bool corked;
+	ssize_t n;
+
+	if (READ_ONCE(rs->sk->sk_shutdown) & SEND_SHUTDOWN)
+		return sk_stream_error(rs->sk, flags, -EPIPE);
+	corked = send_ticket(rs);
+	n = rs->inner->sendpage(rs->socket, page, offset, size, flags);
+	if (unlikely(corked))
+		tcp_sock_set_cork(rs->sk, false);
+	return n;
+}
+
 ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int offset, size_t size, int flags)
 {
 	struct riprap_socket *rs = riprap_socket_of(socket);
@@ -317,9 +354,7 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 	for (;;) {
 		switch (riprap_socket_phase(rs)) {
 		case RIPRAP_PHASE_MUTUAL:
-			if (READ_ONCE(rs->sk->sk_shutdown) & SEND_SHUTDOWN)
-				return sk_stream_error(rs->sk, flags, -EPIPE);
-			n = rs->inner->sendpage(socket, page, offset, size, flags);
+			n = sendpage_mutual(rs, page, offset, size, flags);
 			goto sent;
 		case RIPRAP_PHASE_PLAIN:
 			iov_iter_bvec(&iter, WRITE, &vec, 1, size);
