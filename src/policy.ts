@@ -1,13 +1,13 @@
 // Compiles access policies to the flat table that the kernel looks up, and explains what it will say. Never reads a file, a clock or the network.
 
-import { ACTION, MODE } from "./abi.ts";
+import { MODE } from "./abi.ts";
 import { parseAddress } from "./address.ts";
-import { matchesId } from "./id_pattern.ts";
 import { encodeTable, type SubjectRow } from "./policy/encode.ts";
 import { EntryList } from "./policy/entry.ts";
 import { Expander } from "./policy/expand.ts";
 import { answerQuestion } from "./policy/explain.ts";
 import { deriveFilters } from "./policy/filter.ts";
+import { nameRule } from "./policy/name.ts";
 import { PeerSets } from "./policy/peer_set.ts";
 import { type Connection, TableReader, type Verdict } from "./policy/reader.ts";
 import { PolicyIndex, type Selected } from "./policy/subject.ts";
@@ -121,15 +121,7 @@ export function explainPolicy(
  * the one that is meant.
  */
 export function describeRule(rule: RuleInfo, peer?: string): string {
-  const meant = peer === undefined ? undefined : [rule, ...rule.joined].find((one) => namesPeer(one, peer));
-  const { resource, direction, index } = meant ?? rule;
-  const name = `AccessPolicy/${resource.name}#${direction}[${index}]`;
-  return rule.joined.length === 0 || meant !== undefined ? name : `${name} or ${rule.joined.length} more`;
-}
-
-function namesPeer({ resource, direction, index }: RuleInfo, peer: string): boolean {
-  const ends = resource[direction]?.[index]?.ends ?? [];
-  return ends.some(({ peers }) => peers.some((pattern) => matchesId(pattern, peer)));
+  return nameRule(rule, peer);
 }
 
 /** 16 bytes for a Connection. Throws RangeError for what is no address. */
@@ -163,11 +155,4 @@ class ModeWarnings {
       warnings.push({ ...milder.source, code: "mode_overruled", field: "spec.mode", message, remedy });
     }
   }
-}
-
-/** The TLS of an action number, in words. */
-export function describeAction(action: number): string {
-  if (action === ACTION.deny) return "refused";
-  if (action === ACTION.mutual) return "mutual TLS";
-  return action === ACTION.passthrough ? "the program's own TLS" : "plain";
 }

@@ -7,8 +7,8 @@ import { checkSet } from "./resource/cross_check.ts";
 import { checkDocument } from "./resource/document.ts";
 import { ProblemList } from "./resource/problem.ts";
 import { boundTexts, readSources } from "./resource/read.ts";
-import { type Position, parseYaml } from "./resource/yaml.ts";
 import type { TrustDomain } from "./spiffe_id.ts";
+import { type Position, parseYaml } from "./yaml.ts";
 
 /** Documents of one set: a node with one rule for each of its programs stays far below. */
 export const DOCUMENTS_MAX = 16_384;

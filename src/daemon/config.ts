@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { MODE } from "../abi.ts";
 import { describeError, RiprapError } from "../error.ts";
-import { parseYaml, type YamlScalar } from "../resource/yaml.ts";
+import { parseYaml, type YamlScalar } from "../yaml.ts";
 
 export const CONFIG_PATH = "/etc/riprap/riprap.yaml";
 

@@ -2,17 +2,10 @@
 import { ACTION, MODE, REASON } from "../abi.ts";
 import { parseAddress } from "../address.ts";
 import { RiprapError } from "../error.ts";
-import {
-  type CompiledPolicy,
-  describeAction,
-  describeRule,
-  type PolicyAnswer,
-  type PolicyInput,
-  type PolicyQuestion,
-  type RuleInfo,
-} from "../policy.ts";
+import type { CompiledPolicy, PolicyAnswer, PolicyInput, PolicyQuestion, RuleInfo } from "../policy.ts";
 import type { PortRange } from "../port_range.ts";
 import type { Service } from "../resource.ts";
+import { nameAction, showRule } from "./name.ts";
 import type { Connection, TableReader, Verdict } from "./reader.ts";
 import { remedyFor } from "./remedy.ts";
 import { PolicyIndex } from "./subject.ts";
@@ -124,7 +117,7 @@ function judgePlace(place: Place, question: PolicyQuestion, { compiled, reader }
   }
   const steps = verdict.matches.map((match) => {
     const peers = match.peerSet === 0 ? "" : `, for peers ${reader.peersOf(match.peerSet).slice(0, 8).join(", ")}`;
-    return `Rule ${showRule(compiled.rules.get(match.rule))} allows ${place.text} by ${describeAction(match.action)}${peers}.`;
+    return `Rule ${showRule(compiled.rules.get(match.rule))} allows ${place.text} by ${nameAction(match.action)}${peers}.`;
   });
   if (verdict.action !== ACTION.mutual)
     return { outcome: verdict.action === ACTION.plain ? "plain" : "allow", mode, rule, steps };
@@ -246,12 +239,6 @@ function judgePeer(peer: string, question: PolicyQuestion, { compiled, reader }:
     .map((number) => `Rule ${showRule(compiled.rules.get(number))} lets ${peer} be the other end.`);
   if (!isEverywhere) steps.push("Only at the addresses and ports of these rules: ask with an address for one place.");
   return { outcome: "allow", mode, rule: compiled.rules.get(first), steps };
-}
-
-function showRule(rule: RuleInfo | undefined, peer?: string): string {
-  return rule === undefined
-    ? "of an unknown number"
-    : `${describeRule(rule, peer)} (${rule.source.file}:${rule.source.line})`;
 }
 
 function showPlace(address: string, port: number): string {

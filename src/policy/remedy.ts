@@ -1,6 +1,7 @@
 // What would allow a refused connection: a policy to add, as narrow as the question, or what to change instead.
-import { describeRule, type PolicyQuestion, type RuleInfo } from "../policy.ts";
+import type { PolicyQuestion, RuleInfo } from "../policy.ts";
 import type { Mode, ResourceSet } from "../resource.ts";
+import { showRule } from "./name.ts";
 import { PolicyIndex } from "./subject.ts";
 
 interface Refusal {
@@ -17,8 +18,7 @@ export function remedyFor(question: PolicyQuestion, refusal: Refusal): string {
     return `See that this node can resolve the names of Service ${unresolved}, or give it an address and the port.`;
   }
   if (denied !== undefined) {
-    const { file, line } = denied.source;
-    return `Remove or narrow ${describeRule(denied)} (${file}:${line}): deny beats allow, so nothing that is added can allow it.`;
+    return `Remove or narrow ${showRule(denied)}: deny beats allow, so nothing that is added can allow it.`;
   }
   const isInbound = question.inbound === true;
   const { address, port, service, peer } = question.to;

@@ -1,10 +1,10 @@
 // One YAML document to one resource: apiVersion, kind and metadata are checked here, the spec by the file of its kind.
 import type { Resource, Source } from "../resource.ts";
+import { toPlain, type YamlDocument } from "../yaml.ts";
 import { checkAccessPolicy } from "./access_policy.ts";
-import { type CheckContext, Field, type FieldMap, quote, suggest } from "./field.ts";
+import { type CheckContext, Field, type FieldMap, quote, readTexts, suggest } from "./field.ts";
 import { checkService } from "./service.ts";
 import { checkWorkloadIdentity } from "./workload_identity.ts";
-import { toPlain, type YamlDocument } from "./yaml.ts";
 
 export const API_VERSION = "riprap.io/v1";
 const RIPTIDES_API_VERSION = "core.riptides.io/v1alpha1";
@@ -87,14 +87,4 @@ function checkMetadata(top: FieldMap, kind: (typeof KINDS)[string] | undefined):
   if (name.length <= NAME_MAX && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(name)) return name;
   const message = `name ${quote(name)} is not made of a-z, 0-9, "-" and "." (at most ${NAME_MAX}, ends with a letter or digit)`;
   return field.error({ code: "name_invalid", message, remedy: "choose a name like weather-agent" });
-}
-
-/** A map of texts. */
-export function readTexts(field: Field | undefined): ReadonlyMap<string, string> {
-  const texts = new Map<string, string>();
-  for (const { key, value } of field?.map()?.entries ?? []) {
-    const text = value.text();
-    if (text !== undefined) texts.set(key, text);
-  }
-  return texts;
 }

@@ -1,8 +1,8 @@
 // Reads typed fields out of a YAML tree: each reader gives the value, or undefined after it has noted the problem.
 import type { Source } from "../resource.ts";
 import type { TrustDomain } from "../spiffe_id.ts";
+import type { YamlMap, YamlNode } from "../yaml.ts";
 import type { ProblemList } from "./problem.ts";
-import type { YamlMap, YamlNode } from "./yaml.ts";
 
 /** What every check of one file needs. */
 export interface CheckContext {
@@ -156,6 +156,16 @@ export class FieldMap {
       });
     }
   }
+}
+
+/** A map of texts. */
+export function readTexts(field: Field | undefined): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>();
+  for (const { key, value } of field?.map()?.entries ?? []) {
+    const text = value.text();
+    if (text !== undefined) texts.set(key, text);
+  }
+  return texts;
 }
 
 /** Quoted and cut, for messages. */

@@ -3,9 +3,9 @@ import { AddressPrefix } from "../address.ts";
 import { RiprapError } from "../error.ts";
 import type { Service, ServiceAddress } from "../resource.ts";
 import { parseDnsName } from "./dns_name.ts";
-import { type Head, readTexts } from "./document.ts";
+import type { Head } from "./document.ts";
 import type { Field, FieldMap } from "./field.ts";
-import { quote } from "./field.ts";
+import { quote, readTexts } from "./field.ts";
 import { checkPorts } from "./port.ts";
 
 export const TLS_CHOICES = ["mutual", "passthrough", "plain"] as const;

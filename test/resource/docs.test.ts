@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { compilePolicy, explainPolicy } from "../../src/policy.ts";
 import { labelNames } from "../../src/resource/label.ts";
 import { FILE_BYTES_MAX, FILES_MAX, SET_BYTES_MAX } from "../../src/resource/read.ts";
-import { YAML_ALIASES_MAX, YAML_DEPTH_MAX } from "../../src/resource/yaml.ts";
 import { type Mode, parseResources } from "../../src/resource.ts";
 import { SpiffeId, TrustDomain } from "../../src/spiffe_id.ts";
+import { YAML_ALIASES_MAX, YAML_DEPTH_MAX } from "../../src/yaml.ts";
 
 const page = readFileSync(join(import.meta.dir, "../../docs/resources.md"), "utf8");
 const trustDomain = TrustDomain.parse("edge.example");

@@ -3,8 +3,8 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { describeError, RiprapError } from "../../error.ts";
-import { parseYaml, type YamlNode } from "../../resource/yaml.ts";
 import type { ResourceText } from "../../resource.ts";
+import { parseYaml, type YamlNode } from "../../yaml.ts";
 
 /** A resource by its kind and name. */
 export interface ResourceKey {

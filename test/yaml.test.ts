@@ -1,9 +1,9 @@
 // parseYaml(): bounded, exact about places, and deaf to every clever feature.
 import { describe, expect, test } from "bun:test";
-import { parseYaml, toPlain } from "../../src/resource/yaml.ts";
-import { seeded } from "../abi/sample.ts";
-import { HOSTILE_YAML } from "./hostile.ts";
-import { loadText, problemsOf } from "./sample.ts";
+import { parseYaml, toPlain } from "../src/yaml.ts";
+import { seeded } from "./abi/sample.ts";
+import { HOSTILE_YAML } from "./resource/hostile.ts";
+import { loadText, problemsOf } from "./resource/sample.ts";
 
 describe("parseYaml()", () => {
   test("parseYaml() gives every document that is not empty when there are several", () => {

@@ -1,6 +1,6 @@
 // YAML text to a bounded tree of maps, lists and scalars that know where they stand. The one importer of `yaml`.
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments } from "yaml";
-import { describeError } from "../error.ts";
+import { describeError } from "./error.ts";
 
 /** Deeper than any resource needs; also what stops an alias that contains itself. */
 export const YAML_DEPTH_MAX = 24;
