@@ -115,14 +115,9 @@ describe("imports", () => {
     () =>
       IMPORTS.filter(({ from, to }) => {
         const [, door] = /^(src\/(?:abi|ca|policy|resource|selector))\//.exec(to) ?? [];
-        return door !== undefined && from !== `${door}.ts` && !from.startsWith(`${door}/`) && !DOOR_EXCEPTIONS.has(to);
+        return door !== undefined && from !== `${door}.ts` && !from.startsWith(`${door}/`);
       }).map(({ from, to }) => `${from} imports ${to}`),
   );
-
-  const DOOR_EXCEPTIONS = new Set([
-    // Configuration is read by the same strict YAML reader as resources: one reader, one set of refusals.
-    "src/yaml.ts",
-  ]);
 
   rule("nothing but main.ts runs when it is imported, and nothing imports main.ts", () =>
     importing(/./, /^src\/main\.ts$/),
