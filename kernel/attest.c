@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The question "who is this process" and its answer: asks the daemon, waits with
- * those who wait, holds the identity, and ends it. Never makes or ends a record.
+ * The answer to "who is this process": waits with those who wait for it, makes the
+ * key, and ends the identity. Never makes or ends a record; report.c asks.
  *
- * What holds without a daemon is read in one place: answer_locked().
+ * What holds without a daemon is read in one place: riprap_attest_answer().
  */
 #define pr_fmt(fmt) "riprap: " fmt
 
@@ -14,7 +14,6 @@
 
 #include "device.h"
 #include "process_record.h"
-#include "table.h"
 #include "trace.h"
 
 /* Of the last START; the defaults hold before the first. */
@@ -80,8 +79,15 @@ unsigned long riprap_attest_timeout(void)
 	return msecs_to_jiffies(READ_ONCE(settings.attest_timeout_ms));
 }
 
-/* Whether the daemon is there is looked at only when nothing else gives the answer: cached identities outlive it. */
-static enum riprap_process_answer answer_locked(const struct riprap_process *process)
+/**
+ * riprap_attest_answer() - where the question stands
+ * @process: its lock is held
+ *
+ * Whether the daemon is there is looked at only when nothing else gives the answer: cached identities outlive it.
+ *
+ * Return: the answer.
+ */
+enum riprap_process_answer riprap_attest_answer(const struct riprap_process *process)
 {
 	lockdep_assert_held(&process->lock);
 	if (process->is_dead || process->state == RIPRAP_STATE_WITHDRAWN)
@@ -105,7 +111,7 @@ void riprap_attest_tell_waiting(struct riprap_process *process)
 	struct riprap_process_watch *watch, *next;
 
 	lockdep_assert_held(&process->lock);
-	if (answer_locked(process) == RIPRAP_ANSWER_PENDING)
+	if (riprap_attest_answer(process) == RIPRAP_ANSWER_PENDING)
 		return;
 	list_for_each_entry_safe(watch, next, &process->watches, node) {
 		list_del_init(&watch->node);
@@ -234,202 +240,6 @@ void riprap_attest_end(struct riprap_process *process, int exit_code)
 		riprap_device_send(RIPRAP_PROCESS_EXIT, 0, &frame, sizeof(frame), NULL, 0);
 }
 
-/* What the frame says of the answer so far. The identity, referenced, when it is valid. */
-static struct riprap_identity *state_of(struct riprap_process *process, struct riprap_process_facts *out)
-{
-	struct riprap_identity *identity = NULL;
-
-	spin_lock_bh(&process->lock);
-	if (answer_locked(process) == RIPRAP_ANSWER_READY)
-		identity = riprap_identity_get(process->identity);
-	else if (process->state != RIPRAP_STATE_WITHDRAWN)
-		out->flags |= RIPRAP_PROCESS_WANTS_ANSWER;
-	spin_unlock_bh(&process->lock);
-	if (identity) {
-		out->flags |= RIPRAP_PROCESS_HAS_IDENTITY;
-		out->subject = identity->subject;
-		out->not_after = identity->not_after;
-		out->spiffe_id_len = strlen(identity->spiffe_id);
-	}
-	return identity;
-}
-
-static void fill_facts(const struct riprap_process *process, struct riprap_process_facts *out)
-{
-	const struct riprap_facts *facts = process->facts;
-
-	out->instance = process->instance;
-	out->parent_instance = process->parent_instance;
-	out->start_time_ns = process->start_time_ns;
-	out->pid = process->pid;
-	out->parent_pid = process->parent_pid;
-	out->exec_generation = process->exec_generation;
-	out->cause = process->cause;
-	out->uid = from_kuid_munged(&init_user_ns, process->uid);
-	out->euid = from_kuid_munged(&init_user_ns, process->euid);
-	out->gid = from_kgid_munged(&init_user_ns, process->gid);
-	out->egid = from_kgid_munged(&init_user_ns, process->egid);
-	out->exe_dev = facts->exe_dev;
-	out->exe_ino = facts->exe_ino;
-	out->exe_size = facts->exe_size;
-	out->exe_mtime_ns = facts->exe_mtime_ns;
-	out->exe_ctime_ns = facts->exe_ctime_ns;
-	out->comm_len = facts->comm_len;
-	out->exe_len = facts->exe_len;
-	out->script_len = facts->script_len;
-	out->argv_len = facts->argv_len;
-	if (facts->argv_cut)
-		out->flags |= RIPRAP_PROCESS_ARGV_CUT;
-}
-
-static int send_process(struct riprap_process *process, struct task_struct *task, u32 frame_flags)
-{
-	const struct riprap_facts *facts = process->facts;
-	struct riprap_process_facts frame = { 0 };
-	struct riprap_identity *identity;
-	char *cgroup;
-	int err;
-
-	cgroup = kmalloc(RIPRAP_PATH_MAX, GFP_KERNEL);
-	if (!cgroup)
-		return -ENOMEM;
-	riprap_fact_of_task(task, &frame);
-	fill_facts(process, &frame);
-	frame.cgroup_len = riprap_fact_cgroup(task, cgroup, RIPRAP_PATH_MAX);
-	identity = state_of(process, &frame);
-	{
-		const struct riprap_part parts[] = {
-			{ facts->comm, facts->comm_len },
-			{ riprap_fact_exe(facts), facts->exe_len },
-			{ riprap_fact_script(facts), facts->script_len },
-			{ riprap_fact_argv(facts), facts->argv_len },
-			{ cgroup, frame.cgroup_len },
-			{ identity ? identity->spiffe_id : "", frame.spiffe_id_len },
-		};
-
-		err = riprap_device_send_gfp(RIPRAP_PROCESS, frame_flags, &frame, sizeof(frame), parts,
-					     ARRAY_SIZE(parts), GFP_KERNEL);
-	}
-	riprap_identity_put(identity);
-	kfree(cgroup);
-	return err;
-}
-
-/* IDLE -> ASKED. True if this call did it. */
-static bool start_asking(struct riprap_process *process)
-{
-	bool is_new;
-
-	spin_lock_bh(&process->lock);
-	is_new = process->state == RIPRAP_STATE_IDLE && !process->is_dead;
-	if (is_new)
-		WRITE_ONCE(process->state, RIPRAP_STATE_ASKED);
-	if (process->state == RIPRAP_STATE_ASKED)
-		process->deadline = jiffies + riprap_attest_timeout();
-	spin_unlock_bh(&process->lock);
-	return is_new;
-}
-
-/* At most once for each daemon, unless `is_again`. */
-static int report(struct riprap_process *process, struct task_struct *task, u32 frame_flags, bool is_again)
-{
-	u64 epoch = riprap_device_epoch();
-	bool is_due;
-	int err;
-
-	spin_lock_bh(&process->lock);
-	is_due = !process->is_dead && epoch && (is_again || process->epoch != epoch);
-	if (is_due) {
-		process->epoch = epoch;
-		process->is_reported = true;
-	}
-	spin_unlock_bh(&process->lock);
-	if (!is_due)
-		return epoch ? 0 : -ENOTCONN;
-	err = send_process(process, task, frame_flags);
-	if (err) {
-		/* the next touch of a socket tries again */
-		spin_lock_bh(&process->lock);
-		process->epoch = 0;
-		spin_unlock_bh(&process->lock);
-	}
-	return err;
-}
-
-/**
- * riprap_attest_report() - tell the daemon of a process, whatever the filters say
- * @process: referenced
- * @task: of it, referenced
- * @frame_flags: enum riprap_frame_flag
- *
- * Return: 0 or -errno of riprap_device_send_gfp().
- */
-int riprap_attest_report(struct riprap_process *process, struct task_struct *task, u32 frame_flags)
-{
-	if (start_asking(process))
-		riprap_process_convert(task);
-	return report(process, task, frame_flags, true);
-}
-
-/**
- * riprap_attest_consider() - is this process managed, or may it be
- * @process: referenced
- * @task: of it
- *
- * Looks at the filters if the table changed since they last missed, and asks the daemon if one matches.
- *
- * Return: false if the process is not managed. May sleep, never for the daemon.
- */
-bool riprap_attest_consider(struct riprap_process *process, struct task_struct *task)
-{
-	const struct riprap_facts *facts = process->facts;
-	u8 state = READ_ONCE(process->state);
-	u64 generation;
-
-	if (state == RIPRAP_STATE_OVERFLOW)
-		return true;
-	if (state == RIPRAP_STATE_UNMANAGED)
-		return false;
-	if (state == RIPRAP_STATE_IDLE) {
-		if (!riprap_table_filter(from_kuid_munged(&init_user_ns, process->euid), facts->comm,
-					 facts->comm_len, riprap_fact_exe(facts), facts->exe_len, &generation)) {
-			WRITE_ONCE(process->filtered_by, generation);
-			return false;
-		}
-		if (start_asking(process))
-			riprap_process_convert(task);
-	}
-	if (READ_ONCE(process->epoch) != riprap_device_epoch())
-		report(process, task, 0, false);
-	return true;
-}
-
-/**
- * riprap_process_replay() - tell the daemon of all records that any daemon was ever asked about
- * @frame_flags: REPLAY after open, SNAPSHOT in answer to QUERY
- *
- * Records that no filter ever matched stay the module's own: the daemon names those it wants by ADOPT.
- */
-void riprap_process_replay(u32 frame_flags)
-{
-	struct riprap_process **all;
-	struct task_struct *task;
-	u32 count, i;
-
-	all = riprap_process_all(&count);
-	for (i = 0; i < count; i++) {
-		task = READ_ONCE(all[i]->state) != RIPRAP_STATE_IDLE ? riprap_process_task(all[i]) : NULL;
-		if (task) {
-			start_asking(all[i]);
-			report(all[i], task, frame_flags, frame_flags & RIPRAP_FRAME_SNAPSHOT);
-			put_task_struct(task);
-		}
-		riprap_process_put(all[i]);
-		cond_resched();
-	}
-	kvfree(all);
-}
-
 /* riprap_process_daemon_gone() - whoever waits for the daemon waits no more */
 void riprap_process_daemon_gone(void)
 {
@@ -463,7 +273,7 @@ enum riprap_process_answer riprap_process_answer(struct riprap_process *process,
 
 	*identity = NULL;
 	spin_lock_bh(&process->lock);
-	answer = answer_locked(process);
+	answer = riprap_attest_answer(process);
 	*subject = process->state == RIPRAP_STATE_ASSIGNED ? process->subject : 0;
 	if (answer == RIPRAP_ANSWER_READY) {
 		*identity = riprap_identity_get(process->identity);
@@ -486,7 +296,7 @@ static bool is_answered(struct riprap_process *process)
 	bool is_pending;
 
 	spin_lock_bh(&process->lock);
-	is_pending = answer_locked(process) == RIPRAP_ANSWER_PENDING;
+	is_pending = riprap_attest_answer(process) == RIPRAP_ANSWER_PENDING;
 	spin_unlock_bh(&process->lock);
 	return !is_pending;
 }

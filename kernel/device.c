@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /dev/riprap: one daemon, whole frames, both ways. Sees the daemon come and
- * die. Never waits for the daemon, and never decides anything itself: each
- * frame belongs to another room.
+ * die. Never waits for the daemon; what a frame of its does is in device_frame.c.
  */
 #define pr_fmt(fmt) "riprap: " fmt
 
@@ -20,7 +19,7 @@
 
 #include "compat.h"
 #include "device.h"
-#include "frame.h"
+#include "device_frame.h"
 #include "limits.h"
 #include "peer.h"
 #include "process.h"
@@ -43,7 +42,7 @@ static struct {
 	u32 frames;
 	size_t bytes;
 	u64 lost;
-	u64 snapshots;		/* SNAPSHOT frames queued since the QUERY being answered */
+	u64 snapshots;		/* SNAPSHOT frames queued so far */
 	bool connected, started, woken;
 	u64 epoch;
 	wait_queue_head_t readable;
@@ -72,6 +71,34 @@ struct riprap_counters riprap_counters;
 bool riprap_device_is_started(void)
 {
 	return READ_ONCE(device.started);
+}
+
+/* riprap_device_start() - the daemon has said START */
+void riprap_device_start(void)
+{
+	WRITE_ONCE(device.started, true);
+}
+
+/* riprap_device_wake() - the pending read(), or the next, gives 0 */
+void riprap_device_wake(void)
+{
+	WRITE_ONCE(device.woken, true);
+	wake_up_interruptible(&device.readable);
+}
+
+/**
+ * riprap_device_snapshots() - how many SNAPSHOT frames were queued since the device was opened
+ *
+ * Return: it.
+ */
+u64 riprap_device_snapshots(void)
+{
+	u64 snapshots;
+
+	spin_lock_irq(&device.queue_lock);
+	snapshots = device.snapshots;
+	spin_unlock_irq(&device.queue_lock);
+	return snapshots;
 }
 
 /**
@@ -361,198 +388,6 @@ static __poll_t device_poll(struct file *file, poll_table *wait)
 	return EPOLLOUT | EPOLLWRNORM | (is_readable() ? EPOLLIN | EPOLLRDNORM : 0);
 }
 
-static void on_start(const struct riprap_frame_view *view)
-{
-	const struct riprap_start *start = &view->fixed.start;
-	int err = start->abi == RIPRAP_ABI_VERSION ? 0 : -EPROTONOSUPPORT;
-
-	if (!err) {
-		riprap_process_configure(start);
-		WRITE_ONCE(device.started, true);
-	}
-	riprap_device_ack(RIPRAP_ACK_START, 0, err, view->sequence);
-}
-
-static void on_assign(const struct riprap_frame_view *view)
-{
-	int err = riprap_process_assign(&view->fixed.assign, (const char *)view->tail);
-
-	if (err)
-		riprap_device_ack(RIPRAP_ACK_ASSIGN, view->fixed.assign.instance, err, view->sequence);
-}
-
-static void on_svid(const struct riprap_frame_view *view)
-{
-	int err = riprap_process_install(&view->fixed.svid, view->tail);
-
-	riprap_device_ack(RIPRAP_ACK_SVID, view->fixed.svid.key_id, err, view->sequence);
-}
-
-static void on_verified(const struct riprap_frame_view *view)
-{
-	riprap_peer_answer(&view->fixed.verified, (const char *)view->tail);
-}
-
-static void on_table_begin(const struct riprap_frame_view *view)
-{
-	int err = riprap_table_begin(&view->fixed.table_begin);
-
-	if (err)
-		riprap_device_ack(RIPRAP_ACK_TABLE, view->fixed.table_begin.generation, err, view->sequence);
-}
-
-static void on_table_data(const struct riprap_frame_view *view)
-{
-	int err = riprap_table_data(&view->fixed.table_data, view->tail);
-
-	if (err)
-		riprap_device_ack(RIPRAP_ACK_TABLE, view->fixed.table_data.generation, err, view->sequence);
-}
-
-static void on_table_commit(const struct riprap_frame_view *view)
-{
-	int err = riprap_table_commit(view->fixed.table_commit.generation);
-
-	riprap_device_ack(RIPRAP_ACK_TABLE, view->fixed.table_commit.generation, err, view->sequence);
-}
-
-static void on_trust(const struct riprap_frame_view *view)
-{
-	int err = riprap_peer_trust(view->fixed.trust.generation);
-
-	if (!err)
-		riprap_ticket_flush();
-	riprap_device_ack(RIPRAP_ACK_TRUST, view->fixed.trust.generation, err, view->sequence);
-}
-
-static void on_cut(const struct riprap_frame_view *view)
-{
-	char *peer_id = NULL;
-	u64 cut;
-
-	if (view->tail_len) {
-		peer_id = kmemdup_nul((const char *)view->tail, view->tail_len, GFP_KERNEL);
-		if (!peer_id) {
-			riprap_device_ack(RIPRAP_ACK_CUT, 0, -ENOMEM, view->sequence);
-			return;
-		}
-	}
-	cut = riprap_flow_cut(&view->fixed.cut, peer_id);
-	kfree(peer_id);
-	riprap_device_ack(RIPRAP_ACK_CUT, cut, 0, view->sequence);
-}
-
-static void on_adopt(const struct riprap_frame_view *view)
-{
-	int err = riprap_process_adopt(&view->fixed.adopt, view->sequence);
-
-	if (err)
-		riprap_device_ack(RIPRAP_ACK_ADOPT, view->fixed.adopt.pid, err, view->sequence);
-}
-
-static void on_renew(const struct riprap_frame_view *view)
-{
-	riprap_process_renew(view->fixed.renew.instance);
-}
-
-static void on_withdraw(const struct riprap_frame_view *view)
-{
-	riprap_process_withdraw(view->fixed.withdraw.instance, view->fixed.withdraw.reason);
-}
-
-static void on_drain(const struct riprap_frame_view *view)
-{
-	riprap_socket_drain(view->fixed.drain.on);
-	riprap_device_ack(RIPRAP_ACK_DRAIN, atomic_read(&riprap_counters.flows_live), 0, view->sequence);
-}
-
-static void on_query(const struct riprap_frame_view *view)
-{
-	struct riprap_counters *c = &riprap_counters;
-	struct riprap_query_done done = { .query = view->fixed.query.query };
-
-	spin_lock_irq(&device.queue_lock);
-	device.snapshots = 0;
-	spin_unlock_irq(&device.queue_lock);
-	if (view->fixed.query.what & RIPRAP_QUERY_PROCESSES)
-		riprap_process_replay(RIPRAP_FRAME_SNAPSHOT);
-	if (view->fixed.query.what & RIPRAP_QUERY_FLOWS)
-		riprap_flow_snapshot(RIPRAP_FRAME_SNAPSHOT);
-	done.frames = READ_ONCE(device.snapshots);
-	done.processes_live = atomic_read(&c->processes_live);
-	done.processes_seen = atomic64_read(&c->processes_seen);
-	done.flows_live = atomic_read(&c->flows_live);
-	done.flows_seen = atomic64_read(&c->flows_seen);
-	done.denied = atomic64_read(&c->denied);
-	done.allowed_plain = atomic64_read(&c->allowed_plain);
-	done.handshakes_full = atomic64_read(&c->handshakes_full);
-	done.handshakes_resumed = atomic64_read(&c->handshakes_resumed);
-	done.handshakes_failed = atomic64_read(&c->handshakes_failed);
-	done.verify_hits = atomic64_read(&c->verify_hits);
-	done.verify_misses = atomic64_read(&c->verify_misses);
-	done.fail_open = atomic64_read(&c->fail_open);
-	done.sockets_managed = atomic_read(&c->sockets_managed);
-	done.lost_flow_events = atomic64_read(&c->lost_flow_events);
-	done.memory_bytes = atomic64_read(&c->memory_bytes);
-	riprap_device_send_gfp(RIPRAP_QUERY_DONE, 0, &done, sizeof(done), NULL, 0, GFP_KERNEL);
-}
-
-static void on_wake(const struct riprap_frame_view *view)
-{
-	WRITE_ONCE(device.woken, true);
-	wake_up_interruptible(&device.readable);
-}
-
-static void (*const on_frame[])(const struct riprap_frame_view *view) = {
-	[RIPRAP_START - RIPRAP_START]		= on_start,
-	[RIPRAP_ASSIGN - RIPRAP_START]		= on_assign,
-	[RIPRAP_SVID - RIPRAP_START]		= on_svid,
-	[RIPRAP_VERIFIED - RIPRAP_START]	= on_verified,
-	[RIPRAP_TABLE_BEGIN - RIPRAP_START]	= on_table_begin,
-	[RIPRAP_TABLE_DATA - RIPRAP_START]	= on_table_data,
-	[RIPRAP_TABLE_COMMIT - RIPRAP_START]	= on_table_commit,
-	[RIPRAP_TRUST - RIPRAP_START]		= on_trust,
-	[RIPRAP_CUT - RIPRAP_START]		= on_cut,
-	[RIPRAP_ADOPT - RIPRAP_START]		= on_adopt,
-	[RIPRAP_RENEW - RIPRAP_START]		= on_renew,
-	[RIPRAP_WITHDRAW - RIPRAP_START]	= on_withdraw,
-	[RIPRAP_DRAIN - RIPRAP_START]		= on_drain,
-	[RIPRAP_QUERY - RIPRAP_START]		= on_query,
-	[RIPRAP_WAKE - RIPRAP_START]		= on_wake,
-};
-
-/* All frames are read before the first acts: a malformed write changes nothing. */
-static int check_frames(const u8 *data, size_t size)
-{
-	bool started = riprap_device_is_started();
-	struct riprap_frame_view view;
-	u64 sequence = device.received;
-	size_t at = 0;
-
-	while (at < size) {
-		if (riprap_frame_read(data, size, &at, ++sequence, &view))
-			return -EINVAL;
-		started |= view.type == RIPRAP_START;
-		if (!started && view.type != RIPRAP_WAKE)
-			return -EPROTO;
-	}
-	return 0;
-}
-
-static void handle_frames(const u8 *data, size_t size)
-{
-	struct riprap_frame_view view;
-	size_t at = 0;
-
-	while (at < size && !riprap_frame_read(data, size, &at, device.received + 1, &view)) {
-		device.received++;
-		/* a START of another version leaves the daemon absent, and what follows it void */
-		if (view.type == RIPRAP_START || view.type == RIPRAP_WAKE || riprap_device_is_started())
-			on_frame[view.type - RIPRAP_START](&view);
-		cond_resched();
-	}
-}
-
 static ssize_t device_write(struct file *file, const char __user *buf, size_t size, loff_t *at)
 {
 	ssize_t done;
@@ -569,9 +404,9 @@ static ssize_t device_write(struct file *file, const char __user *buf, size_t si
 		done = -ERESTARTSYS;
 		goto out_free;
 	}
-	done = check_frames(data, size);
+	done = riprap_device_check(data, size, device.received + 1);
 	if (!done) {
-		handle_frames(data, size);
+		device.received += riprap_device_handle(data, size, device.received + 1);
 		done = size;
 	}
 	mutex_unlock(&device.write_lock);

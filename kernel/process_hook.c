@@ -52,7 +52,7 @@ static void run_exec_work(struct callback_head *work)
 		if (current->flags & PF_EXITING || !riprap_process_hash(process, NULL))
 			riprap_process_put(process);
 		else
-			riprap_attest_consider(process, current);
+			riprap_report_consider(process, current);
 		riprap_process_put(process);
 	}
 	riprap_fact_put(facts);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The record of one process instance; private to process.c (its life) and attest.c (its question and answer). */
+/* The record of one process instance; private to the files named below. */
 #ifndef RIPRAP_PROCESS_RECORD_H
 #define RIPRAP_PROCESS_RECORD_H
 
@@ -70,6 +70,9 @@ void riprap_process_end(const struct signal_struct *signal, int exit_code);
 /* The leader of its task group, referenced, or NULL when it is gone. */
 struct task_struct *riprap_process_task(const struct riprap_process *process);
 
+/* adopt.c */
+struct riprap_process *riprap_adopt_current(struct riprap_process *overflow);
+
 /* process_hook.c */
 int riprap_process_hook(void);
 void riprap_process_unhook(void);
@@ -78,16 +81,19 @@ void riprap_process_convert(struct task_struct *task);
 
 /* attest.c */
 void riprap_attest_init_record(struct riprap_process *process);
-/* The record has left the hashes: ends its identity and tells who waits, and the daemon. Any context. */
-void riprap_attest_end(struct riprap_process *process, int exit_code);
-/* Evaluates the filters if they changed, and asks if one matches. False: unmanaged. May sleep. */
-bool riprap_attest_consider(struct riprap_process *process, struct task_struct *task);
-/* Asks whatever the filters say. May sleep. 0 or -errno of riprap_device_send_gfp(). */
-int riprap_attest_report(struct riprap_process *process, struct task_struct *task, u32 frame_flags);
-unsigned long riprap_attest_timeout(void);
-void riprap_attest_tell_waiting(struct riprap_process *process);
-void riprap_attest_want_key(struct riprap_process *process);
 /* Frees what attest.c owns; the last reference is gone. */
 void riprap_attest_free_record(struct riprap_process *process);
+/* The record has left the hashes: ends its identity and tells who waits, and the daemon. Any context. */
+void riprap_attest_end(struct riprap_process *process, int exit_code);
+enum riprap_process_answer riprap_attest_answer(const struct riprap_process *process);
+void riprap_attest_tell_waiting(struct riprap_process *process);
+void riprap_attest_want_key(struct riprap_process *process);
+unsigned long riprap_attest_timeout(void);
+
+/* report.c */
+/* Evaluates the filters if they changed, and asks if one matches. False: unmanaged. May sleep. */
+bool riprap_report_consider(struct riprap_process *process, struct task_struct *task);
+/* Asks whatever the filters say. May sleep. 0 or -errno of riprap_device_send_gfp(). */
+int riprap_report_send(struct riprap_process *process, struct task_struct *task, u32 frame_flags);
 
 #endif
