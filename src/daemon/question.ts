@@ -4,13 +4,12 @@ import { describeError, RiprapError } from "../error.ts";
 import type { LabelSet } from "../label.ts";
 import { describeRule, explainPolicy, type PolicyQuestion, type ServiceAddresses } from "../policy.ts";
 import type { ResourceSet } from "../resource.ts";
-import { matchIdentities } from "../selector.ts";
+import { generateWorkloadIdentity, matchIdentities } from "../selector.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import { evidenceOfProc, type ProcessEvidence } from "./attestation/evidence.ts";
 import { ALL_LABELS } from "./attestation/wanted.ts";
 import type { Attestor } from "./attestation.ts";
 import type { AttestView, ExplainRequest, ExplainView } from "./control/port.ts";
-import { generateIdentity } from "./generate.ts";
 
 export interface QuestionParts {
   readonly attestor: Attestor;
@@ -41,7 +40,7 @@ export async function generateForPid(
   workloadId: string | undefined,
   parts: QuestionParts,
 ): Promise<string> {
-  return generateIdentity(await labelsOf(pid, parts), workloadId);
+  return generateWorkloadIdentity(await labelsOf(pid, parts), workloadId);
 }
 
 /** RiprapError `not_found` or `invalid` for a bad question, `unavailable` before there are rules. */
