@@ -299,7 +299,7 @@ struct riprap_query_done {
 
 /* ---- daemon -> module ---- */
 
-/* First frame from the daemon. Before it the module treats the daemon as absent. */
+/* First frame from the daemon. Before it the module treats the daemon as absent and takes nothing but DRAIN, QUERY and WAKE. */
 struct riprap_start {
 	__u32 abi;
 	__u8 unknown_mode;	/* enum riprap_mode: a process that cannot be attested */

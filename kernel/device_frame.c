@@ -171,6 +171,12 @@ static void (*const on_frame[])(const struct riprap_frame_view *view) = {
 	[RIPRAP_WAKE - RIPRAP_START]		= on_wake,
 };
 
+/* What a tool may say that is no daemon: it changes nothing that START would bring. */
+static bool needs_start(u16 type)
+{
+	return type != RIPRAP_START && type != RIPRAP_WAKE && type != RIPRAP_DRAIN && type != RIPRAP_QUERY;
+}
+
 /**
  * riprap_device_check() - read all frames of a write, so that a malformed one changes nothing
  * @data: a copy of what was written
@@ -189,7 +195,7 @@ int riprap_device_check(const u8 *data, size_t size, u64 sequence)
 		if (riprap_frame_read(data, size, &at, sequence++, &view))
 			return -EINVAL;
 		started |= view.type == RIPRAP_START;
-		if (!started && view.type != RIPRAP_WAKE)
+		if (!started && needs_start(view.type))
 			return -EPROTO;
 	}
 	return 0;
@@ -213,7 +219,7 @@ u64 riprap_device_handle(const u8 *data, size_t size, u64 sequence)
 
 	while (at < size && !riprap_frame_read(data, size, &at, sequence + count, &view)) {
 		count++;
-		if (view.type == RIPRAP_START || view.type == RIPRAP_WAKE || riprap_device_is_started())
+		if (!needs_start(view.type) || riprap_device_is_started())
 			on_frame[view.type - RIPRAP_START](&view);
 		cond_resched();
 	}
