@@ -31,8 +31,6 @@ export interface ProcessEvidence {
   readonly seccomp: number;
   /** Of the unified hierarchy, from its root; empty: unknown. */
   readonly cgroup: string;
-  /** Inode number of the mount namespace; 0: unknown. */
-  readonly mountNamespace: number;
   /** The executable at exec; undefined when only /proc speaks. */
   readonly exeStamp: FileStamp | undefined;
 }
@@ -53,7 +51,6 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
     noNewPrivs: (facts.flags & PROCESS_FLAG.noNewPrivs) !== 0,
     seccomp: facts.seccomp,
     cgroup: facts.cgroup,
-    mountNamespace: facts.nsMnt,
     exeStamp: {
       dev: facts.exeDev,
       ino: facts.exeIno,
@@ -81,7 +78,6 @@ export function evidenceOfProc(pid: number): ProcessEvidence {
     noNewPrivs: status.noNewPrivs,
     seccomp: status.seccomp,
     cgroup: links.cgroup,
-    mountNamespace: links.mountNamespace,
     exeStamp: undefined,
   };
 }

@@ -1,6 +1,6 @@
 // Reads /proc/PID, bounded. Never trusts that a number still means the process it meant: see pin.ts.
 
-import { closeSync, openSync, readlinkSync, readSync, statSync } from "node:fs";
+import { closeSync, openSync, readlinkSync, readSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 import { clockTicks } from "../libc.ts";
 
@@ -31,7 +31,6 @@ export interface ProcessFiles {
   readonly exe: string;
   readonly argv: string;
   readonly cgroup: string;
-  readonly mountNamespace: number;
 }
 
 /** Everything of a living process; RiprapError `not_found` when there is none. */
@@ -44,7 +43,6 @@ export function readProcess(pid: number): ProcessFiles {
     exe: tryReadLink(pid, "exe") ?? "",
     argv: tryReadText(pid, "cmdline", ARGV_MAX) ?? "",
     cgroup: parseCgroup(tryReadText(pid, "cgroup", TEXT_MAX) ?? ""),
-    mountNamespace: namespaceOf(pid),
   };
 }
 
@@ -123,14 +121,6 @@ export function tryReadText(pid: number, name: string, most: number): string | u
     return undefined; // ESRCH: it ended between open and read
   } finally {
     closeSync(fd);
-  }
-}
-
-function namespaceOf(pid: number): number {
-  try {
-    return statSync(`/proc/${pid}/ns/mnt`).ino;
-  } catch {
-    return 0;
   }
 }
 
