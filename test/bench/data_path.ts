@@ -1,0 +1,152 @@
+// The data path bench: new connections, request/response and a stream, through plain TCP, bare kTLS, a pair of haproxy
+// mTLS proxies and riprap, all on the loopback of one guest, round by round in turn. Prints raw rows and ratios.
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Vm } from "../vm/lab.ts";
+import { bootNode, enrolNodes, type RiprapNode } from "../vm/node.ts";
+import { certificateScript, haproxyConfig } from "./haproxy.ts";
+import { buildLoad } from "./load.ts";
+import { type Row, renderTable, summarize } from "./table.ts";
+
+const PLAIN_PORT = 9000;
+const KTLS_PORT = 9001;
+const RIPRAP_PORT = 9002;
+const HAPROXY = { full: { entry: 9100, tls: 9101 }, resumed: { entry: 9110, tls: 9111 } } as const;
+const PLAIN = "/srv/plain/wire"; // selected by no rule
+const CLIENT = "/srv/managed/client";
+const SERVER = "/srv/managed/server";
+const CERTIFICATES = "/run/bench";
+
+const RULES = `apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: bench-client }
+spec: { workloadID: bench/client, selectors: { process:exe: ${CLIENT} } }
+---
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: bench-server }
+spec: { workloadID: bench/server, selectors: { process:exe: ${SERVER} } }
+---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: bench-client }
+spec: { workloads: [bench/client], egress: [{ to: [{ peer: bench/server }], ports: [${RIPRAP_PORT}] }] }
+---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: bench-server }
+spec: { workloads: [bench/server], ingress: [{ from: [{ peer: bench/client }], ports: [${RIPRAP_PORT}] }] }
+`;
+
+export interface DataPathOptions {
+  readonly rounds: number;
+  readonly connections: number;
+  readonly seconds: number;
+  readonly mib: number;
+  /** Where rows and table are written as files. */
+  readonly output: string;
+}
+
+interface Measurement {
+  readonly metric: string;
+  readonly peer: string;
+  readonly command: string;
+  readonly field: "p50_us" | "per_second" | "mib_per_second";
+}
+
+/** Boots the guest, runs all rounds, writes `data_path.json` and `data_path.txt`, and returns the table. */
+export async function benchDataPath(options: DataPathOptions): Promise<string> {
+  const wire = await buildLoad();
+  // Without slab red zones: they tax the kernel side alone.
+  const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false });
+  try {
+    await startPeers(node.vm, wire);
+    await startRiprap(node);
+    const rows: Row[] = [];
+    for (let round = 1; round <= options.rounds; round++) rows.push(...(await measureRound(node.vm, round, options)));
+    const table = renderTable(summarize(rows), "riprap");
+    await mkdir(options.output, { recursive: true });
+    await writeFile(join(options.output, "data_path.json"), `${JSON.stringify({ options, rows }, null, 1)}\n`);
+    await writeFile(join(options.output, "data_path.txt"), `${table}\n`);
+    return table;
+  } finally {
+    await node.stop();
+  }
+}
+
+async function startPeers(vm: Vm, wire: Uint8Array): Promise<void> {
+  for (const path of [PLAIN, CLIENT, SERVER]) await vm.put(path, wire, "755");
+  await vm.check(certificateScript(CERTIFICATES));
+  for (const [name, ports] of Object.entries(HAPROXY)) {
+    const file = `${CERTIFICATES}/${name}.cfg`;
+    await vm.put(file, haproxyConfig(CERTIFICATES, { ...ports, server: PLAIN_PORT }, name === "resumed"));
+    vm.spawn(["haproxy", "-db", "-f", file]);
+  }
+  vm.spawn([PLAIN, "serve", String(PLAIN_PORT)]);
+  vm.spawn([PLAIN, "serve", String(KTLS_PORT), "--ktls"]);
+  for (const port of [PLAIN_PORT, KTLS_PORT, HAPROXY.full.entry, HAPROXY.resumed.entry]) await waitForPort(vm, port);
+}
+
+async function startRiprap(node: RiprapNode): Promise<void> {
+  await enrolNodes("bench.example", [node]);
+  await node.writeRules({ bench: RULES });
+  await node.start();
+  node.vm.spawn([SERVER, "serve", String(RIPRAP_PORT)]);
+  await waitForPort(node.vm, RIPRAP_PORT);
+}
+
+function waitForPort(vm: Vm, port: number): Promise<void> {
+  return vm.waitFor(`ss -ltn | grep -q ':${port} '`);
+}
+
+function measurements(options: DataPathOptions): Measurement[] {
+  const connect = (peer: string, program: string, port: number, field: Measurement["field"]): Measurement => ({
+    metric: field === "p50_us" ? "new connection to first byte, p50 us" : "new connections per second",
+    peer,
+    command: `${program} connect 127.0.0.1 ${port} ${options.connections}`,
+    field,
+  });
+  const established = (peer: string, program: string, port: number, flag = ""): Measurement[] => [
+    {
+      metric: "100-byte request/response per second",
+      peer,
+      command: `${program} rr 127.0.0.1 ${port} ${options.seconds}${flag}`,
+      field: "per_second",
+    },
+    {
+      metric: "16 KiB stream, MiB per second",
+      peer,
+      command: `${program} stream 127.0.0.1 ${port} ${options.mib}${flag}`,
+      field: "mib_per_second",
+    },
+  ];
+  const connections = (["p50_us", "per_second"] as const).flatMap((field) => [
+    connect("plain TCP", PLAIN, PLAIN_PORT, field),
+    connect("haproxy pair, full", PLAIN, HAPROXY.full.entry, field),
+    connect("haproxy pair, resumed", PLAIN, HAPROXY.resumed.entry, field),
+    connect("riprap", CLIENT, RIPRAP_PORT, field),
+  ]);
+  return [
+    ...connections,
+    ...established("plain TCP", PLAIN, PLAIN_PORT),
+    ...established("bare kTLS", PLAIN, KTLS_PORT, " --ktls"),
+    ...established("haproxy pair, full", PLAIN, HAPROXY.full.entry),
+    ...established("riprap", CLIENT, RIPRAP_PORT),
+  ];
+}
+
+async function measureRound(vm: Vm, round: number, options: DataPathOptions): Promise<Row[]> {
+  const rows: Row[] = [];
+  const printed = new Map<string, Record<string, number>>();
+  for (const { metric, peer, command, field } of measurements(options)) {
+    // One run of a command gives all its figures.
+    const known =
+      printed.get(command) ?? (JSON.parse(await vm.check(command, { timeout: 300_000 })) as Record<string, number>);
+    printed.set(command, known);
+    const value = known[field];
+    if (value === undefined) throw new TypeError(`${command} printed no ${field}`);
+    rows.push({ round, peer, metric, value });
+    process.stdout.write(`round ${round}  ${metric}  ${peer}  ${value}\n`);
+  }
+  return rows;
+}
