@@ -35,9 +35,9 @@ export const CONFIG_TABLE = {
     "Refuse to start where the kernel module is not there, instead of enforcing nothing.",
   ),
   unknownMode: entry(
-    "observe",
+    "enforce",
     oneOf(UNKNOWN_MODES),
-    "What becomes of a process that cannot be attested: observe, permissive or enforce.",
+    "What becomes of a process that a rule could select and that cannot be attested: enforce, permissive or observe.",
   ),
   attestTimeout: entry("3s", duration(1, 60 * SECOND), "How long a connect() waits for its process's identity."),
   handshakeTimeout: entry("10s", duration(100, 120 * SECOND), "How long a TLS handshake may take."),

@@ -21,18 +21,18 @@ test("parseConfig() gives the default of every key when the file is empty", () =
     sniffTimeout: 500,
     svidLifetime: 3_600_000,
   });
-  expect(config).toMatchObject({ requireKernel: false, unknownMode: "observe", logLevel: "info" });
+  expect(config).toMatchObject({ requireKernel: false, unknownMode: "enforce", logLevel: "info" });
 });
 
 test("parseConfig() takes a value when its key is known", () => {
   const config = parseConfig(
-    "stateDir: /srv/riprap\nrequireKernel: true\nattestTimeout: 250ms\nunknownMode: enforce\n",
+    "stateDir: /srv/riprap\nrequireKernel: true\nattestTimeout: 250ms\nunknownMode: observe\n",
   );
   expect(config).toMatchObject({
     stateDir: "/srv/riprap",
     requireKernel: true,
     attestTimeout: 250,
-    unknownMode: "enforce",
+    unknownMode: "observe",
   });
 });
 
