@@ -148,12 +148,14 @@ static void send_key(const struct riprap_process *process, const struct riprap_k
 static void make_key(struct work_struct *work)
 {
 	struct riprap_process *process = container_of(work, struct riprap_process, key_work);
-	struct riprap_key_pair *key = NULL, *fresh = riprap_key_make();
+	struct riprap_key_pair *key = NULL, *fresh = NULL;
 
+	if (!READ_ONCE(process->pending))
+		fresh = riprap_key_make();
 	spin_lock_bh(&process->lock);
 	if (!process->is_dead && process->state == RIPRAP_STATE_ASSIGNED) {
-		if (!process->pending && !IS_ERR(fresh)) {
-			process->pending = fresh;
+		if (!process->pending && !IS_ERR_OR_NULL(fresh)) {
+			WRITE_ONCE(process->pending, fresh);
 			fresh = NULL;
 		}
 		if (process->pending)

@@ -62,4 +62,11 @@ static inline struct file *riprap_compat_mm_exe_file(struct mm_struct *mm)
 #define RIPRAP_PROTO_ACCEPT_IS_KERNEL	(kern)
 #endif
 
+/* What the sched_process_exit tracepoint passes beyond the task. */
+#ifdef HAVE_EXIT_GROUP_DEAD
+#define RIPRAP_COMPAT_EXIT_ARGS	, bool group_dead
+#else
+#define RIPRAP_COMPAT_EXIT_ARGS
+#endif
+
 #endif

@@ -15,6 +15,6 @@
 #define RIPRAP_QUEUE_BYTES	(64u << 20)	/* of frames waiting for the daemon: 65,536 frames of 1 KiB */
 #define RIPRAP_WRITE_MAX	(1u << 20)	/* bytes of one write(): sixteen of the largest frames, copied before they are read */
 #define RIPRAP_MATCHES_MAX	64	/* allow rules that one connection may rest on: one a shape */
-#define RIPRAP_ADOPTIONS_MAX	4096	/* ADOPT frames being worked on; a /proc scan comes in portions of this */
+#define RIPRAP_ADOPTIONS_MAX	65536	/* ADOPT frames being worked on: a whole /proc at once */
 
 #endif

@@ -212,7 +212,7 @@ struct riprap_process *riprap_process_make(struct task_struct *task, struct ripr
 	process->facts = riprap_fact_get(facts);
 	rcu_read_lock();
 	process->start_time_ns = task->group_leader->start_boottime;
-	cred = rcu_dereference(task->real_cred);
+	cred = rcu_dereference((task->flags & PF_IO_WORKER ? task->group_leader : task)->real_cred);
 	process->uid = cred->uid;
 	process->euid = cred->euid;
 	process->gid = cred->gid;
@@ -296,10 +296,16 @@ void riprap_process_end(const struct signal_struct *signal, int exit_code)
 	riprap_process_put(process);
 }
 
+/*
+ * The program's own credentials: not those that the kernel put on for a moment, nor those that a
+ * worker of io_uring kept from its creation.
+ */
 static bool has_old_credentials(const struct riprap_process *process)
 {
-	const struct cred *cred = current_cred();
+	const struct cred *cred = current_real_cred();
 
+	if (current->flags & PF_IO_WORKER)
+		return false;
 	return !uid_eq(process->uid, cred->uid) || !uid_eq(process->euid, cred->euid) ||
 	       !gid_eq(process->gid, cred->gid) || !gid_eq(process->egid, cred->egid);
 }

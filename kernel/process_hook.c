@@ -15,6 +15,7 @@
 #include <linux/task_work.h>
 #include <linux/tracepoint.h>
 
+#include "compat.h"
 #include "device.h"
 #include "process_record.h"
 
@@ -107,7 +108,7 @@ static void on_fork(void *data, struct task_struct *parent, struct task_struct *
 	riprap_process_put(of_parent);
 }
 
-static void on_exit(void *data, struct task_struct *task)
+static void on_exit(void *data, struct task_struct *task RIPRAP_COMPAT_EXIT_ARGS)
 {
 	const struct signal_struct *signal = task->signal;
 
