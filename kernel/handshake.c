@@ -206,14 +206,20 @@ static void step(struct riprap_socket *rs)
 	smp_mb__after_atomic();
 	if (!handshake)
 		return;
-	if (handshake->stage == RIPRAP_STAGE_BEGIN)
-		riprap_handshake_start_tls(handshake);
-	else if (handshake->stage == RIPRAP_STAGE_TLS || handshake->stage == RIPRAP_STAGE_VERIFY)
+	if (handshake->stage == RIPRAP_STAGE_TLS || handshake->stage == RIPRAP_STAGE_VERIFY) {
 		riprap_negotiate_step(handshake);
-	else if (handshake->server)
-		riprap_accept_step(handshake);
-	else
-		riprap_connect_step(handshake);
+		return;
+	}
+	if (handshake->stage != RIPRAP_STAGE_BEGIN) {
+		if (handshake->server)
+			riprap_accept_step(handshake);
+		else
+			riprap_connect_step(handshake);
+	}
+	/* Perhaps decided just now; the peer's first bytes are here already, so nothing else would kick. */
+	handshake = rs->handshake;
+	if (handshake && handshake->stage == RIPRAP_STAGE_BEGIN)
+		riprap_handshake_start_tls(handshake);
 }
 
 void riprap_handshake_work(struct work_struct *work)
