@@ -63,10 +63,11 @@ const ENVIRONMENT = {
 };
 
 export async function bootVm(options: BootOptions): Promise<Vm> {
+  // Taken first: VMs that boot side by side have the numbers in the order of their calls.
+  const number = options.segment?.nextNumber() ?? 0;
   const [kernel, rootDisk] = await Promise.all([prepareKernel(options.kernel), prepareRootDisk()]);
   const productDisk = options.product && (await prepareProductDisk(kernel, options.product));
   const directory = await mkdtemp(join(tmpdir(), "riprap-vm-"));
-  const number = options.segment?.nextNumber() ?? 0;
   const captureFile = options.segment && options.capture !== false ? join(directory, "capture.pcap") : undefined;
   const machine: MachineOptions = {
     kernel,

@@ -22,7 +22,7 @@ export function demoRules(beta: string): Record<string, string> {
       identity("redis-benchmark", "client/redis-benchmark", "process:name: redis-benchmark"),
     ].join("---\n"),
     "11-identity-server": [
-      identity("web", "server/web", "process:cmdline: http.server"),
+      identity("web", "server/web", "process:cmdline: python3 -m http.server"),
       identity("nginx", "server/nginx", "process:name: nginx", "20s"),
       identity("redis", "server/redis", "process:name: redis-server"),
       identity("postgres", "server/postgres", "process:name: postgres"),
