@@ -60,13 +60,17 @@ export async function prepareModule(kernel: Kernel): Promise<string> {
   return join(directory, "riprap.ko");
 }
 
+/** What the binary is made of. One pattern each: braces within braces match nothing. */
+const BINARY_SOURCE = ["src/**/*.ts", "kernel/**/*.{c,h}", "kernel/Kbuild", "package.json", "bun.lock"];
+
 /** Path of the binary, on the Bun that runs on the VMs' emulated CPU. */
 async function prepareBinary(): Promise<string> {
-  const source = new Bun.Glob("{src/**/*.ts,kernel/**/*.{c,h},kernel/Kbuild,package.json,bun.lock}").scan({
-    cwd: PROJECT_DIR,
-  });
+  const files: string[] = [];
+  for (const pattern of BINARY_SOURCE)
+    files.push(...(await Array.fromAsync(new Bun.Glob(pattern).scan({ cwd: PROJECT_DIR }))));
+  if (files.length === 0) throw new RangeError("no source of the binary was found");
   const parts: (string | Uint8Array)[] = [];
-  for (const path of (await Array.fromAsync(source)).sort()) parts.push(path, await readFile(join(PROJECT_DIR, path)));
+  for (const path of files.sort()) parts.push(path, await readFile(join(PROJECT_DIR, path)));
   const directory = await cached("binary", digestOf(...parts), async (fresh) => {
     await buildBinary("linux-x64-baseline", join(fresh, "riprap"));
   });
