@@ -312,7 +312,7 @@ static struct queued *first_queued(void)
 	return frame;
 }
 
-/* One LOST frame for all FLOW frames dropped so far. 0 or its size, or -EFAULT. */
+/* One LOST frame for all FLOW frames dropped so far. 0 or its size, -EMSGSIZE, -EFAULT. */
 static ssize_t read_lost(char __user *buf, size_t size)
 {
 	struct {
@@ -325,8 +325,10 @@ static ssize_t read_lost(char __user *buf, size_t size)
 		},
 	};
 
-	if (size < sizeof(lost) || !READ_ONCE(device.lost))
+	if (!READ_ONCE(device.lost))
 		return 0;
+	if (size < sizeof(lost))
+		return -EMSGSIZE;
 	spin_lock_irq(&device.queue_lock);
 	lost.body.flow_events = device.lost;
 	device.lost = 0;

@@ -64,7 +64,12 @@ static int __init riprap_init(void)
 
 static void __exit riprap_exit(void)
 {
+	s64 left;
+
 	climb_down(ARRAY_SIZE(rungs));
+	left = atomic64_read(&riprap_counters.memory_bytes);
+	if (left)
+		pr_err("bug: %lld bytes are left of what was counted\n", left);
 }
 
 module_init(riprap_init);
