@@ -54,7 +54,7 @@ interface Program {
 
 /** The path of the compiled program. Throws with the compiler's words when it does not compile. */
 export function build({ name, sources, compiler = "gcc", flags = [] }: Program): string {
-  const command = [compiler, ...FLAGS, ...flags, ...sources, "-lcrypto"];
+  const command = [compiler, ...FLAGS, ...sources, ...flags, "-lcrypto"];
   const out = join(CACHE, `${name}-${digest(command, sources)}`);
   if (existsSync(out)) return out;
   mkdirSync(CACHE, { recursive: true });

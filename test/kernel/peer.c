@@ -15,6 +15,7 @@
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -406,6 +407,7 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
+	signal(SIGPIPE, SIG_IGN);
 	credential_load(&credential, chain, key, ca);
 	config.chain = credential.chain;
 	config.chain_len = credential.chain_len;
