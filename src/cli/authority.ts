@@ -1,9 +1,8 @@
 // Opens this node's CA for one use by a command, beside a daemon that may run.
 
 import { existsSync, statSync } from "node:fs";
-import { type NodeAuthority, openAuthority } from "../ca.ts";
+import type { NodeAuthority } from "../ca.ts";
 import { systemClock } from "../clock.ts";
-import { openStore, storePath } from "../store.ts";
 import type { Option } from "./command.ts";
 
 export const STATE_OPTION: Option = {
@@ -30,7 +29,9 @@ export async function asOwner<T>(stateDir: string, work: () => T | Promise<T>): 
   }
 }
 
-export function withAuthority<T>(stateDir: string, use: (authority: NodeAuthority) => T): T {
+/** Not imported at the top: what asks the daemon starts without the CA's weight. */
+export async function withAuthority<T>(stateDir: string, use: (authority: NodeAuthority) => T): Promise<T> {
+  const [{ openAuthority }, { openStore, storePath }] = await Promise.all([import("../ca.ts"), import("../store.ts")]);
   const path = storePath(stateDir);
   // A node that was set up has a store; where there is none, the authority's refusal must not leave one behind.
   const store = openStore(existsSync(path) ? path : ":memory:");

@@ -1,12 +1,10 @@
 // What `riprap doctor` says of the node beside its kernel: configuration, clock, trust domain, daemon.
 
-import { openAuthority } from "../ca.ts";
 import { systemClock } from "../clock.ts";
 import type { DaemonConfig } from "../daemon/config.ts";
 import type { StatusView } from "../daemon/control/port.ts";
 import type { Finding } from "../daemon/kernel/check.ts";
 import { describeError, RiprapError } from "../error.ts";
-import { openStore } from "../store.ts";
 import { asOwner } from "./authority.ts";
 import { controlClient } from "./client.ts";
 import type { Invocation } from "./invocation.ts";
@@ -47,10 +45,11 @@ export function checkClock(now: number): Finding {
   };
 }
 
-function checkAuthority(stateDir: string): Finding {
+async function checkAuthority(stateDir: string): Promise<Finding> {
   const check = "trust domain";
   try {
-    // Opening makes no CA: a folder without one is the error that we look for.
+    const [{ openAuthority }, { openStore }] = await Promise.all([import("../ca.ts"), import("../store.ts")]);
+    // A store of its own: a check changes nothing.
     const store = openStore(":memory:");
     const authority = openAuthority({ stateDir, clock: systemClock, store });
     const { trustDomain, nodeName, issuer, warnings } = authority.info();

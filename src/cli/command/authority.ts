@@ -1,7 +1,6 @@
 // The commands of the node's CA: init, and SVIDs for peers outside riprap. They work on the state directory, not through the daemon.
 
 import { hostname } from "node:os";
-import { bundlePem, initTrustDomain, issueForPublicKey } from "../../ca.ts";
 import { systemClock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
@@ -33,6 +32,7 @@ const init: Command = {
     const stateDir = stateDirOf(invocation);
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     const trustDomain = invocation.argument("DOMAIN");
+    const { initTrustDomain } = await import("../../ca.ts");
     const answer = await asOwner(stateDir, async () => {
       await initTrustDomain({ stateDir, trustDomain, nodeName, clock: systemClock });
       return withAuthority(stateDir, (authority) => {
@@ -91,6 +91,7 @@ const x509: Command = {
     const spiffeId = invocation.required("spiffe-id");
     const dnsNames = invocation.option("dns")?.split(",") ?? [];
     const stateDir = stateDirOf(invocation);
+    const { issueForPublicKey } = await import("../../ca.ts");
     const request = { spiffeId, publicKeyPem, lifetimeSeconds, dnsNames, context: { by: "riprap svid x509" } };
     const answer = await asOwner(stateDir, () =>
       withAuthority(stateDir, (authority) => issueForPublicKey(authority, request)),
@@ -108,6 +109,7 @@ const bundle: Command = {
   options: [STATE_OPTION, JSON_OPTION, CONFIG_OPTION],
   example: "riprap svid bundle > bundle.pem",
   async run(invocation, terminal) {
+    const { bundlePem } = await import("../../ca.ts");
     const stateDir = stateDirOf(invocation);
     const answer = await asOwner(stateDir, () =>
       withAuthority(stateDir, (authority) => ({ trustDomain: authority.trustDomain, rootsPem: bundlePem(authority) })),

@@ -1,14 +1,6 @@
 // The commands by which a further node joins without any network: request there, sign where the root is, install there.
 
-import { createEnrolmentRequest, installEnrolment, signEnrolment } from "../../ca.ts";
 import { systemClock } from "../../clock.ts";
-import {
-  DOCUMENT_MAX,
-  encodeEnrolmentGrant,
-  encodeEnrolmentRequest,
-  parseEnrolmentGrant,
-  parseEnrolmentRequest,
-} from "../../federation/enrolment.ts";
 import { asOwner, STATE_OPTION } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, type Option } from "../command.ts";
 import { readText, writeNewFile } from "../file.ts";
@@ -25,6 +17,8 @@ const OUT: Option = {
   sentence: "Write to a new FILE instead of standard output.",
 };
 const PLACE = [STATE_OPTION, JSON_OPTION, CONFIG_OPTION];
+/** A grant with a chain and some roots is a few KiB. */
+const DOCUMENT_BYTES_MAX = 262_144;
 const YEAR_MS = 365 * 86_400_000;
 
 const request: Command = {
@@ -43,6 +37,7 @@ const request: Command = {
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     const trustDomain = invocation.argument("DOMAIN");
     const stateDir = stateDirOf(invocation);
+    const [{ createEnrolmentRequest }, { encodeEnrolmentRequest }] = await rooms();
     const made = await asOwner(stateDir, () =>
       createEnrolmentRequest({ stateDir, trustDomain, nodeName, clock: systemClock }),
     );
@@ -70,9 +65,10 @@ const sign: Command = {
   ],
   example: "riprap enrol sign gate-2.request --out gate-2.grant",
   async run(invocation, terminal) {
-    const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_MAX });
+    const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_BYTES_MAX });
     const idPrefixes = invocation.option("prefix")?.split(",");
     const stateDir = stateDirOf(invocation);
+    const [{ signEnrolment }, { parseEnrolmentRequest, encodeEnrolmentGrant }] = await rooms();
     const options = {
       stateDir,
       request: parseEnrolmentRequest(document),
@@ -105,9 +101,10 @@ const install: Command = {
   options: [{ name: "root-fingerprint", value: "SHA256", sentence: "Refuse a grant of any other root." }, ...PLACE],
   example: "riprap enrol install gate-2.grant --root-fingerprint 3b0c…",
   async run(invocation, terminal) {
-    const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_MAX });
+    const document = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_BYTES_MAX });
     const rootFingerprint = invocation.option("root-fingerprint");
     const stateDir = stateDirOf(invocation);
+    const [{ installEnrolment }, { parseEnrolmentGrant }] = await rooms();
     const options = {
       stateDir,
       grant: parseEnrolmentGrant(document),
@@ -128,6 +125,11 @@ const install: Command = {
 };
 
 export const ENROL_COMMANDS: readonly Command[] = [request, sign, install];
+
+/** Not imported at the top: every other command starts without their weight. */
+function rooms() {
+  return Promise.all([import("../../ca.ts"), import("../../federation/enrolment.ts")]);
+}
 
 /** The document (which is JSON itself) to standard output, or to --out and then the facts of it. */
 function deliver(

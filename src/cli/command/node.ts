@@ -37,7 +37,7 @@ const run: Command = {
   async run(invocation, terminal) {
     const config = daemonConfigOf(invocation);
     // A node without a trust domain must not build for a minute before it says so.
-    withAuthority(config.stateDir, () => undefined);
+    await withAuthority(config.stateDir, () => undefined);
     await loadModule(config, terminal);
     return serve(config, terminal);
   },

@@ -146,7 +146,7 @@ function checkTools(machine: Machine, { isBuilt }: CheckContext): Finding {
   const make = machine.which("make");
   const compiler = findCompiler(machine);
   if (make !== undefined && compiler !== undefined) return ok("build tools", `${make}, ${compiler}`);
-  const missing = [...(make === undefined ? ["make"] : []), ...(compiler === undefined ? ["a C compiler"] : [])];
+  const missing = [...(make === undefined ? ["make"] : []), ...(compiler === undefined ? ["C compiler"] : [])];
   const fact = `there is no ${missing.join(" and no ")}`;
   return {
     check: "build tools",
