@@ -122,15 +122,16 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
   const admission = new Admission({ registry, attestor, book, issuance, log, lifetimeSeconds });
   const reconciler = new Reconciler({ registry, book, admission, issuance, state, log, lifetimeSeconds });
   const trust = new TrustKeeper({ authority, state, log });
-  const plane = new EnforcementPlane({
+  const plane: EnforcementPlane = new EnforcementPlane({
     ...{ authority, registry, book, trust, admission, issuance },
     ...{ reconciler, flows, counters, peers, changed, log },
+    reloadRules: () => rules.reload(),
   });
   const openDevice = seams.openDevice ?? openDeviceFile;
   const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane });
   const trustDomain = TrustDomain.parse(authority.trustDomain);
   const onSwap = () => plane.rulesChanged();
-  const rules = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
+  const rules: RuleKeeper = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   const port = createControlPort({
     ...{

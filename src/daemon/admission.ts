@@ -127,6 +127,8 @@ export class Admission {
     workload.key = undefined;
     workload.state = { phase: "assigned", assignment };
     link.session.send("assign", { instance, subject, spiffeId: assignment.spiffeId.toString() });
+    // A device that answers at once has sent the key, and it is signed, by now.
+    if (workload.state.phase === "assigned") issuance.expectKey(workload);
   }
 
   // The record goes: the module asks no more about it, and rules that may select it later find it by a scan.

@@ -1,8 +1,12 @@
 // Finds processes that were there before the module, or before the rules that select them. Asks the module to take them on; never does itself.
 
 import { readdirSync } from "node:fs";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { FILTER_HAS, TABLE_FILTER, TABLE_HEAD, TABLE_PEER, TABLE_RULE, TABLE_SUBJECT } from "../abi.ts";
 import { evidenceOfProc, type ProcessEvidence } from "./attestation/evidence.ts";
+
+/** Processes that are looked at in one turn of the loop: about two milliseconds. */
+const SCAN_CHUNK = 16;
 
 /** A filter of the compiled table; `has` says which of the rest count. */
 export interface ProcessFilter {
@@ -48,10 +52,12 @@ export interface AdoptionScan {
 }
 
 /** Every process of /proc that a rule may select and the module has no record of. Kernel threads and this daemon never. */
-export function listAdoptable({ filters, isKnown }: AdoptionScan): readonly ProcessEvidence[] {
+export async function listAdoptable({ filters, isKnown }: AdoptionScan): Promise<readonly ProcessEvidence[]> {
   if (filters.length === 0) return [];
   const found: ProcessEvidence[] = [];
-  for (const name of readdirSync("/proc")) {
+  for (const [index, name] of readdirSync("/proc").entries()) {
+    // Others wait for their identity meanwhile.
+    if (index % SCAN_CHUNK === 0) await nextTurn();
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid || isKnown(pid)) continue;
     const evidence = tryReadEvidence(pid);

@@ -8,11 +8,8 @@ import { Deadlines } from "./deadline.ts";
 import type { DeviceSession } from "./device.ts";
 import type { Log } from "./log.ts";
 import type { Assignment, InstalledSvid, PendingKey, Workload } from "./registry.ts";
-import { renewalTime, retryTime } from "./renewal.ts";
+import { keyRetryTime, renewalTime, retryTime } from "./renewal.ts";
 import type { DaemonState, HeldSvid } from "./state.ts";
-
-/** The module answers RENEW within milliseconds; after this it is asked again. */
-const KEY_TIMEOUT_MS = 10_000;
 
 export interface IssuanceParts {
   readonly authority: NodeAuthority;
@@ -78,16 +75,12 @@ export class Issuance {
       return;
     }
     link.session.send("renew", { instance: workload.instance });
-    workload.attempts += 1;
-    // Answered by KEY, which signs and sets the deadline anew.
-    const now = this.#parts.clock.now();
-    this.deadlines.set(
-      workload.instance,
-      Math.max(
-        now + KEY_TIMEOUT_MS / 4,
-        Math.min(now + KEY_TIMEOUT_MS, retryTime(now, termOf(workload), workload.attempts + 3)),
-      ),
-    );
+    this.expectKey(workload);
+  }
+
+  /** The module owes a KEY, which signs and sets the deadline anew; it is asked again when none comes. */
+  expectKey(workload: Workload): void {
+    this.deadlines.set(workload.instance, keyRetryTime(this.#parts.clock.now(), termOf(workload)));
   }
 
   /** The process or its identity has ended: no more renewals, and every SVID of it that could still be shown is revoked. */

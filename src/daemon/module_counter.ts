@@ -4,7 +4,7 @@ import { type BodyOf, QUERY_WHAT } from "../abi.ts";
 import type { Clock } from "../clock.ts";
 import type { ModuleLink } from "./link.ts";
 
-const ASK_EVERY_MS = 5000;
+const ASK_EVERY_MS = 2000; // a frame of 40 bytes; as old as `status` may be
 
 export class ModuleCounters {
   readonly #clock: Clock;
@@ -15,7 +15,7 @@ export class ModuleCounters {
     this.#clock = clock;
   }
 
-  /** As of some seconds ago at most; undefined before the first answer. */
+  /** As of two seconds ago at most; undefined before the first answer. */
   get last(): BodyOf<"queryDone"> | undefined {
     return this.#last;
   }
@@ -36,7 +36,7 @@ export class ModuleCounters {
     link.session.send("query", { query: this.#query, what });
   }
 
-  /** Asks every five seconds while there is a module, until the signal. */
+  /** Asks every two seconds while there is a module, until the signal. */
   async run(link: () => ModuleLink | undefined, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const open = link();

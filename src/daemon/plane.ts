@@ -31,6 +31,8 @@ export interface PlaneParts {
   readonly peers: PeerCounters;
   readonly changed: Condition;
   readonly log: Log;
+  /** Reads the rules directory again: what it says may not have come through before. */
+  reloadRules(): Promise<void>;
 }
 
 /** Work that a frame began and that ends later; a failure of it is logged and harms nothing else. */
@@ -145,6 +147,7 @@ export class EnforcementPlane implements LinkHandler {
     await book.commit();
     changed.notify();
     await this.#judgeAll(link);
+    await this.#parts.reloadRules();
   }
 
   async #judgeAll(link: ModuleLink): Promise<void> {

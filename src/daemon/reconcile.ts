@@ -9,7 +9,7 @@ import { evidenceOfFacts } from "./attestation/evidence.ts";
 import type { Issuance } from "./issuance.ts";
 import type { ModuleLink } from "./link.ts";
 import type { Log } from "./log.ts";
-import type { Registry, Workload } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { DaemonState } from "./state.ts";
 
@@ -73,14 +73,20 @@ export class Reconciler {
     if ((facts.flags & PROCESS_FLAG.hasIdentity) === 0) return;
     const spiffeId = SpiffeId.tryParse(facts.spiffeId);
     if (spiffeId === undefined || !registry.restore(facts.subject, spiffeId)) return;
-    const assignment = { spiffeId, rule: "an earlier daemon's rules", lifetimeSeconds, dnsNames: [] };
+    const assignment = {
+      spiffeId,
+      rule: "an earlier daemon's rules",
+      lifetimeSeconds,
+      dnsNames: [],
+      delivery: "kernel",
+    } as const;
     const held = state.heldBy({ boot: link.boot, instance: facts.instance }).at(-1);
     if (held !== undefined && this.#isInstalled(held, facts)) {
       issuance.keep(workload, assignment, held);
       return;
     }
     workload.state = { phase: "assigned", assignment };
-    this.#askForKey(workload, link);
+    issuance.renew(workload, link);
   }
 
   /** Is the newest SVID that we signed for it the one that the module has, and still good? */
@@ -88,16 +94,12 @@ export class Reconciler {
     return held.spiffeId === facts.spiffeId && BigInt(Math.floor(held.notAfter / 1000)) === facts.notAfter;
   }
 
-  #askForKey({ instance }: Workload, link: ModuleLink): void {
-    link.session.send("renew", { instance });
-  }
-
   async #adopt(link: ModuleLink): Promise<void> {
     const { registry, book, log } = this.#parts;
     const { table } = book;
     if (table === undefined) return;
     const known = new Set([...registry.workloads()].map(({ evidence }) => evidence.pid));
-    const found = listAdoptable({ filters: readFilters(table), isKnown: (pid) => known.has(pid) });
+    const found = await listAdoptable({ filters: readFilters(table), isKnown: (pid) => known.has(pid) });
     for (const { pid, startTimeNs, name } of found) {
       link.session.ask("adopt", { pid, startTimeNs }).catch((thrown: unknown) => {
         log.debug("a process was not adopted", { pid, name, error: describeError(thrown) });

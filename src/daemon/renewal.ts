@@ -2,6 +2,8 @@
 
 /** Apart by a tenth of the life either way, so that processes that began together do not renew together. */
 export const RENEWAL_JITTER = 0.1;
+const KEY_RETRY_LEAST_MS = 500;
+const KEY_RETRY_MOST_MS = 10_000; // the module answers within milliseconds
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 30_000;
 
@@ -15,6 +17,12 @@ export interface SvidTerm {
 export function renewalTime({ issuedAt, notAfter }: SvidTerm, random: number): number {
   const life = Math.max(0, notAfter - issuedAt);
   return issuedAt + life * (0.5 + RENEWAL_JITTER * (2 * random - 1));
+}
+
+/** When a key that the module owes is asked for again: soon enough to try several times before the SVID ends. */
+export function keyRetryTime(now: number, term: SvidTerm | undefined): number {
+  const left = term === undefined ? Number.POSITIVE_INFINITY : term.notAfter - now;
+  return now + Math.min(Math.max(left / 8, KEY_RETRY_LEAST_MS), KEY_RETRY_MOST_MS);
 }
 
 /** After `attempts` failures: doubling from a second to half a minute, and never past half of what is left of the SVID. */

@@ -1,7 +1,7 @@
 // The whole daemon over a fake kernel: from a process to its SVID, and all that can go wrong on the way.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ACTION, FLOW_STATE, REASON } from "../../src/abi.ts";
 import { RiprapError } from "../../src/error.ts";
@@ -113,6 +113,20 @@ describe("admission", () => {
     // The second try, without what was refused, goes through.
     expect(process.state).toBe("ready");
     expect(events("error")).toContain("rules could not be put in force");
+  });
+
+  test("Admission asks for a key again when the module sends none after ASSIGN", async () => {
+    house.writeRules("curl.yaml", CURL_RULES);
+    await house.start();
+    house.kernel.answers = false;
+    const process = house.kernel.exec();
+    await settle();
+    expect(house.kernel.ofType("assign").length).toBe(1);
+    house.kernel.answers = true;
+    await house.clock.advance(11_000);
+    await settle();
+    expect(house.kernel.ofType("renew").length).toBe(1);
+    expect(process.keyId).toBeGreaterThan(0n);
   });
 
   test("Admission forgets a process when it ends while it is attested", async () => {
@@ -327,6 +341,7 @@ describe("rules", () => {
     expect(await codeOf(daemon.apply({ name: "mine.yaml", text: more }))).toBe("device_refused");
     expect(daemon.resources().length).toBe(2);
     expect(daemon.status().rules.error).toContain("ENOMEM");
+    expect(readdirSync(house.config.rulesDir)).toEqual(["curl.yaml"]);
   });
 
   test("reconcile() takes an identity away and cuts its flows when no rule gives it any more", async () => {

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { RiprapError } from "../../src/error.ts";
 import { sampleBody, sampleFrame, seeded } from "../abi/sample.ts";
-import { buildHouse, CURL_RULES, type House, settle } from "./house.ts";
+import { buildHouse, CURL_RULES, eventually, type House, settle } from "./house.ts";
 
 let house: House;
 beforeEach(async () => {
@@ -150,6 +150,24 @@ test("KernelLink serves the module again when it was loaded anew", async () => {
   const fresh = house.kernel.exec({ instance: process.facts.instance });
   await settle();
   expect(fresh.state).toBe("ready");
+});
+
+test("RuleKeeper puts rules in force after all when the module went while they were handed over", async () => {
+  const daemon = await house.start({ watch: true });
+  house.kernel.answers = false;
+  house.writeRules("curl.yaml", CURL_RULES.replace("mode: enforce", "mode: observe"));
+  while (house.kernel.ofType("tableCommit").length < 2) {
+    await eventually(() => true);
+    await house.clock.advance(200);
+  }
+  house.kernel.answers = true;
+  house.kernel.reload();
+  await settle();
+  expect(daemon.status().rules.error).toContain("device");
+  await house.clock.advance(10_000);
+  await settle();
+  expect(daemon.status()).toMatchObject({ plane: "kernel", ready: true });
+  expect((await daemon.explain({ from: "spiffe://edge.test/curl", to: "192.0.2.1:80" })).mode).toBe("observe");
 });
 
 test("KernelLink opens the device again when a frame is malformed, foreign or out of order", async () => {

@@ -77,6 +77,8 @@ export class RuleKeeper {
       } catch (thrown) {
         // What the book could not apply it has said itself.
         if (!(thrown instanceof RiprapError) || !APPLY_FAILURES.has(thrown.code)) book.refuse(thrown);
+        // The files are good: they are tried again when the device is opened anew.
+        else this.#digest = "";
       }
     });
   }
@@ -114,7 +116,13 @@ export class RuleKeeper {
       const written = writeTexts(before, after);
       // The watcher will see these files: they are in force by then.
       this.#digest = digestOf(readResourceTexts(rulesDir));
-      await this.#swap(resources, after);
+      try {
+        await this.#swap(resources, after);
+      } catch (thrown) {
+        writeTexts(after, before);
+        this.#digest = digestOf(readResourceTexts(rulesDir));
+        throw thrown;
+      }
       return { generation: book.view.applied, written, warnings: book.warnings };
     });
   }
