@@ -1,8 +1,7 @@
 // Unloads the module without cutting anyone: asks whether a daemon holds it, drains it, waits, and takes the drain back when refused.
 
 import type { StatusView } from "../daemon/control/port.ts";
-import { openDeviceFile } from "../daemon/device/file.ts";
-import { DeviceSession } from "../daemon/device.ts";
+import { type DeviceFile, DeviceSession } from "../daemon/device.ts";
 import type { KernelModule } from "../daemon/kernel.ts";
 import { RiprapError } from "../error.ts";
 import type { ControlClient } from "./client.ts";
@@ -10,7 +9,8 @@ import type { ControlClient } from "./client.ts";
 export interface UnloadOptions {
   readonly module: Pick<KernelModule, "unload" | "status">;
   readonly client: Pick<ControlClient, "get" | "path">;
-  readonly device: string;
+  /** Opens the module's device. */
+  readonly open: () => DeviceFile;
   /** How long live sockets have to end. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
@@ -21,21 +21,37 @@ const LOOK_MS = 100;
 
 /** Throws RiprapError `kernel_in_use` with how many sockets live; the module then manages new sockets as before. */
 export async function unloadModule(options: UnloadOptions): Promise<void> {
-  if (!options.module.status().loaded) return options.module.unload();
+  const { module, open } = options;
+  if (!module.status().loaded) return module.unload();
   await refuseUnderDaemon(options.client);
-  const session = new DeviceSession(openDeviceFile(options.device));
-  const reading = session.run(() => {});
-  try {
+  await withDevice(open, async (session) => {
     await session.ask("drain", { on: 1 });
-    await waitUntilFree(options);
+    try {
+      await waitUntilFree(options);
+    } catch (thrown) {
+      await session.ask("drain", { on: 0 });
+      throw thrown;
+    }
+  });
+  try {
+    module.unload();
   } catch (thrown) {
-    await session.ask("drain", { on: 0 });
+    // Something took hold of it after the last look: it must not stay drained, with new sockets unmanaged.
+    await withDevice(open, (session) => session.ask("drain", { on: 0 }));
     throw thrown;
+  }
+}
+
+async function withDevice(open: () => DeviceFile, work: (session: DeviceSession) => Promise<unknown>): Promise<void> {
+  const session = new DeviceSession(open());
+  // A device that is lost rejects the question that is open, which is what the person hears of.
+  const reading = session.run(() => {}).catch(() => undefined);
+  try {
+    await work(session);
   } finally {
     session.stop();
     await reading;
   }
-  options.module.unload();
 }
 
 async function refuseUnderDaemon(client: UnloadOptions["client"]): Promise<void> {

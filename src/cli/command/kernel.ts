@@ -1,5 +1,6 @@
 // The commands of the machine: kernel build, load, unload, status, and doctor. They need no daemon.
 
+import { openDeviceFile } from "../../daemon/device/file.ts";
 import type { Finding } from "../../daemon/kernel/check.ts";
 import { thisMachine } from "../../daemon/kernel/machine.ts";
 import { openKernelModule } from "../../daemon/kernel.ts";
@@ -98,8 +99,9 @@ const unload: Command = {
   example: "riprap kernel unload --drain-timeout 30s",
   async run(invocation, terminal) {
     const timeoutMs = invocation.duration("drain-timeout", 0);
+    const { device } = configOf(invocation);
     const [module, client] = [openKernelModule(thisMachine()), clientOf(invocation)];
-    await unloadModule({ module, client, device: configOf(invocation).device, timeoutMs, signal: terminal.signal });
+    await unloadModule({ module, client, open: () => openDeviceFile(device), timeoutMs, signal: terminal.signal });
     show({ unloaded: true }, { invocation, terminal }, () => ["unloaded"]);
     return 0;
   },
