@@ -177,14 +177,7 @@ static int read_point(u64 x[DIGITS], u64 y[DIGITS], const u8 key[65])
 	return ecc_is_pubkey_valid_partial(curve(), &point) ? -EINVAL : 0;
 }
 
-/**
- * riprap_ecdsa_generate() - make a P-256 key pair from the kernel's random bytes
- * @private_key: the scalar, big-endian; the caller wipes it
- * @public_key: its point, uncompressed
- *
- * Return: 0, or -errno of ecc_make_pub_key() (-EAGAIN, -ENOMEM).
- */
-int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65])
+static int make_pair(u8 private_key[32], u8 public_key[65])
 {
 	u64 scalar[DIGITS], point[2 * DIGITS];
 	int err;
@@ -198,6 +191,24 @@ int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65])
 	}
 	memzero_explicit(scalar, sizeof(scalar));
 	return err;
+}
+
+/**
+ * riprap_ecdsa_generate() - make a P-256 key pair from the kernel's random bytes
+ * @private_key: the scalar, big-endian; the caller wipes it
+ * @public_key: its point, uncompressed
+ *
+ * Early after boot it sleeps until the kernel's generator is seeded; every later
+ * nonce and blind rests on that.
+ *
+ * Return: 0, -ERESTARTSYS (a signal, while waiting for the seed), or -errno of
+ * ecc_make_pub_key() (-EAGAIN, -ENOMEM).
+ */
+int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65])
+{
+	int err = wait_for_random_bytes();
+
+	return err ?: make_pair(private_key, public_key);
 }
 
 /*
@@ -363,7 +374,8 @@ int riprap_ecdsa_init(void)
 	err = learn_scalar_order();
 	if (err)
 		return err;
-	err = riprap_ecdsa_generate(private_key, public_key);
+	/* thrown away, so that an unseeded generator is good enough: loading at boot need not wait for it */
+	err = make_pair(private_key, public_key);
 	if (err)
 		return err;
 	get_random_bytes(digest, sizeof(digest));

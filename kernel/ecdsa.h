@@ -12,7 +12,7 @@
 
 /*
  * Private keys and secrets are 32 bytes big-endian, public keys 65 bytes uncompressed.
- * All may sleep and take up to a few milliseconds; 0 or -errno.
+ * All may sleep and take up to a few milliseconds (making a key: until the random generator is seeded); 0 or -errno.
  */
 int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65]);
 int riprap_ecdsa_sign(const u8 private_key[32], const u8 digest[32], u8 sig[RIPRAP_ECDSA_SIGNATURE_MAX],
