@@ -154,11 +154,15 @@ static void judge_sniffed(struct riprap_handshake *handshake)
 
 void riprap_accept_step(struct riprap_handshake *handshake)
 {
+	struct riprap_socket *rs = handshake->rs;
+
 	if (handshake->stage == RIPRAP_STAGE_IDENTITY)
 		decide(handshake);
-	/* decide() may have ended the handshake: `rs` tells, not `handshake`. */
-	else
+	/* What the next stage waits for may have come before, and would not kick again. The last may be over. */
+	if (rs->handshake && handshake->stage == RIPRAP_STAGE_SNIFF)
 		judge_sniffed(handshake);
+	else if (rs->handshake && handshake->stage == RIPRAP_STAGE_BEGIN)
+		riprap_handshake_start_tls(handshake);
 }
 
 static void note_ends(struct riprap_handshake *handshake, const struct sock *sk)

@@ -209,6 +209,8 @@ void riprap_connect_step(struct riprap_handshake *handshake)
 		return;
 	}
 	err = resolve(handshake);
+	if (!err && rs->handshake && handshake->stage == RIPRAP_STAGE_TCP)
+		check_tcp(handshake);
 	if (!err)
 		return;
 	/* Nobody waits in connect() for this errno: SO_ERROR and poll() carry it. */

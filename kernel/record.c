@@ -217,6 +217,12 @@ int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size
 	return n < 0 ? n : n == len ? 0 : -EAGAIN;
 }
 
+/* kTLS closes an open record before it takes a record type, be it with nothing to follow. */
+int riprap_record_flush(struct riprap_socket *rs)
+{
+	return riprap_record_send(rs, TYPE_DATA, NULL, 0);
+}
+
 void riprap_record_close(struct riprap_socket *rs)
 {
 	static const u8 close_notify[] = { ALERT_WARNING, TLS13_CLOSE_NOTIFY };

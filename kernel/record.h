@@ -29,6 +29,8 @@ int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine);
 int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len);
 /* One record of this content type, at once or not at all. Under rs->lock or before the socket is open. */
 int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len);
+/* Sends the record that MSG_MORE left open. 0, -EAGAIN when there is no room or a writer is at it, or -errno. */
+int riprap_record_flush(struct riprap_socket *rs);
 /*
  * A NewSessionTicket, before the server's first byte and never alone: a client that only writes and then
  * closes would answer it with a reset, and what it wrote would be lost.

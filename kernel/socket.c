@@ -68,8 +68,16 @@ void riprap_socket_set_phase(struct riprap_socket *rs, u8 phase)
 
 void riprap_socket_reset(struct riprap_socket *rs, int error)
 {
+	struct sock *sk = rs->sk;
+
 	lockdep_assert_held(&rs->lock);
-	tcp_abort(rs->sk, error);
+	if (tcp_abort(sk, error) != -ENOENT)
+		return;
+	/* TCP ended by itself, and the handshake took its error: the program must still get one. */
+	lock_sock(sk);
+	if (!sk->sk_err)
+		sk->sk_err = error;
+	release_sock(sk);
 }
 
 bool riprap_socket_cut(struct riprap_socket *rs, u8 reason)
@@ -99,6 +107,7 @@ static int socket_release(struct socket *socket)
 	int err;
 
 	riprap_handshake_abandon(rs);
+	cancel_delayed_work_sync(&rs->flush);
 	mutex_lock(&rs->lock);
 	if (rs->phase == RIPRAP_PHASE_MUTUAL) {
 		riprap_record_close(rs);
@@ -191,6 +200,9 @@ static int socket_setsockopt(struct socket *socket, int level, int name, sockptr
 	/* The handshake's bytes would ride in the SYN, or connect() would claim to be done before the verdict. */
 	if (level == SOL_TCP && name == TCP_FASTOPEN_CONNECT)
 		return 0;
+	/* Would put IPv4's plain operations in the place of ours. */
+	if (level == SOL_IPV6 && name == IPV6_ADDRFORM)
+		return -EBUSY;
 	if (!is_ours_to_set(level, name))
 		return rs->inner->setsockopt(socket, level, name, value, len);
 	if (riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN && name != TCP_REPAIR)
@@ -235,9 +247,11 @@ static void put_in_operations(struct riprap_socket *rs)
 #ifdef HAVE_PROTO_OPS_SPLICE_EOF
 	ops->splice_eof = riprap_stream_splice_eof;
 #endif
-	/* Ways past the operations above, for users inside the kernel and for mapped receive buffers. */
+	/*
+	 * Ways past the operations above, for users inside the kernel and for mapped receive buffers. read_sock
+	 * stays TCP's: kTLS reads records by it, and others get no more than those.
+	 */
 	ops->mmap = sock_no_mmap;
-	ops->read_sock = NULL;
 	ops->read_skb = NULL;
 	ops->sendmsg_locked = NULL;
 }
@@ -262,6 +276,7 @@ struct riprap_socket *riprap_socket_attach(struct socket *socket, bool pinned)
 	mutex_init(&rs->lock);
 	mutex_init(&rs->control_lock);
 	INIT_WORK(&rs->work, riprap_handshake_work);
+	INIT_DELAYED_WORK(&rs->flush, riprap_stream_flush);
 	init_waitqueue_func_entry(&rs->wake, riprap_handshake_wake);
 	init_waitqueue_head(&rs->done);
 	put_in_operations(rs);

@@ -58,6 +58,7 @@ struct riprap_socket {
 	struct mutex control_lock;		/* one reader of control records */
 	atomic64_t sent, received;		/* payload bytes of the flow */
 	struct work_struct work;		/* drives the handshake when no program does */
+	struct delayed_work flush;		/* sends what MSG_MORE held back */
 	wait_queue_entry_t wake;
 	wait_queue_head_t done;			/* `phase` left UNDER_WAY, or a driver was kicked */
 	atomic_t drivers;			/* program threads that drive the handshake in their own context */
@@ -102,6 +103,7 @@ ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struc
 ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int offset, size_t size, int flags);
 void riprap_stream_splice_eof(struct socket *socket);
 __poll_t riprap_stream_poll(struct file *file, struct socket *socket, struct poll_table_struct *wait);
+void riprap_stream_flush(struct work_struct *work);
 int riprap_stream_available(struct riprap_socket *rs, struct socket *socket);
 
 #endif

@@ -14,12 +14,14 @@
 
 #include "compat.h"
 #include "connect.h"
+#include "device.h"
 #include "flow.h"
 #include "handshake.h"
 #include "record.h"
 #include "socket.h"
 
 #define PASSTHROUGH_HEAD	3	/* content type and version: what makes bytes look like TLS */
+#define MORE_MS			200	/* as long as TCP holds back a short segment under TCP_CORK */
 #define AVAILABLE_MAX		(1 << 20)	/* FIONREAD counts up to here: more than any receive buffer's default */
 /* What kTLS knows; the rest means nothing on a stream of records, or must not reach it. */
 #define SEND_FLAGS		(MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_COMPAT | RIPRAP_MSG_SPLICE_PAGES)
@@ -70,6 +72,26 @@ static bool send_ticket(struct riprap_socket *rs)
 	return !corked;
 }
 
+/*
+ * TCP sends what MSG_MORE held back after 200 ms; kTLS would keep its record open for good, and a program
+ * that waits for the answer would wait for ever.
+ */
+static void flush_later(struct riprap_socket *rs)
+{
+	queue_delayed_work(riprap_workqueue, &rs->flush, msecs_to_jiffies(MORE_MS));
+}
+
+void riprap_stream_flush(struct work_struct *work)
+{
+	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, flush);
+
+	mutex_lock(&rs->lock);
+	/* Whoever holds kTLS's own lock is about to send. */
+	if (rs->phase == RIPRAP_PHASE_MUTUAL && riprap_record_flush(rs) == -EAGAIN)
+		flush_later(rs);
+	mutex_unlock(&rs->lock);
+}
+
 static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len)
 {
 	size_t controllen = msg->msg_controllen;
@@ -89,6 +111,8 @@ static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct m
 	n = rs->inner->sendmsg(socket, msg, len);
 	if (unlikely(corked))
 		tcp_sock_set_cork(socket->sk, false);
+	if (flags & MSG_MORE)
+		flush_later(rs);
 	msg->msg_controllen = controllen;
 	msg->msg_flags = flags;
 	return n;
@@ -301,14 +325,15 @@ ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struc
 				  unsigned int flags)
 {
 	struct riprap_socket *rs = riprap_socket_of(socket);
+	/* As TCP has it: the file's flag decides, not SPLICE_F_NONBLOCK, which kTLS goes by. */
 	bool nonblock = socket->file && socket->file->f_flags & O_NONBLOCK;
+	unsigned int tls_flags = nonblock ? flags | SPLICE_F_NONBLOCK : flags & ~SPLICE_F_NONBLOCK;
 	ssize_t n;
 
-	nonblock |= flags & SPLICE_F_NONBLOCK;
 	for (;;) {
 		switch (riprap_socket_phase(rs)) {
 		case RIPRAP_PHASE_MUTUAL:
-			n = splice_mutual(rs, socket, position, pipe, len, nonblock ? flags | SPLICE_F_NONBLOCK : flags);
+			n = splice_mutual(rs, socket, position, pipe, len, tls_flags);
 			goto received;
 		case RIPRAP_PHASE_PLAIN:
 		case RIPRAP_PHASE_IDLE:
@@ -341,6 +366,8 @@ static ssize_t sendpage_mutual(struct riprap_socket *rs, struct page *page, int 
 	n = rs->inner->sendpage(rs->socket, page, offset, size, flags);
 	if (unlikely(corked))
 		tcp_sock_set_cork(rs->sk, false);
+	if (flags & (MSG_MORE | MSG_SENDPAGE_NOTLAST))
+		flush_later(rs);
 	return n;
 }
 
