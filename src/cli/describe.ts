@@ -3,6 +3,7 @@
 import type { AttestView, ExplainView, FlowView, Generation, ProcessView, StatusView } from "../daemon/control/port.ts";
 import { formatDuration } from "./duration.ts";
 import { formatBytes, indent, layOut } from "./grid.ts";
+import { describeReason } from "./reason.ts";
 
 export function describeStatus(view: StatusView, now: number): string[] {
   const row = (name: string, text: string) => {
@@ -93,14 +94,17 @@ export function describeFlow(view: FlowView): string[] {
   const tls = [view.tls, view.suite, view.group, view.resumed ? "resumed" : undefined].filter(
     (part) => part !== undefined,
   );
-  const head = `${view.process}[${view.pid}] ${view.local} ${arrow} ${view.remote}  ${tls.join(" ")}`;
+  // A connection that was refused before its SYN has no local end.
+  const local = /:0$/.test(view.local) ? "" : ` ${view.local}`;
+  const head = `${view.process}[${view.pid}]${local} ${arrow} ${view.remote}  ${tls.join(" ")}`;
   const identities =
     view.own === undefined && view.peer === undefined
       ? []
       : [`${view.own ?? "(no identity)"} ${arrow} ${view.peer ?? "(no identity)"}`];
+  const reason = describeReason(view.reason, view.state);
   const outcome = [
     `${view.rule === undefined ? "by no rule" : `by ${view.rule}`} (${view.mode})`,
-    ...(view.reason === "" || view.reason === "none" || view.reason === "ok" ? [] : [view.reason]),
+    ...(reason === "" ? [] : [reason]),
     ...(view.wouldDeny ? ["ENFORCE WOULD DENY THIS"] : []),
     ...(view.alert === undefined ? [] : [`alert ${view.alert}`]),
     ...(view.error === undefined ? [] : [view.error]),
@@ -109,8 +113,16 @@ export function describeFlow(view: FlowView): string[] {
       : [`${formatBytes(view.bytesSent)} sent, ${formatBytes(view.bytesReceived)} received`]),
     ...(view.handshakeMs === undefined ? [] : [`handshake ${view.handshakeMs.toFixed(1)} ms`]),
   ];
-  const [first = "", ...rest] = [head, ...identities, outcome.join(", ")].flatMap((text) => indent(text, 8));
+  const [first = "", ...rest] = [head, ...identities, outcome.join(", "), ...describeWay(view)].flatMap((text) =>
+    indent(text, 8),
+  );
   return [view.state.padEnd(8) + first.slice(8), ...rest];
+}
+
+/** A refusal ends with the question that says what would allow it. */
+function describeWay(view: FlowView): string[] {
+  if (view.state !== "denied" || view.direction !== "outbound") return [];
+  return [`why, and what would allow it: riprap explain --from ${view.own ?? view.pid} --to ${view.remote}`];
 }
 
 export function describeExplain(view: ExplainView): string[] {

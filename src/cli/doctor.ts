@@ -58,7 +58,7 @@ async function checkAuthority(stateDir: string): Promise<Finding> {
     const fact = `node ${nodeName} of ${trustDomain}, until ${issuer.notAfter.toISOString()}`;
     return warnings.length === 0
       ? { check, level: "ok", fact }
-      : { check, level: "warn", fact, remedy: warnings.join("; ") };
+      : { check, level: "warn", fact, remedy: warnings.join(" ") };
   } catch (thrown) {
     if (thrown instanceof RiprapError && thrown.code === "ca_not_initialised") {
       const remedy = 'run "riprap init DOMAIN" on a first node, or "riprap enrol request" on a further one';
