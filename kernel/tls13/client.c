@@ -72,10 +72,9 @@ int tls13_client_server_hello(struct tls13 *t, const u8 *message, size_t len)
 		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server chose a suite that does not go with the PSK.");
 	t->resumed = hello.psk;
 	tls13_transcript_select(t);
-	if (tls13_transcript_add(t, message, len) || tls13_key_share_agree(t, &hello.share))
-		return -EPROTO;
-	port_wipe(&t->psk, sizeof(t->psk));
-	if (tls13_record_protect(t, &t->read, t->server_handshake) ||
+	if (tls13_transcript_add(t, message, len) || tls13_key_share_agree(t, &hello.share) ||
+	    tls13_schedule_handshake(t) ||
+	    tls13_record_protect(t, &t->read, t->server_handshake) ||
 	    tls13_record_protect(t, &t->write, t->client_handshake))
 		return -EPROTO;
 	t->state = TLS13_WAIT_ENCRYPTED_EXTENSIONS;

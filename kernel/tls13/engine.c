@@ -76,6 +76,7 @@ static void wipe_secrets(struct tls13 *t)
 	tls13_record_unprotect(&t->write);
 	port_wipe(&t->psk, sizeof(t->psk));
 	port_wipe(t->private_key, sizeof(t->private_key));
+	port_wipe(t->shared, sizeof(t->shared));
 	port_wipe(t->secret, sizeof(t->secret));
 	port_wipe(t->client_handshake, sizeof(t->client_handshake));
 	port_wipe(t->server_handshake, sizeof(t->server_handshake));

@@ -154,6 +154,7 @@ struct tls13 {
 	u8 session_id_len;
 	u8 hello_digest[32];	/* server: what the second ClientHello must repeat */
 	u8 private_key[32];
+	u8 shared[32];		/* of the key agreement, until the schedule has taken it */
 	u8 public_key[TLS13_SHARE_MAX];
 	u8 peer_key[TLS13_SHARE_MAX];
 
@@ -227,7 +228,7 @@ int tls13_expand_label(enum port_hash hash, const u8 *secret, const char *label,
 		       u8 *out, size_t len);
 int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label, const u8 *digest, u8 *out);
 int tls13_schedule_early(enum port_hash hash, const struct tls13_psk *psk, u8 *secret);
-int tls13_schedule_handshake(struct tls13 *t, const u8 *shared, size_t len);
+int tls13_schedule_handshake(struct tls13 *t);
 int tls13_schedule_application(struct tls13 *t);
 int tls13_schedule_resumption(struct tls13 *t);
 int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secret, struct tls13_traffic *traffic);

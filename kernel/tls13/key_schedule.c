@@ -120,8 +120,8 @@ static int schedule_next(enum port_hash hash, u8 *secret, const u8 *input, size_
 	return rc;
 }
 
-/* From the (EC)DHE secret and the transcript up to ServerHello to both handshake traffic secrets. */
-int tls13_schedule_handshake(struct tls13 *t, const u8 *shared, size_t len)
+/* Both handshake traffic secrets, from the transcript up to ServerHello, the shared secret and the PSK; wipes those two. */
+int tls13_schedule_handshake(struct tls13 *t)
 {
 	enum port_hash hash = t->suite->hash;
 	u8 digest[TLS13_HASH_MAX];
@@ -129,14 +129,16 @@ int tls13_schedule_handshake(struct tls13 *t, const u8 *shared, size_t len)
 
 	rc = tls13_schedule_early(hash, t->resumed ? &t->psk : NULL, t->secret);
 	if (!rc)
-		rc = schedule_next(hash, t->secret, shared, len);
+		rc = schedule_next(hash, t->secret, t->shared, sizeof(t->shared));
 	if (!rc)
 		rc = tls13_transcript_hash(t, digest);
 	if (!rc)
 		rc = tls13_derive_secret(hash, t->secret, "c hs traffic", digest, t->client_handshake);
 	if (!rc)
 		rc = tls13_derive_secret(hash, t->secret, "s hs traffic", digest, t->server_handshake);
-	return rc;
+	port_wipe(t->shared, sizeof(t->shared));
+	port_wipe(&t->psk, sizeof(t->psk));
+	return rc ? tls13_fail_port(t) : 0;
 }
 
 /* With the transcript up to the server's Finished. */

@@ -22,25 +22,19 @@ int tls13_key_share_generate(struct tls13 *t, u16 group)
 	return rc ? tls13_fail_port(t) : 0;
 }
 
-/* Agrees on t->group with the peer's share and runs the key schedule; the private key is wiped whatever happens. */
+/* Agrees on t->group with the peer's share; the private key is wiped whatever happens. */
 int tls13_key_share_agree(struct tls13 *t, const struct wire_reader *peer)
 {
-	u8 shared[32];
 	int rc = -EINVAL;
 
 	/* A share equal to our own is a reflection, never a peer. */
 	if (peer->left == tls13_key_share_len(t->group) && memcmp(peer->at, t->public_key, peer->left))
-		rc = t->group == TLS13_X25519 ? port_x25519_shared(t->private_key, peer->at, shared) :
-						port_p256_shared(t->private_key, peer->at, shared);
+		rc = t->group == TLS13_X25519 ? port_x25519_shared(t->private_key, peer->at, t->shared) :
+						port_p256_shared(t->private_key, peer->at, t->shared);
 	port_wipe(t->private_key, sizeof(t->private_key));
 	if (rc == -EINVAL)
-		rc = tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's key share is not a valid public key.");
-	else if (rc)
-		rc = tls13_fail_port(t);
-	else if (tls13_schedule_handshake(t, shared, sizeof(shared)))
-		rc = tls13_fail_port(t);
-	port_wipe(shared, sizeof(shared));
-	return rc;
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's key share is not a valid public key.");
+	return rc ? tls13_fail_port(t) : 0;
 }
 
 /* The rules for the whole list: every group once, and each among the supported ones. */

@@ -90,11 +90,10 @@ static int send_flight(struct tls13 *t)
 /* With group, suite and PSK settled and the ClientHello in the transcript. */
 static int answer(struct tls13 *t, const struct wire_reader *share)
 {
-	if (tls13_key_share_generate(t, t->group) || tls13_server_hello_send(t, false) || tls13_record_send_ccs(t) ||
-	    tls13_key_share_agree(t, share))
-		return -EPROTO;
-	port_wipe(&t->psk, sizeof(t->psk));
-	if (tls13_record_protect(t, &t->write, t->server_handshake) ||
+	/* The agreement first: a bad share is refused before anything is promised. */
+	if (tls13_key_share_generate(t, t->group) || tls13_key_share_agree(t, share) ||
+	    tls13_server_hello_send(t, false) || tls13_record_send_ccs(t) || tls13_schedule_handshake(t) ||
+	    tls13_record_protect(t, &t->write, t->server_handshake) ||
 	    tls13_record_protect(t, &t->read, t->client_handshake))
 		return -EPROTO;
 	return send_flight(t);

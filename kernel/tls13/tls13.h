@@ -108,7 +108,7 @@ int tls13_record_length(const struct tls13 *t, const u8 header[TLS13_RECORD_HEAD
 /* One whole record, header included; decrypted in place. */
 enum tls13_status tls13_input(struct tls13 *t, u8 *record, size_t len);
 
-/* What to send now; tls13_sent() drops the first n bytes of it. */
+/* What to send now, good until the next call that is not this one; tls13_sent() drops the first n bytes of it. */
 const u8 *tls13_output(const struct tls13 *t, size_t *len);
 void tls13_sent(struct tls13 *t, size_t n);
 

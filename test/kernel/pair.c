@@ -340,7 +340,8 @@ void check_wiped(const struct pair *p, int side)
 	const struct tls13 *t = p->side[side];
 
 	check(is_zero(&t->read, sizeof(t->read)) && is_zero(&t->write, sizeof(t->write)), "record keys are wiped");
-	check(is_zero(&t->psk, sizeof(t->psk)) && is_zero(t->private_key, 32), "PSK and private key are wiped");
+	check(is_zero(&t->psk, sizeof(t->psk)) && is_zero(t->private_key, 32) &&
+	      is_zero(t->shared, 32), "PSK, private key and shared secret are wiped");
 	check(is_zero(t->secret, TLS13_SECRET_MAX) && is_zero(t->client_handshake, TLS13_SECRET_MAX) &&
 	      is_zero(t->server_handshake, TLS13_SECRET_MAX), "handshake secrets are wiped");
 	if (p->status[side] == TLS13_FAILED)

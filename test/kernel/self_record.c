@@ -302,6 +302,64 @@ static void run_too_long(void)
 	pair_close(&p);
 }
 
+/* Announces early data under a ticket that the server does not know; after the hello the server gets `arg` bytes of it. */
+static void announce_early_data(struct pair *p, int to, u8 *message, size_t *len)
+{
+	static u8 record[5 + 8000] = { 23, 3, 3 };
+	size_t early = *(const size_t *)p->arg, list = 38 + 33 + 2 + 6 + 2;
+	u8 more[4 + 4 + 47] = { 0, 42, 0, 0, 0, 41, 0, 47, 0, 10, 0, 4, 't', 'i', 'c', 'k', 0, 0, 0, 0, 0, 33, 32 };
+
+	if (to != SERVER || p->messages)
+		return;
+	memcpy(message + *len, more, sizeof(more));
+	*len += sizeof(more);
+	message[2] = (u8)((*len - 4) >> 8);
+	message[3] = (u8)(*len - 4);
+	message[list + 0] = (u8)((*len - list - 2) >> 8);
+	message[list + 1] = (u8)(*len - list - 2);
+	pair_give_message(p, SERVER, TLS13_HANDSHAKE, message, *len);
+	check(p->status[SERVER] == TLS13_READ, "the server goes on without the early data");
+	*len = 0;
+	while (early && p->status[SERVER] == TLS13_READ) {
+		size_t n = early < 8000 ? early : 8000;
+
+		record[3] = (u8)(n >> 8);
+		record[4] = (u8)n;
+		pair_give(p, SERVER, record, 5 + n);
+		early -= n;
+	}
+	p->piece = p->status[SERVER] == TLS13_READ;
+}
+
+static void run_early_data(void)
+{
+	static const size_t amounts[] = { 17, 100, TLS13_EARLY_SKIP_MAX, TLS13_EARLY_SKIP_MAX + 1 };
+	struct tls13_result r;
+	struct pair p;
+
+	for (int retry = 0; retry < 2; retry++) {
+		for (size_t i = 0; i < 4; i++) {
+			pair_open(&p);
+			p.message_mode = true;
+			p.hook = announce_early_data;
+			p.arg = (void *)&amounts[i];
+			if (retry) {
+				p.config[SERVER].groups[0] = TLS13_SECP256R1;
+				p.config[SERVER].groups[1] = 0;
+			}
+			pair_start(&p);
+			pair_run(&p);
+			tls13_result(p.side[SERVER], &r);
+			check(r.hello_retry == retry, "the hello was taken as it was");
+			/* The client never said it, so that the two cannot agree; but the early data alone did not end it. */
+			check(p.piece == (i < 3), "early data is passed over up to its bound");
+			if (i == 3)
+				check_failed(&p, SERVER, TLS13_UNEXPECTED_MESSAGE);
+			pair_close(&p);
+		}
+	}
+}
+
 const struct self_test self_record[] = {
 	{ "tls13_record_length() refuses when a header is none of TLS 1.3", run_headers },
 	{ "tls13_input() refuses when it is not given exactly one record", run_lengths },
@@ -311,6 +369,7 @@ const struct self_test self_record[] = {
 	{ "tls13_input() refuses when a protected record is padding alone or too long", run_padding },
 	{ "tls13_input() refuses when a record comes in the clear after the keys", run_plain },
 	{ "tls13_input() takes an alert in the clear when the client cannot have keys", run_plain_alert },
+	{ "tls13_input() passes over early data up to a bound when a client announces it", run_early_data },
 	{ "tls13_input() refuses when messages cross a change of keys", run_boundaries },
 	{ "tls13_input() refuses at its first byte when a message is out of turn", run_order },
 	{ "tls13_input() refuses when a message announces more than it may have", run_too_long },

@@ -128,7 +128,8 @@ static void take_server_hello(const u8 *message, size_t len)
 	}
 	memcpy(t.secret, t.resumed ? values[0].bytes : secret, 32);
 	note_derived("handshake_derived", "derived");
-	must(tls13_schedule_handshake(&t, shared[0], 32), "handshake secret");
+	memcpy(t.shared, shared[0], 32);
+	must(tls13_schedule_handshake(&t), "handshake secret");
 	note("handshake", t.secret, 32);
 	note("c_hs_traffic", t.client_handshake, 32);
 	note("s_hs_traffic", t.server_handshake, 32);
@@ -231,6 +232,57 @@ static void take_sealed(int side, u8 *record, size_t len)
 		take_messages(side, record + 5, inner - 1);
 }
 
+static const u8 *early_hello;
+static size_t early_hello_len;
+
+static int refuse_to_sign(void *arg, const u8 digest[32], u8 sig[72], size_t *sig_len)
+{
+	(void)arg;
+	(void)digest;
+	(void)sig;
+	(void)sig_len;
+	return -EIO;
+}
+
+static int find_trace_psk(void *arg, const u8 *ticket, size_t len, u32 age, struct tls13_psk *psk)
+{
+	(void)ticket;
+	(void)len;
+	(void)age;
+	*psk = *(const struct tls13_psk *)arg;
+	return 0;
+}
+
+/* A whole server takes the published ClientHello: its binder is right, and its early data is passed over. */
+static void check_server(const u8 *record, size_t len)
+{
+	static const u8 chain[] = { 1, 0, 0, 0, 'x' };
+	struct tls13_config config = {
+		.server = true, .chain = chain, .chain_len = sizeof(chain), .sign = refuse_to_sign,
+		.find_psk = find_trace_psk, .arg = &t.psk, .suites = { 0x1301 }, .groups = { TLS13_X25519 },
+	};
+	static u8 copy[TLS13_RECORD_HEADER + TLS13_RECORD_MAX];
+	struct tls13 *server = calloc(1, tls13_size());
+	struct tls13_result result;
+
+	must(tls13_start(server, &config), "start");
+	memcpy(copy, early_hello, early_hello_len);
+	must(tls13_input(server, copy, early_hello_len) != TLS13_READ, "the server's answer");
+	memcpy(copy, record, len);
+	must(tls13_input(server, copy, len) != TLS13_READ, "early data passed over");
+	tls13_result(server, &result);
+	must(!result.resumed, "the binder");
+	tls13_wipe(server);
+	/* Another PSK's binder would differ. */
+	t.psk.key[0] ^= 1;
+	must(tls13_start(server, &config), "start");
+	memcpy(copy, early_hello, early_hello_len);
+	must(tls13_input(server, copy, early_hello_len) != TLS13_FAILED, "a wrong binder refused");
+	t.psk.key[0] ^= 1;
+	tls13_wipe(server);
+	free(server);
+}
+
 static size_t parse_hex(const char *text, u8 *out, size_t size)
 {
 	size_t len = 0;
@@ -262,7 +314,16 @@ static void take_line(const char *verb, const char *name, const char *hex, unsig
 		public_len[side] = len;
 	}
 	if (!strcmp(verb, "record")) {
+		static u8 hello[2048];
+
 		counts[0]++;
+		if (t.psk.key_len && counts[0] == 1) {
+			memcpy(hello, bytes, len);
+			early_hello = hello;
+			early_hello_len = len;
+		}
+		if (t.psk.key_len && counts[0] == 2)
+			check_server(bytes, len);
 		if (bytes[0] == TLS13_HANDSHAKE)
 			take_messages(side, bytes + 5, len - 5);
 		if (bytes[0] == TLS13_APPLICATION_DATA)
