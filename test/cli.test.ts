@@ -243,8 +243,20 @@ describe("answers of the daemon", () => {
     expect(port.calls).toEqual([
       `apply(${JSON.stringify({ name: file, text: "kind: A\n" })})`,
       'apply({"name":"standard input","text":"kind: B\\n"})',
-      `apply(${JSON.stringify({ name: rules, text: "kind: C\n\n---\nkind: D\n" })})`,
+      `apply(${JSON.stringify({ name: rules, text: "kind: C\n---\nkind: D\n" })})`,
     ]);
+  });
+
+  test("apply of a folder brings the daemon's errors back to each file and line", async () => {
+    const rules = join(folder, "rules");
+    mkdirSync(rules);
+    writeFileSync(join(rules, "a.yaml"), "kind: A\nname: a");
+    writeFileSync(join(rules, "b.yaml"), "# b\nkind: B\n");
+    const sentence = `Cannot load resources:\n${rules}:1:7: unknown kind "A"\n${rules}:5:7: unknown kind "B"`;
+    await serve({ apply: () => Promise.reject(new RiprapError("resource_invalid", sentence)) });
+    expect((await ask("apply", "-f", rules)).err).toBe(
+      `riprap: Cannot load resources:\n${join(rules, "a.yaml")}:1:7: unknown kind "A"\n${join(rules, "b.yaml")}:2:7: unknown kind "B"`,
+    );
   });
 
   test("apply refuses what it cannot read before it asks the daemon", async () => {

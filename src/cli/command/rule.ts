@@ -1,16 +1,12 @@
 // The commands that change and list the resources: apply, get, delete.
 
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
 import type { ApplyView, ResourceView } from "../../daemon/control/port.ts";
-import { APPLY_BYTES_MAX } from "../../daemon/control/request.ts";
 import { RiprapError } from "../../error.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
-import { readText, readTextFile } from "../file.ts";
 import { layOut } from "../grid.ts";
 import { show } from "../output.ts";
 import { clientOf } from "../setting.ts";
-import type { Terminal } from "../terminal.ts";
+import { readSource } from "../source.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
 const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy"];
@@ -36,10 +32,14 @@ const apply: Command = {
   async run(invocation, terminal) {
     const path = invocation.required("file");
     const source = await readSource(path, terminal);
-    const view = await clientOf(invocation).post<ApplyView>("/v1/apply", {
-      query: { name: source.name },
-      body: source.text,
-    });
+    const ask = { query: { name: source.name }, body: source.text };
+    let view: ApplyView;
+    try {
+      view = await clientOf(invocation).post<ApplyView>("/v1/apply", ask);
+    } catch (thrown) {
+      if (!(thrown instanceof RiprapError)) throw thrown;
+      throw new RiprapError(thrown.code, source.locate(thrown.message), { cause: thrown });
+    }
     show(view, { invocation, terminal }, (answer) => describeApply(answer, "applied"));
     return 0;
   },
@@ -92,19 +92,6 @@ const remove: Command = {
 };
 
 export const RULE_COMMANDS: readonly Command[] = [apply, get, remove];
-
-/** A folder is one document stream: its files in order of name, as the daemon reads its own folder. */
-async function readSource(path: string, terminal: Terminal): Promise<{ name: string; text: string }> {
-  if (path === "-")
-    return { name: "standard input", text: await readText(path, { terminal, bytesMax: APPLY_BYTES_MAX }) };
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
-    return { name: path, text: readTextFile(path, APPLY_BYTES_MAX) };
-  const files = readdirSync(path)
-    .filter((name) => /\.ya?ml$/.test(name))
-    .sort();
-  if (files.length === 0) throw new RiprapError("not_found", `Cannot apply ${path}: the folder has no .yaml file`);
-  return { name: path, text: files.map((name) => readTextFile(join(path, name), APPLY_BYTES_MAX)).join("\n---\n") };
-}
 
 function describeApply(view: ApplyView, verb: string): string[] {
   return [
