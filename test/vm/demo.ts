@@ -39,6 +39,19 @@ async function tell(scene: Scene): Promise<void> {
       );
     }
   });
+  // Without riprap in force nothing of what follows would be worth telling.
+  if (story.failed === 0) await tellConnections(scene);
+  await story.step("both VMs end with nothing amiss in the kernel log", async () => {
+    for (const node of [alpha, beta]) {
+      if (story.failed > 0) story.note(`the daemon's log on ${node.vm.name}:\n${await node.daemonLog()}`);
+      await node.stop();
+      story.check(`the kernel log of ${node.vm.name} holds no fault`, true);
+    }
+    await scene.segment.close();
+  });
+}
+
+async function tellConnections(scene: Scene): Promise<void> {
   await story.step("curl fetches a page from Python's http.server", () => curlAndPython(scene));
   await story.step("wget, same machine, same user, is refused", () => wgetRefused(scene));
   await story.step("nginx sends 64 MiB by sendfile", () => nginxAndSendfile(scene));
@@ -53,11 +66,4 @@ async function tell(scene: Scene): Promise<void> {
   await story.step("two scripts of one interpreter have two identities", () => twoScripts(scene));
   await story.step("the daemon is killed under a transfer, and starts again", () => daemonKilled(scene));
   await story.step("the module is asked to leave while a connection lives", () => moduleUnloaded(scene));
-  await story.step("both VMs end with nothing amiss in the kernel log", async () => {
-    for (const node of [alpha, beta]) {
-      await node.stop();
-      story.check(`the kernel log of ${node.vm.name} holds no fault`, true);
-    }
-    await scene.segment.close();
-  });
 }

@@ -86,7 +86,11 @@ export async function moduleUnloaded(scene: Scene): Promise<void> {
   await alpha.vm.waitFor(`ss -Htn state established dport = :${PORT.nginx} | grep -q .`);
   await alpha.stopDaemon();
   const refused = await alpha.tryRiprap("kernel", "unload");
-  story.check("unloading is refused while a connection lives", refused.code === 1 && /connection|live|in use/.test(refused.stderr), refused.stderr);
+  story.check(
+    "unloading is refused while a connection lives",
+    refused.code === 1 && /connection|live|in use/.test(refused.stderr),
+    refused.stderr,
+  );
   const digest = await transfer.result();
   story.check(
     "that connection ended whole",

@@ -60,33 +60,29 @@ export async function prepareModule(kernel: Kernel): Promise<string> {
   return join(directory, "riprap.ko");
 }
 
-/** What the binary is made of. One pattern each: braces within braces match nothing. */
-const BINARY_SOURCE = ["src/**/*.ts", "kernel/**/*.{c,h}", "kernel/Kbuild", "package.json", "bun.lock"];
-
 /** Path of the binary, on the Bun that runs on the VMs' emulated CPU. */
 async function prepareBinary(): Promise<string> {
-  const files: string[] = [];
-  for (const pattern of BINARY_SOURCE)
-    files.push(...(await Array.fromAsync(new Bun.Glob(pattern).scan({ cwd: PROJECT_DIR }))));
-  if (files.length === 0) throw new RangeError("no source of the binary was found");
-  const parts: (string | Uint8Array)[] = [];
-  for (const path of files.sort()) parts.push(path, await readFile(join(PROJECT_DIR, path)));
+  const parts: string[] = [JSON.stringify(readKernelSource())];
+  for (const path of [...(await findFiles("src/**/*.ts")), "package.json", "bun.lock"])
+    parts.push(path, await readFile(join(PROJECT_DIR, path), "utf8"));
   const directory = await cached("binary", digestOf(...parts), async (fresh) => {
     await buildBinary("linux-x64-baseline", join(fresh, "riprap"));
   });
   return join(directory, "riprap");
 }
 
+/** Sorted, below the project. */
+async function findFiles(pattern: string): Promise<string[]> {
+  return (await Array.fromAsync(new Bun.Glob(pattern).scan({ cwd: PROJECT_DIR }))).sort();
+}
+
 /** A directory with each test/vm/program/*.c, linked statically. */
 async function preparePrograms(): Promise<string> {
-  const sources = (
-    await Array.fromAsync(new Bun.Glob("test/vm/program/*.c").scan({ cwd: PROJECT_DIR, absolute: true }))
-  ).sort();
-  const headers = (
-    await Array.fromAsync(new Bun.Glob("test/vm/program/*.h").scan({ cwd: PROJECT_DIR, absolute: true }))
-  ).sort();
-  const parts = await Promise.all([...sources, ...headers].map((path) => readFile(path)));
-  const directory = await cached("program", digestOf(...sources, ...parts), async (fresh) => {
+  const sources = await findFiles("test/vm/program/*.c");
+  const parts: string[] = [];
+  for (const path of [...sources, ...(await findFiles("test/vm/program/*.h"))])
+    parts.push(path, await readFile(join(PROJECT_DIR, path), "utf8"));
+  const directory = await cached("program", digestOf(...parts), async (fresh) => {
     await mkdir(join(fresh, "program"));
     for (const path of sources) {
       const out = join(fresh, "program", basename(path, ".c"));
