@@ -19,9 +19,11 @@ import { createLog, type Log } from "./daemon/log.ts";
 import { ModuleCounters } from "./daemon/module_counter.ts";
 import { NameKeeper, type ResolveName } from "./daemon/name.ts";
 import { createNotifier } from "./daemon/notify.ts";
+import { PeerBook } from "./daemon/peer.ts";
 import { EnforcementPlane } from "./daemon/plane.ts";
 import { Reconciler } from "./daemon/reconcile.ts";
 import { Registry } from "./daemon/registry.ts";
+import { watchRevocations } from "./daemon/revocation_watch.ts";
 import { RuleKeeper } from "./daemon/rule/keeper.ts";
 import { watchDirectory } from "./daemon/rule/watch.ts";
 import { RuleBook } from "./daemon/rule_book.ts";
@@ -71,7 +73,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const rooms = buildRooms({ config, seams, clock, log, store, authority });
     const session = openDevice(rooms.kernel, config, log);
     mkdirSync(config.rulesDir, { recursive: true, mode: 0o755 });
-    const loops = startLoops(rooms, { config, seams, clock, log, session });
+    const loops = startLoops(rooms, { config, seams, clock, log, store, session });
     undo.push(() => loops.stop());
     if (session === undefined) rooms.trust.standAlone();
     else await helloOf(rooms, clock);
@@ -107,7 +109,7 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
   const attestor = createAttestor({ nodeName: authority.nodeName });
   const flows = new FlowStore();
   const counters = new ModuleCounters(clock);
-  const peers = { accepted: 0, refused: 0 };
+  const peers = new PeerBook({ authority, log });
   const changed = new Condition();
   const lifetimeSeconds = Math.floor(config.svidLifetime / 1000);
   const names: NameKeeper = new NameKeeper({
@@ -118,12 +120,20 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
     onChange: () => void book.commit().catch(() => undefined),
   });
   const book: RuleBook = new RuleBook({ registry, state, clock, log, addresses: () => names.addresses() });
-  const issuance = new Issuance({ authority, state, store, clock, log, random: seams.random ?? Math.random });
+  const issuance = new Issuance({
+    authority,
+    state,
+    store,
+    clock,
+    log,
+    random: seams.random ?? Math.random,
+    onRevoked: (serial) => peers.forget(serial),
+  });
   const admission = new Admission({ registry, attestor, book, issuance, log, lifetimeSeconds });
   const reconciler = new Reconciler({ registry, book, admission, issuance, state, log, lifetimeSeconds });
   const trust = new TrustKeeper({ authority, state, log });
   const plane: EnforcementPlane = new EnforcementPlane({
-    ...{ authority, registry, book, trust, admission, issuance },
+    ...{ registry, book, trust, admission, issuance },
     ...{ reconciler, flows, counters, peers, changed, log },
     reloadRules: () => rules.reload(),
   });
@@ -150,6 +160,7 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
       changed,
       kernel,
     },
+    authorityNotAfter: authority.info().issuer.notAfter.getTime(),
     startedAt: clock.now(),
     bootedAt: Date.now() - uptime() * 1000,
     questions: { attestor, known: byPid, resources: () => book.resources, addresses: () => names.addresses() },
@@ -176,6 +187,7 @@ function openDevice(kernel: KernelLink, config: DaemonConfig, log: Log): DeviceS
 }
 
 interface LoopInput {
+  readonly store: Store;
   readonly config: DaemonConfig;
   readonly seams: DaemonSeams;
   readonly clock: Clock;
@@ -183,7 +195,7 @@ interface LoopInput {
   readonly session: DeviceSession | undefined;
 }
 
-function startLoops(rooms: Rooms, { config, seams, clock, log, session }: LoopInput): { stop(): Promise<void> } {
+function startLoops(rooms: Rooms, { config, seams, clock, log, store, session }: LoopInput): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const { signal } = stopping;
   const watching = { clock, log, onChange: () => void rooms.rules.reload() };
@@ -194,6 +206,7 @@ function startLoops(rooms: Rooms, { config, seams, clock, log, session }: LoopIn
     rooms.counters.run(() => rooms.plane.link, signal),
     rooms.notifier.runWatchdog(signal),
     prune(rooms, clock, signal),
+    watchRevocations({ store, clock, onChange: () => rooms.plane.trustChanged() }, signal),
     ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
   ];
   for (const loop of loops) {

@@ -18,6 +18,8 @@ export interface IssuanceParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly random: () => number;
+  /** Told of each SVID that ended with its process. */
+  readonly onRevoked: (serial: string) => void;
 }
 
 /** The open device, and which load of the module it is. */
@@ -90,12 +92,13 @@ export class Issuance {
   }
 
   revokeAll(svids: readonly HeldSvid[], reason: string): void {
-    const { authority, clock, log, store } = this.#parts;
+    const { authority, clock, log, onRevoked, store } = this.#parts;
     const now = clock.now();
     store.transaction(() => {
       for (const { serial, spiffeId, notAfter } of svids) {
         if (notAfter <= now) continue;
         authority.revoke(serial, reason);
+        onRevoked(serial);
         this.counters.revoked += 1;
         log.debug("an SVID was revoked", { serial, spiffeId, reason });
       }

@@ -3,13 +3,13 @@
 import type { BodyOf } from "../abi.ts";
 import type { StatusView } from "./control/port.ts";
 import type { IssuanceCounters } from "./issuance.ts";
-import type { PeerCounters } from "./peer.ts";
+import type { PeerBook } from "./peer.ts";
 
 export interface MetricSource {
   readonly status: StatusView;
   readonly module: BodyOf<"queryDone"> | undefined;
   readonly issuance: IssuanceCounters;
-  readonly peers: PeerCounters;
+  readonly peers: Pick<PeerBook, "accepted" | "refused">;
   readonly flowEventsLost: number;
   readonly residentBytes: number;
 }

@@ -1,7 +1,6 @@
 // What the daemon does with the module: each frame to the room that it belongs to. Contains calls, not work.
 
-import { type BodyOf, FRAME_FLAG, type Frame } from "../abi.ts";
-import type { NodeAuthority } from "../ca.ts";
+import { type BodyOf, CUT_BY, FRAME_FLAG, type Frame, REASON } from "../abi.ts";
 import { describeError } from "../error.ts";
 import type { Admission } from "./admission.ts";
 import type { Condition } from "./condition.ts";
@@ -12,14 +11,13 @@ import { errnoName } from "./libc.ts";
 import type { LinkHandler, ModuleLink } from "./link.ts";
 import type { Log } from "./log.ts";
 import type { ModuleCounters } from "./module_counter.ts";
-import { type PeerCounters, verifyPeer } from "./peer.ts";
+import type { PeerBook } from "./peer.ts";
 import type { Reconciler } from "./reconcile.ts";
 import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { TrustKeeper } from "./trust.ts";
 
 export interface PlaneParts {
-  readonly authority: NodeAuthority;
   readonly registry: Registry;
   readonly book: RuleBook;
   readonly trust: TrustKeeper;
@@ -28,7 +26,7 @@ export interface PlaneParts {
   readonly reconciler: Reconciler;
   readonly flows: FlowStore;
   readonly counters: ModuleCounters;
-  readonly peers: PeerCounters;
+  readonly peers: PeerBook;
   readonly changed: Condition;
   readonly log: Log;
   /** Reads the rules directory again: what it says may not have come through before. */
@@ -70,6 +68,11 @@ export class EnforcementPlane implements LinkHandler {
     if (link !== undefined) this.#later("processes were not judged by the new rules", this.#judgeAll(link));
   }
 
+  /** Someone else revoked something: cached answers about peers are void, and peers that are revoked now are cut off. */
+  trustChanged(): void {
+    this.#later("the module was not told of changed trust", this.#renewTrust());
+  }
+
   /** A renewal or a retry is due. */
   renewalDue(instance: bigint): void {
     const link = this.#link;
@@ -91,7 +94,7 @@ export class EnforcementPlane implements LinkHandler {
   }
 
   #dispatch(frame: Frame, link: ModuleLink): void {
-    const { admission, authority, counters, flows, log, peers } = this.#parts;
+    const { admission, counters, flows, log, peers } = this.#parts;
     switch (frame.type) {
       case "process":
         // Answers to QUERY are for people; the replay was taken in when the device was opened.
@@ -104,7 +107,7 @@ export class EnforcementPlane implements LinkHandler {
         admission.key(frame.body, link);
         break;
       case "verify":
-        link.session.send("verified", verifyPeer(frame.body, { authority, log, counters: peers }));
+        link.session.send("verified", peers.verify(frame.body));
         break;
       case "flow":
         this.#flow(frame.body, frame.flags);
@@ -148,6 +151,20 @@ export class EnforcementPlane implements LinkHandler {
     changed.notify();
     await this.#judgeAll(link);
     await this.#parts.reloadRules();
+  }
+
+  async #renewTrust(): Promise<void> {
+    const { trust, peers, log } = this.#parts;
+    const revoked = peers.takeRevoked();
+    trust.advance();
+    const link = this.#link;
+    if (link === undefined) return trust.standAlone();
+    await trust.apply(link);
+    this.#parts.changed.notify();
+    for (const id of revoked) {
+      link.session.send("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
+      log.info("a revoked peer was cut off", { spiffeId: id });
+    }
   }
 
   async #judgeAll(link: ModuleLink): Promise<void> {

@@ -34,7 +34,12 @@ export class TrustKeeper {
     return { desired: Number(this.#desired), applied: Number(this.#applied), ...error };
   }
 
-  /** The device was opened: the module hears the generation unless it has it. Never rejects. */
+  /** What is trusted is another than before, though the roots are the same. */
+  advance(): void {
+    this.#desired = this.#parts.state.next("trust", this.#desired, this.#digest());
+  }
+
+  /** The device was opened, or the generation advanced: the module hears the generation unless it has it. Never rejects. */
   async apply(link: ModuleLink): Promise<void> {
     const { state, log } = this.#parts;
     const theirs = link.hello.trustGeneration;

@@ -13,7 +13,7 @@ import type { KernelLink, ModuleLink } from "./link.ts";
 import { formatMetrics } from "./metric.ts";
 import type { ModuleCounters } from "./module_counter.ts";
 import type { NameKeeper } from "./name.ts";
-import type { PeerCounters } from "./peer.ts";
+import type { PeerBook } from "./peer.ts";
 import { attestPid, explainConnection, generateForPid, type QuestionParts } from "./question.ts";
 import type { Registry, Workload } from "./registry.ts";
 import type { RuleKeeper } from "./rule/keeper.ts";
@@ -27,6 +27,8 @@ export interface ViewParts {
   /** Milliseconds since the epoch at which this machine was booted. */
   readonly bootedAt: number;
   readonly authority: NodeAuthority;
+  /** Milliseconds since the epoch; the CA has one intermediate as long as it is open. */
+  readonly authorityNotAfter: number;
   readonly registry: Registry;
   readonly book: RuleBook;
   readonly rules: RuleKeeper;
@@ -35,7 +37,7 @@ export interface ViewParts {
   readonly issuance: Issuance;
   readonly flows: FlowStore;
   readonly counters: ModuleCounters;
-  readonly peers: PeerCounters;
+  readonly peers: PeerBook;
   readonly changed: Condition;
   readonly questions: QuestionParts;
   readonly kernel: KernelLink;
@@ -83,17 +85,19 @@ export function createControlPort(parts: ViewParts): ControlPort {
 }
 
 /** Rules in force and acknowledged, and a CA that can sign; in the identity plane the daemon's own acknowledgement counts. */
-function isReady({ book, trust, authority, clock, config, link }: ViewParts): boolean {
+function isReady({ book, trust, authorityNotAfter, clock, config, link }: ViewParts): boolean {
   const rules = book.view;
   const isApplied = book.resources !== undefined && rules.error === undefined && rules.applied === rules.desired;
   const isTrusting = link() === undefined || trust.view.applied === trust.view.desired;
   const isEnforcing = link() !== undefined || !config.requireKernel;
-  return isApplied && isTrusting && isEnforcing && authority.info().issuer.notAfter.getTime() > clock.now();
+  return isApplied && isTrusting && isEnforcing && authorityNotAfter > clock.now();
 }
 
 function statusView(parts: ViewParts): StatusView {
   const { authority, book, counters, flows, kernel, registry, trust } = parts;
-  const { issuer, keyStorage, trustDomain, nodeName } = authority.info();
+  // Once: it counts the journal's rows.
+  const info = authority.info();
+  const { issuer, keyStorage, trustDomain, nodeName } = info;
   const link = parts.link();
   const counts = counters.last;
   const identified = [...registry.workloads()].filter(({ state }) => state.phase === "ready").length;
@@ -123,7 +127,7 @@ function statusView(parts: ViewParts): StatusView {
             memoryBytes: Number(counts?.memoryBytes ?? 0n),
           },
         }),
-    warnings: warningsOf(parts, link),
+    warnings: [...warningsOf(parts, link), ...info.warnings],
   };
 }
 
@@ -133,10 +137,7 @@ function planeReason(kernel: KernelLink): string {
   return `Nothing is enforced: ${state.reason}`;
 }
 
-function warningsOf(
-  { authority, book, config, kernel, names }: ViewParts,
-  link: ModuleLink | undefined,
-): readonly string[] {
+function warningsOf({ book, config, kernel, names }: ViewParts, link: ModuleLink | undefined): readonly string[] {
   const plane = link === undefined ? [planeReason(kernel)] : [];
   const rules = book.view.error === undefined ? [] : [`The rules as written are not in force: ${book.view.error}`];
   const unknown =
@@ -145,7 +146,7 @@ function warningsOf(
       : [
           `A process that cannot be attested goes ${config.unknownMode === "observe" ? "plain" : "plain where no rule refuses it"} (unknownMode: ${config.unknownMode}).`,
         ];
-  return [...plane, ...rules, ...names.warnings, ...book.warnings, ...authority.info().warnings, ...unknown];
+  return [...plane, ...rules, ...names.warnings, ...book.warnings, ...unknown];
 }
 
 function processView({ instance, evidence, state }: Workload, bootedAt: number): ProcessView {

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ACTION, FLOW_STATE, REASON } from "../../src/abi.ts";
+import { ACTION, CUT_BY, FLOW_STATE, REASON } from "../../src/abi.ts";
 import { RiprapError } from "../../src/error.ts";
 import { lookup } from "../../src/policy.ts";
 import { sampleBody } from "../abi/sample.ts";
@@ -268,6 +268,46 @@ describe("verifyPeer()", () => {
       expect(answer.spiffeId).toBe("");
     }
     expect(events("warn")).toContain("a peer was refused");
+  });
+});
+
+describe("revocation", () => {
+  test("PeerBook cuts a peer off and voids cached answers when another program revokes its SVID", async () => {
+    house.writeRules("curl.yaml", CURL_RULES);
+    const daemon = await house.start();
+    const process = house.kernel.exec();
+    await settle();
+    const serial = daemon.processes({ all: false })[0]?.svid?.serial ?? "";
+    const chain = process.svid?.chain ?? [];
+    house.kernel.send("verify", { ask: 1n, flow: 1n, instance: 9n, trustGeneration: 1n, peerIsServer: 1, chain });
+    await settle();
+    house.revokeBeside(serial);
+    await house.clock.advance(1500);
+    await settle();
+    expect(house.kernel.ofType("trust").map(({ generation }) => generation)).toEqual([1n, 2n]);
+    expect(house.kernel.ofType("cut").at(-1)).toMatchObject({
+      by: CUT_BY.peerId,
+      id: "spiffe://edge.test/curl",
+      reason: REASON.revoked,
+    });
+    expect(daemon.status().trust).toEqual({ desired: 2, applied: 2 });
+  });
+
+  test("PeerBook cuts nobody off when an SVID ends with its process", async () => {
+    house.writeRules("curl.yaml", CURL_RULES);
+    await house.start();
+    const process = house.kernel.exec();
+    await settle();
+    const chain = process.svid?.chain ?? [];
+    house.kernel.send("verify", { ask: 1n, flow: 1n, instance: 9n, trustGeneration: 1n, peerIsServer: 1, chain });
+    await settle();
+    house.kernel.exit(process);
+    await settle();
+    house.revokeBeside("41aa");
+    await house.clock.advance(1500);
+    await settle();
+    expect(house.kernel.ofType("cut").filter(({ by }) => by === CUT_BY.peerId)).toEqual([]);
+    expect(house.kernel.ofType("trust").length).toBe(2);
   });
 });
 

@@ -3,7 +3,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initTrustDomain } from "../../src/ca.ts";
+import { initTrustDomain, openAuthority } from "../../src/ca.ts";
 import { type DaemonConfig, parseConfig } from "../../src/daemon/config.ts";
 import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { ResolveName } from "../../src/daemon/name.ts";
@@ -50,6 +50,8 @@ export interface House {
     watch?: boolean;
   }): Promise<Daemon>;
   writeRules(name: string, text: string): void;
+  /** As the command does it, beside the daemon. */
+  revokeBeside(serial: string): void;
   /** Serial numbers in the CA's list of revocations. */
   revoked(): string[];
   leave(): Promise<void>;
@@ -98,6 +100,11 @@ export async function buildHouse(): Promise<House> {
       return daemon;
     },
     writeRules: (name, text) => writeFileSync(join(rulesDir, name), text),
+    revokeBeside(serial) {
+      const store = openStore(storePath(stateDir));
+      openAuthority({ stateDir, clock, store }).revoke(serial, "a test says so");
+      store.close();
+    },
     revoked() {
       const store = openStore(storePath(stateDir));
       const rows = store.prepare<{ serial: Uint8Array }>("SELECT serial FROM ca_revocation").all();
