@@ -55,14 +55,17 @@ int tls13_certificate_request_receive(struct tls13 *t, const u8 *message, size_t
 	if (!wire_read_vector(&r, 1, &context))
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The CertificateRequest is malformed.");
 	if (context.left)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The CertificateRequest has a context.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The CertificateRequest has a context.");
 	if (tls13_extension_parse(t, TLS13_IN_CERTIFICATE_REQUEST, &r, &found))
 		return -EPROTO;
 	r = found.body[TLS13_EXT_SIGNATURE_ALGORITHMS];
 	if (!r.at)
-		return tls13_fail(t, TLS13_MISSING_EXTENSION, "The CertificateRequest lacks signature_algorithms.");
+		return tls13_fail(t, TLS13_MISSING_EXTENSION,
+				  "The CertificateRequest lacks signature_algorithms.");
 	if (!wire_read_vector(&r, 2, &list) || r.left || !list.left || list.left % 2)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The CertificateRequest's signature_algorithms are malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The CertificateRequest's signature_algorithms are malformed.");
 	t->certificate_requested = true;
 	t->signature_acceptable = wire_list_holds(list, TLS13_ECDSA_P256_SHA256);
 	return 0;
@@ -89,8 +92,8 @@ int tls13_certificate_send(struct tls13 *t, struct wire_writer *w, bool empty)
 }
 
 /*
- * Moves the entries together into the form of config->chain, in place: an entry on the wire is at least
- * one byte longer (3 + DER + 2) than ours (4 + DER), so writing never overtakes reading.
+ * Moves the entries together into the form of config->chain, in place: an entry on the wire is at
+ * least one byte longer (3 + DER + 2) than ours (4 + DER), so writing never overtakes reading.
  */
 static int gather_chain(struct tls13 *t, struct wire_reader *list)
 {
@@ -101,15 +104,18 @@ static int gather_chain(struct tls13 *t, struct wire_reader *list)
 
 	while (list->left) {
 		if (!wire_read_vector(list, 3, &certificate) || !certificate.left)
-			return tls13_fail(t, TLS13_DECODE_ERROR, "The peer's Certificate is malformed.");
+			return tls13_fail(t, TLS13_DECODE_ERROR,
+					  "The peer's Certificate is malformed.");
 		block = *list;
 		if (!wire_read_vector(list, 2, &inner))
-			return tls13_fail(t, TLS13_DECODE_ERROR, "The peer's Certificate is malformed.");
+			return tls13_fail(t, TLS13_DECODE_ERROR,
+					  "The peer's Certificate is malformed.");
 		block.left -= list->left;
 		if (tls13_extension_parse(t, TLS13_IN_CERTIFICATE, &block, &none))
 			return -EPROTO;
 		if (t->chain_certs == TLS13_CERTIFICATES_MAX)
-			return tls13_fail(t, TLS13_BAD_CERTIFICATE, "The peer's chain has too many certificates.");
+			return tls13_fail(t, TLS13_BAD_CERTIFICATE,
+					  "The peer's chain has too many certificates.");
 		len = (u32)certificate.left;
 		memmove(t->in + used + sizeof(len), certificate.at, len);
 		memcpy(t->in + used, &len, sizeof(len));
@@ -129,7 +135,8 @@ int tls13_certificate_receive(struct tls13 *t, const u8 *message, size_t len)
 	if (!wire_read_vector(&r, 1, &context) || !wire_read_vector(&r, 3, &list) || r.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The peer's Certificate is malformed.");
 	if (context.left)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's Certificate has a context.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The peer's Certificate has a context.");
 	if (!list.left && t->config.server)
 		return tls13_fail(t, TLS13_CERTIFICATE_REQUIRED, "The client has no certificate.");
 	if (!list.left)
@@ -152,7 +159,8 @@ static int digest_verify(struct tls13 *t, bool by_server, u8 digest[32])
 	int rc;
 
 	memset(content, ' ', 64);
-	memcpy(content + 64, by_server ? server : client, sizeof(server));	/* its final 0 is the separator */
+	memcpy(content + 64, by_server ? server : client,
+	       sizeof(server)); /* its final 0 is the separator */
 	rc = tls13_transcript_hash(t, content + 64 + sizeof(server));
 	if (!rc)
 		rc = port_hash_init(&state, PORT_SHA256);
@@ -169,7 +177,8 @@ int tls13_certificate_verify_send(struct tls13 *t, struct wire_writer *w)
 
 	if (digest_verify(t, t->config.server, digest))
 		return tls13_fail_port(t);
-	if (t->config.sign(t->config.arg, digest, signature, &signature_len) || signature_len > sizeof(signature))
+	if (t->config.sign(t->config.arg, digest, signature, &signature_len) ||
+	    signature_len > sizeof(signature))
 		return tls13_fail(t, TLS13_INTERNAL_ERROR, "This side's key cannot sign.");
 	message = tls13_message_open(w, TLS13_CERTIFICATE_VERIFY);
 	wire_write_uint(w, 2, TLS13_ECDSA_P256_SHA256);
@@ -188,18 +197,23 @@ int tls13_certificate_verify_receive(struct tls13 *t, const u8 *message, size_t 
 	int rc;
 
 	if (!wire_read_u16(&r, &scheme) || !wire_read_vector(&r, 2, &signature) || r.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The peer's CertificateVerify is malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The peer's CertificateVerify is malformed.");
 	if (scheme != TLS13_ECDSA_P256_SHA256)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer signed with an algorithm that was not offered.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The peer signed with an algorithm that was not offered.");
 	if (signature.left > TLS13_SIGNATURE_MAX)
-		return tls13_fail(t, TLS13_DECRYPT_ERROR, "The peer's CertificateVerify does not verify.");
+		return tls13_fail(t, TLS13_DECRYPT_ERROR,
+				  "The peer's CertificateVerify does not verify.");
 	if (digest_verify(t, !t->config.server, digest))
 		return tls13_fail_port(t);
 	rc = port_p256_verify(t->peer_key, digest, signature.at, signature.left);
 	if (rc == -EINVAL)
-		return tls13_fail(t, TLS13_BAD_CERTIFICATE, "The peer's certified key is no point of P-256.");
+		return tls13_fail(t, TLS13_BAD_CERTIFICATE,
+				  "The peer's certified key is no point of P-256.");
 	if (rc == -EBADMSG || rc == -EKEYREJECTED)
-		return tls13_fail(t, TLS13_DECRYPT_ERROR, "The peer's CertificateVerify does not verify.");
+		return tls13_fail(t, TLS13_DECRYPT_ERROR,
+				  "The peer's CertificateVerify does not verify.");
 	if (rc)
 		return tls13_fail_port(t);
 	t->state = t->config.server ? TLS13_WAIT_CLIENT_FINISHED : TLS13_WAIT_SERVER_FINISHED;

@@ -23,18 +23,22 @@ static int check_retry(struct tls13 *t, const struct tls13_server_hello *hello)
 	unsigned int i;
 
 	if (t->hello_retry)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The server sent a second HelloRetryRequest.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The server sent a second HelloRetryRequest.");
 	if (!hello->group && !hello->cookie.at)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The HelloRetryRequest asks for no change.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The HelloRetryRequest asks for no change.");
 	if (!hello->group)
 		return 0;
 	for (i = 0; i < 2 && t->config.groups[i]; i++)
 		if (t->config.groups[i] == hello->group && hello->group != t->group)
 			return 0;
-	return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The HelloRetryRequest asks for a group not offered, or already sent.");
+	return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+			  "The HelloRetryRequest asks for a group not offered, or already sent.");
 }
 
-static int answer_retry(struct tls13 *t, const struct tls13_server_hello *hello, const u8 *message, size_t len)
+static int answer_retry(struct tls13 *t, const struct tls13_server_hello *hello, const u8 *message,
+			size_t len)
 {
 	if (check_retry(t, hello))
 		return -EPROTO;
@@ -60,16 +64,19 @@ int tls13_client_server_hello(struct tls13 *t, const u8 *message, size_t len)
 	if (tls13_server_hello_parse(t, message, len, &hello))
 		return -EPROTO;
 	if (t->hello_retry && t->suite->suite != hello.suite)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server changed the suite after its HelloRetryRequest.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server changed the suite after its HelloRetryRequest.");
 	if (hello.retry)
 		return answer_retry(t, &hello, message, len);
 	t->suite = tls13_suite_find(hello.suite);
 	if (!hello.group)
 		return tls13_fail(t, TLS13_MISSING_EXTENSION, "The ServerHello has no key share.");
 	if (hello.group != t->group)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server's key share is of a group that got none.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server's key share is of a group that got none.");
 	if (hello.psk && tls13_suite_find(t->psk.suite)->hash != t->suite->hash)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server chose a suite that does not go with the PSK.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server chose a suite that does not go with the PSK.");
 	t->resumed = hello.psk;
 	tls13_transcript_select(t);
 	if (tls13_transcript_add(t, message, len) || tls13_key_share_agree(t, &hello.share) ||
@@ -87,7 +94,8 @@ int tls13_client_encrypted_extensions(struct tls13 *t, const u8 *message, size_t
 	struct tls13_extensions found;
 
 	if (tls13_extension_parse(t, TLS13_IN_ENCRYPTED, &r, &found) ||
-	    tls13_extension_read_alpn(t, found.body[TLS13_EXT_ALPN]) || tls13_transcript_add(t, message, len))
+	    tls13_extension_read_alpn(t, found.body[TLS13_EXT_ALPN]) ||
+	    tls13_transcript_add(t, message, len))
 		return -EPROTO;
 	/* The server of a resumed session proves itself by the PSK alone (section 2.2). */
 	t->state = t->resumed ? TLS13_WAIT_SERVER_FINISHED : TLS13_WAIT_CERTIFICATE_OR_REQUEST;

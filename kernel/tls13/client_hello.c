@@ -126,10 +126,13 @@ static int check_version(struct tls13 *t, const struct tls13_client_hello *hello
 	if (!body.at)
 		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The client does not offer TLS 1.3.");
 	if (!list_offers_version(body, &malformed))
-		return malformed ? tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's supported_versions are malformed.") :
-				   tls13_fail(t, TLS13_PROTOCOL_VERSION, "The client does not offer TLS 1.3.");
+		return malformed ? tls13_fail(t, TLS13_DECODE_ERROR,
+					      "The ClientHello's supported_versions are malformed.")
+				 : tls13_fail(t, TLS13_PROTOCOL_VERSION,
+					      "The client does not offer TLS 1.3.");
 	if (legacy != TLS13_LEGACY_VERSION)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello's legacy_version is not 0x0303.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The ClientHello's legacy_version is not 0x0303.");
 	return 0;
 }
 
@@ -139,24 +142,32 @@ static int check_extensions(struct tls13 *t, const struct tls13_client_hello *he
 
 	if (tls13_extension_found(found, TLS13_EXT_PRE_SHARED_KEY)) {
 		if (!found->psk_last)
-			return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello's pre_shared_key is not its last extension.");
+			return tls13_fail(
+				t, TLS13_ILLEGAL_PARAMETER,
+				"The ClientHello's pre_shared_key is not its last extension.");
 		if (!tls13_extension_found(found, TLS13_EXT_PSK_MODES))
-			return tls13_fail(t, TLS13_MISSING_EXTENSION, "The ClientHello has a PSK without psk_key_exchange_modes.");
+			return tls13_fail(
+				t, TLS13_MISSING_EXTENSION,
+				"The ClientHello has a PSK without psk_key_exchange_modes.");
 	}
 	/* No HelloRetryRequest of ours carries a cookie. */
 	if (tls13_extension_found(found, TLS13_EXT_COOKIE))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello echoes a cookie that was never sent.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The ClientHello echoes a cookie that was never sent.");
 	if (!tls13_extension_found(found, TLS13_EXT_EARLY_DATA))
 		return 0;
 	if (found->body[TLS13_EXT_EARLY_DATA].left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's early_data is not empty.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ClientHello's early_data is not empty.");
 	if (t->hello_retry || !tls13_extension_found(found, TLS13_EXT_PRE_SHARED_KEY))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello announces early data where it may not.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The ClientHello announces early data where it may not.");
 	return 0;
 }
 
 /* Takes it apart; the parts borrow the message. */
-int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_client_hello *hello)
+int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len,
+			     struct tls13_client_hello *hello)
 {
 	struct wire_reader r = { message + 4, len - 4 };
 	struct wire_reader compression;
@@ -167,9 +178,10 @@ int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len, str
 	hello->message = message;
 	hello->len = len;
 	if (!wire_read_u16(&r, &legacy) || !wire_take(&r, 32, &random) ||
-	    !wire_read_vector(&r, 1, &hello->session_id) || hello->session_id.left > sizeof(t->session_id) ||
-	    !wire_read_vector(&r, 2, &hello->suites) || !hello->suites.left || hello->suites.left % 2 ||
-	    !wire_read_vector(&r, 1, &compression) || !compression.left)
+	    !wire_read_vector(&r, 1, &hello->session_id) ||
+	    hello->session_id.left > sizeof(t->session_id) ||
+	    !wire_read_vector(&r, 2, &hello->suites) || !hello->suites.left ||
+	    hello->suites.left % 2 || !wire_read_vector(&r, 1, &compression) || !compression.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello is malformed.");
 	hello->prefix_len = len - r.left;
 	/* Before TLS 1.3 there could be none at all. */
@@ -179,15 +191,19 @@ int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len, str
 	    check_version(t, hello, legacy))
 		return -EPROTO;
 	if (compression.left != 1 || compression.at[0])
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello offers compression.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The ClientHello offers compression.");
 	return check_extensions(t, hello);
 }
 
 static int digest_hello(const struct tls13_client_hello *hello, u8 digest[32])
 {
 	static const enum tls13_extension kept[] = {
-		TLS13_EXT_SUPPORTED_VERSIONS, TLS13_EXT_SUPPORTED_GROUPS, TLS13_EXT_SIGNATURE_ALGORITHMS,
-		TLS13_EXT_ALPN, TLS13_EXT_PSK_MODES,
+		TLS13_EXT_SUPPORTED_VERSIONS,
+		TLS13_EXT_SUPPORTED_GROUPS,
+		TLS13_EXT_SIGNATURE_ALGORITHMS,
+		TLS13_EXT_ALPN,
+		TLS13_EXT_PSK_MODES,
 	};
 	struct port_hash_state state;
 	size_t i;
@@ -212,7 +228,10 @@ int tls13_client_hello_remember(struct tls13 *t, const struct tls13_client_hello
 	return digest_hello(hello, t->hello_digest) ? tls13_fail_port(t) : 0;
 }
 
-/* Section 4.1.2: the second ClientHello repeats the first in all that the engine reads but share, PSK and early data. */
+/*
+ * Section 4.1.2: the second ClientHello repeats the first in all that the engine reads but share,
+ * PSK and early data.
+ */
 int tls13_client_hello_compare(struct tls13 *t, const struct tls13_client_hello *hello)
 {
 	u8 digest[32];
@@ -220,6 +239,7 @@ int tls13_client_hello_compare(struct tls13 *t, const struct tls13_client_hello 
 	if (digest_hello(hello, digest))
 		return tls13_fail_port(t);
 	if (memcmp(digest, t->hello_digest, sizeof(digest)))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The second ClientHello differs from the first.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The second ClientHello differs from the first.");
 	return 0;
 }

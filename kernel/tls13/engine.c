@@ -22,7 +22,10 @@ const struct tls13_suite_info *tls13_suite_find(u16 suite)
 	return NULL;
 }
 
-/* Which message each state waits for. `boundary`: keys change after it, so its record ends with it (section 5.1). */
+/*
+ * Which message each state waits for. `boundary`: keys change after it, so its record ends with it
+ * (section 5.1).
+ */
 static const struct step {
 	enum tls13_state state;
 	u8 message;
@@ -30,15 +33,19 @@ static const struct step {
 	int (*take)(struct tls13 *t, const u8 *message, size_t len);
 } steps[] = {
 	{ TLS13_WAIT_SERVER_HELLO, TLS13_SERVER_HELLO, true, tls13_client_server_hello },
-	{ TLS13_WAIT_ENCRYPTED_EXTENSIONS, TLS13_ENCRYPTED_EXTENSIONS, false, tls13_client_encrypted_extensions },
-	{ TLS13_WAIT_CERTIFICATE_OR_REQUEST, TLS13_CERTIFICATE_REQUEST, false, tls13_client_certificate_request },
+	{ TLS13_WAIT_ENCRYPTED_EXTENSIONS, TLS13_ENCRYPTED_EXTENSIONS, false,
+	  tls13_client_encrypted_extensions },
+	{ TLS13_WAIT_CERTIFICATE_OR_REQUEST, TLS13_CERTIFICATE_REQUEST, false,
+	  tls13_client_certificate_request },
 	{ TLS13_WAIT_CERTIFICATE_OR_REQUEST, TLS13_CERTIFICATE, false, tls13_certificate_receive },
 	{ TLS13_WAIT_SERVER_CERTIFICATE, TLS13_CERTIFICATE, false, tls13_certificate_receive },
-	{ TLS13_WAIT_SERVER_VERIFY, TLS13_CERTIFICATE_VERIFY, false, tls13_certificate_verify_receive },
+	{ TLS13_WAIT_SERVER_VERIFY, TLS13_CERTIFICATE_VERIFY, false,
+	  tls13_certificate_verify_receive },
 	{ TLS13_WAIT_SERVER_FINISHED, TLS13_FINISHED, true, tls13_client_finished },
 	{ TLS13_WAIT_CLIENT_HELLO, TLS13_CLIENT_HELLO, true, tls13_server_client_hello },
 	{ TLS13_WAIT_CLIENT_CERTIFICATE, TLS13_CERTIFICATE, false, tls13_certificate_receive },
-	{ TLS13_WAIT_CLIENT_VERIFY, TLS13_CERTIFICATE_VERIFY, false, tls13_certificate_verify_receive },
+	{ TLS13_WAIT_CLIENT_VERIFY, TLS13_CERTIFICATE_VERIFY, false,
+	  tls13_certificate_verify_receive },
 	{ TLS13_WAIT_CLIENT_FINISHED, TLS13_FINISHED, true, tls13_server_finished },
 };
 
@@ -101,16 +108,19 @@ static int take_message(struct tls13 *t)
 		return 0;
 	step = find_step(t);
 	if (!step)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a handshake message out of turn.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent a handshake message out of turn.");
 	if (t->in_len < 4)
 		return 0;
 	len = 4 + ((size_t)t->in[1] << 16 | (size_t)t->in[2] << 8 | t->in[3]);
 	if (len > TLS13_MESSAGE_MAX)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's handshake message is too long.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The peer's handshake message is too long.");
 	if (t->in_len < len)
 		return 0;
 	if (step->boundary && t->in_len > len)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent messages across a change of keys.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent messages across a change of keys.");
 	if (step->take(t, t->in, len))
 		return -EPROTO;
 	if (t->state != TLS13_ASKED)
@@ -163,7 +173,8 @@ static bool config_is_good(const struct tls13_config *config)
 	for (i = 0; i < 2 && config->groups[i]; i++)
 		if (!tls13_key_share_len(config->groups[i]))
 			return false;
-	if (config->psk && (config->server || !tls13_psk_fits(config, config->psk) || !config->psk->ticket_len))
+	if (config->psk &&
+	    (config->server || !tls13_psk_fits(config, config->psk) || !config->psk->ticket_len))
 		return false;
 	return !tls13_certificate_check_own(config);
 }
@@ -178,7 +189,8 @@ int tls13_start(struct tls13 *t, const struct tls13_config *config)
 	t->config = *config;
 	if (config->psk)
 		t->psk = *config->psk;
-	if (!tls13_transcript_start(t) && !(config->server ? tls13_server_start(t) : tls13_client_start(t)))
+	if (!tls13_transcript_start(t) &&
+	    !(config->server ? tls13_server_start(t) : tls13_client_start(t)))
 		return 0;
 	wipe_secrets(t);
 	t->out_end = 0;

@@ -17,13 +17,13 @@
 #define TLS13_PSK_DHE_KE	1
 #define TLS13_SHARE_MAX		65
 #define TLS13_SIGNATURE_MAX	72	/* DER of two 32-byte integers */
-#define TLS13_CHAIN_MAX		16384	/* own chain; the flight must fit TLS13_OUT_MAX */
-#define TLS13_CERTIFICATES_MAX	8	/* in a peer's chain: RIPRAP_CHAIN_CERTS_MAX of the device */
-#define TLS13_IDENTITIES_MAX	4	/* PSK identities that are looked up; clients offer one or two */
-#define TLS13_CCS_MAX		4	/* the compatibility record comes once a flight; more is a flood */
-#define TLS13_EARLY_SKIP_MAX	16384	/* early data thrown away: no ticket of ours allows any */
-#define TLS13_COOKIE_MAX	2048	/* a hash state and a tag; more would not fit a frugal ClientHello */
-#define TLS13_IN_MAX		(TLS13_MESSAGE_MAX + 1024)	/* a Certificate and what follows it in its record */
+#define TLS13_CHAIN_MAX		16384	/* own chain; its flight fits TLS13_OUT_MAX */
+#define TLS13_CERTIFICATES_MAX	8	/* in a peer's chain; RIPRAP_CHAIN_CERTS_MAX */
+#define TLS13_IDENTITIES_MAX	4	/* PSKs that are looked up; clients offer one or two */
+#define TLS13_CCS_MAX		4	/* one comes with each flight; more is a flood */
+#define TLS13_EARLY_SKIP_MAX	16384	/* early data; no ticket of ours allows any */
+#define TLS13_COOKIE_MAX	2048	/* a hash state and a tag are far less */
+#define TLS13_IN_MAX		(TLS13_MESSAGE_MAX + 1024)	/* and what follows it */
 #define TLS13_ALERT_ROOM	(TLS13_RECORD_HEADER + 2 + 1 + 16)	/* an alert always fits */
 
 enum tls13_message {		/* RFC 8446 section 4 */
@@ -133,16 +133,16 @@ struct tls13 {
 	u16 group;
 	u8 alert;
 	bool alert_received;
-	bool flight_sent;	/* server: its Finished is out, so what follows is under application keys */
+	bool flight_sent;	/* server: what follows is under application keys */
 	bool hello_retry;
 	bool psk_offered;	/* client: psk stands in the last ClientHello */
 	bool resumed;
 	u8 psk_selected;	/* server: index of the identity */
 	bool certificate_requested;
-	bool signature_acceptable;	/* client: the server takes ecdsa_secp256r1_sha256 from us */
+	bool signature_acceptable;	/* client: the server takes ECDSA with P-256 */
 	bool ccs_sent;
 	u8 ccs_received;
-	bool decrypted;		/* a protected record of the peer was good: no more early data, no plain alert */
+	bool decrypted;		/* a record of the peer was good: no more early data */
 	bool early_data_offered;
 	u32 early_skipped;
 	const char *error;
@@ -195,7 +195,8 @@ static inline int tls13_fail(struct tls13 *t, u8 alert, const char *error)
 
 static inline int tls13_fail_port(struct tls13 *t)
 {
-	return tls13_fail(t, TLS13_INTERNAL_ERROR, "A cryptographic operation or a buffer of this side failed.");
+	return tls13_fail(t, TLS13_INTERNAL_ERROR,
+			  "A cryptographic operation or a buffer of this side failed.");
 }
 
 const struct tls13_suite_info *tls13_suite_find(u16 suite);
@@ -223,51 +224,60 @@ int tls13_record_protect(struct tls13 *t, struct tls13_direction *d, const u8 *s
 void tls13_record_unprotect(struct tls13_direction *d);
 
 /* key_schedule.c: RFC 8446 section 7.1 */
-int tls13_hmac(enum port_hash hash, const u8 *key, size_t key_len, const void *data, size_t len, u8 *mac);
-int tls13_expand_label(enum port_hash hash, const u8 *secret, const char *label, const u8 *context, size_t context_len,
-		       u8 *out, size_t len);
-int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label, const u8 *digest, u8 *out);
+int tls13_hmac(enum port_hash hash, const u8 *key, size_t key_len, const void *data, size_t len,
+	       u8 *mac);
+int tls13_expand_label(enum port_hash hash, const u8 *secret, const char *label, const u8 *context,
+		       size_t context_len, u8 *out, size_t len);
+int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label, const u8 *digest,
+			u8 *out);
 int tls13_schedule_early(enum port_hash hash, const struct tls13_psk *psk, u8 *secret);
 int tls13_schedule_handshake(struct tls13 *t);
 int tls13_schedule_application(struct tls13 *t);
 int tls13_schedule_resumption(struct tls13 *t);
-int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secret, struct tls13_traffic *traffic);
+int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secret,
+			   struct tls13_traffic *traffic);
 
 /* transcript.c: RFC 8446 section 4.4.1 */
 int tls13_transcript_start(struct tls13 *t);
 void tls13_transcript_select(struct tls13 *t);
 int tls13_transcript_add(struct tls13 *t, const u8 *message, size_t len);
 int tls13_transcript_hash(const struct tls13 *t, u8 *digest);
-int tls13_transcript_hash_with(const struct tls13 *t, enum port_hash hash, const u8 *more, size_t len, u8 *digest);
+int tls13_transcript_hash_with(const struct tls13 *t, enum port_hash hash, const u8 *more,
+			       size_t len, u8 *digest);
 int tls13_transcript_retry(struct tls13 *t);
 
 /* key_share.c: RFC 8446 section 4.2.8 */
 size_t tls13_key_share_len(u16 group);
 int tls13_key_share_generate(struct tls13 *t, u16 group);
 int tls13_key_share_agree(struct tls13 *t, const struct wire_reader *peer);
-int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hello, struct wire_reader *share);
+int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hello,
+			   struct wire_reader *share);
 
 /* extension.c: RFC 8446 section 4.2 */
 int tls13_extension_parse(struct tls13 *t, enum tls13_place place, struct wire_reader *message,
 			  struct tls13_extensions *found);
-bool tls13_extension_find(struct wire_reader message, enum tls13_extension extension, struct wire_reader *body);
+bool tls13_extension_find(struct wire_reader message, enum tls13_extension extension,
+			  struct wire_reader *body);
 size_t tls13_extension_open(struct wire_writer *w, enum tls13_extension extension);
 void tls13_extension_close(struct wire_writer *w, size_t mark);
 void tls13_extension_write_signatures(struct wire_writer *w);
 int tls13_extension_read_alpn(struct tls13 *t, struct wire_reader body);
 void tls13_extension_write_alpn(struct tls13 *t, struct wire_writer *w);
-static inline bool tls13_extension_found(const struct tls13_extensions *found, enum tls13_extension extension)
+static inline bool tls13_extension_found(const struct tls13_extensions *found,
+					 enum tls13_extension extension)
 {
 	return found->body[extension].at;
 }
 
 /* client_hello.c: section 4.1.2; server_hello.c: sections 4.1.3 and 4.1.4 */
 int tls13_client_hello_send(struct tls13 *t, const struct wire_reader *cookie);
-int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_client_hello *hello);
+int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len,
+			     struct tls13_client_hello *hello);
 int tls13_client_hello_remember(struct tls13 *t, const struct tls13_client_hello *hello);
 int tls13_client_hello_compare(struct tls13 *t, const struct tls13_client_hello *hello);
 int tls13_server_hello_send(struct tls13 *t, bool retry);
-int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_server_hello *hello);
+int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len,
+			     struct tls13_server_hello *hello);
 
 /* psk.c: section 4.2.11 */
 size_t tls13_psk_write_identity(struct tls13 *t, struct wire_writer *w);

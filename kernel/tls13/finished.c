@@ -5,7 +5,7 @@
  */
 #include "engine.h"
 
-/* HMAC(HKDF-Expand-Label(secret, "finished", "", Hash.length), digest); a PSK binder is the same. */
+/* HMAC(HKDF-Expand-Label(secret, "finished", "", Hash.length), digest); a binder is the same. */
 int tls13_finished_mac(enum port_hash hash, const u8 *secret, const u8 *digest, u8 *mac)
 {
 	u8 key[TLS13_HASH_MAX];
@@ -24,7 +24,8 @@ static int compute(struct tls13 *t, bool by_server, u8 *mac)
 	int rc = tls13_transcript_hash(t, digest);
 
 	if (!rc)
-		rc = tls13_finished_mac(t->suite->hash, by_server ? t->server_handshake : t->client_handshake,
+		rc = tls13_finished_mac(t->suite->hash,
+					by_server ? t->server_handshake : t->client_handshake,
 					digest, mac);
 	return rc;
 }
@@ -47,7 +48,8 @@ int tls13_finished_receive(struct tls13 *t, const u8 *message, size_t len)
 	bool good;
 
 	if (len != 4 + tls13_hash_len(t))
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The peer's Finished has the wrong length.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The peer's Finished has the wrong length.");
 	if (compute(t, !t->config.server, mac))
 		return tls13_fail_port(t);
 	good = port_equal(mac, message + 4, tls13_hash_len(t));

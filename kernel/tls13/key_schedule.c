@@ -11,7 +11,8 @@ static size_t hash_block(enum port_hash hash)
 }
 
 /* One side of HMAC: H((key ^ pad) || data). Keys here are never longer than a block. */
-static int hmac_half(enum port_hash hash, const u8 *key, size_t key_len, u8 pad, const void *data, size_t len, u8 *digest)
+static int hmac_half(enum port_hash hash, const u8 *key, size_t key_len, u8 pad, const void *data,
+		     size_t len, u8 *digest)
 {
 	struct port_hash_state state;
 	u8 block[128];
@@ -33,7 +34,8 @@ static int hmac_half(enum port_hash hash, const u8 *key, size_t key_len, u8 pad,
 	return rc;
 }
 
-int tls13_hmac(enum port_hash hash, const u8 *key, size_t key_len, const void *data, size_t len, u8 *mac)
+int tls13_hmac(enum port_hash hash, const u8 *key, size_t key_len, const void *data, size_t len,
+	       u8 *mac)
 {
 	u8 inner[TLS13_HASH_MAX];
 	int rc;
@@ -48,8 +50,8 @@ int tls13_hmac(enum port_hash hash, const u8 *key, size_t key_len, const void *d
 }
 
 /* HKDF-Expand-Label. TLS 1.3 never asks for more than one hash length, so T(1) is all there is. */
-int tls13_expand_label(enum port_hash hash, const u8 *secret, const char *label, const u8 *context, size_t context_len,
-		       u8 *out, size_t len)
+int tls13_expand_label(enum port_hash hash, const u8 *secret, const char *label, const u8 *context,
+		       size_t context_len, u8 *out, size_t len)
 {
 	u8 info[2 + 1 + 6 + 12 + 1 + TLS13_HASH_MAX + 1];
 	struct wire_writer w = { .base = info, .size = sizeof(info) };
@@ -87,7 +89,8 @@ static int hash_empty(enum port_hash hash, u8 *digest)
 }
 
 /* Derive-Secret; `digest` NULL stands for the hash of no messages. */
-int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label, const u8 *digest, u8 *out)
+int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label, const u8 *digest,
+			u8 *out)
 {
 	u8 empty[TLS13_HASH_MAX];
 	int rc = 0;
@@ -96,7 +99,8 @@ int tls13_derive_secret(enum port_hash hash, const u8 *secret, const char *label
 		rc = hash_empty(hash, empty);
 	if (rc)
 		return rc;
-	return tls13_expand_label(hash, secret, label, digest ? digest : empty, (size_t)hash, out, (size_t)hash);
+	return tls13_expand_label(hash, secret, label, digest ? digest : empty, (size_t)hash, out,
+				  (size_t)hash);
 }
 
 /* HKDF-Extract(0, PSK), or of zeros where there is none. */
@@ -104,7 +108,8 @@ int tls13_schedule_early(enum port_hash hash, const struct tls13_psk *psk, u8 *s
 {
 	static const u8 zero[TLS13_HASH_MAX];
 
-	return tls13_hmac(hash, zero, (size_t)hash, psk ? psk->key : zero, psk ? psk->key_len : (size_t)hash, secret);
+	return tls13_hmac(hash, zero, (size_t)hash, psk ? psk->key : zero,
+			  psk ? psk->key_len : (size_t)hash, secret);
 }
 
 /* The step down: secret = HKDF-Extract(Derive-Secret(secret, "derived", ""), input). */
@@ -120,7 +125,10 @@ static int schedule_next(enum port_hash hash, u8 *secret, const u8 *input, size_
 	return rc;
 }
 
-/* Both handshake traffic secrets, from the transcript up to ServerHello, the shared secret and the PSK; wipes those two. */
+/*
+ * Both handshake traffic secrets, from the transcript up to ServerHello, the shared secret and the
+ * PSK; wipes those two.
+ */
 int tls13_schedule_handshake(struct tls13 *t)
 {
 	enum port_hash hash = t->suite->hash;
@@ -133,9 +141,11 @@ int tls13_schedule_handshake(struct tls13 *t)
 	if (!rc)
 		rc = tls13_transcript_hash(t, digest);
 	if (!rc)
-		rc = tls13_derive_secret(hash, t->secret, "c hs traffic", digest, t->client_handshake);
+		rc = tls13_derive_secret(hash, t->secret, "c hs traffic", digest,
+					 t->client_handshake);
 	if (!rc)
-		rc = tls13_derive_secret(hash, t->secret, "s hs traffic", digest, t->server_handshake);
+		rc = tls13_derive_secret(hash, t->secret, "s hs traffic", digest,
+					 t->server_handshake);
 	port_wipe(t->shared, sizeof(t->shared));
 	port_wipe(&t->psk, sizeof(t->psk));
 	return rc ? tls13_fail_port(t) : 0;
@@ -153,13 +163,18 @@ int tls13_schedule_application(struct tls13 *t)
 	if (!rc)
 		rc = tls13_transcript_hash(t, digest);
 	if (!rc)
-		rc = tls13_derive_secret(hash, t->secret, "c ap traffic", digest, t->client_application);
+		rc = tls13_derive_secret(hash, t->secret, "c ap traffic", digest,
+					 t->client_application);
 	if (!rc)
-		rc = tls13_derive_secret(hash, t->secret, "s ap traffic", digest, t->server_application);
+		rc = tls13_derive_secret(hash, t->secret, "s ap traffic", digest,
+					 t->server_application);
 	return rc;
 }
 
-/* With the transcript up to the client's Finished; nothing but traffic and resumption is left afterwards. */
+/*
+ * With the transcript up to the client's Finished; nothing but traffic and resumption is left
+ * afterwards.
+ */
 int tls13_schedule_resumption(struct tls13 *t)
 {
 	u8 digest[TLS13_HASH_MAX];
@@ -167,7 +182,8 @@ int tls13_schedule_resumption(struct tls13 *t)
 
 	rc = tls13_transcript_hash(t, digest);
 	if (!rc)
-		rc = tls13_derive_secret(t->suite->hash, t->secret, "res master", digest, t->resumption);
+		rc = tls13_derive_secret(t->suite->hash, t->secret, "res master", digest,
+					 t->resumption);
 	port_wipe(t->secret, sizeof(t->secret));
 	port_wipe(t->client_handshake, sizeof(t->client_handshake));
 	port_wipe(t->server_handshake, sizeof(t->server_handshake));
@@ -175,7 +191,8 @@ int tls13_schedule_resumption(struct tls13 *t)
 }
 
 /* Section 7.3. */
-int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secret, struct tls13_traffic *traffic)
+int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secret,
+			   struct tls13_traffic *traffic)
 {
 	int rc;
 
@@ -184,7 +201,8 @@ int tls13_schedule_traffic(const struct tls13_suite_info *suite, const u8 *secre
 	traffic->key_len = suite->key_len;
 	rc = tls13_expand_label(suite->hash, secret, "key", NULL, 0, traffic->key, suite->key_len);
 	if (!rc)
-		rc = tls13_expand_label(suite->hash, secret, "iv", NULL, 0, traffic->iv, sizeof(traffic->iv));
+		rc = tls13_expand_label(suite->hash, secret, "iv", NULL, 0, traffic->iv,
+					sizeof(traffic->iv));
 	if (rc)
 		port_wipe(traffic, sizeof(*traffic));
 	return rc;

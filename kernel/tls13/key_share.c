@@ -28,12 +28,15 @@ int tls13_key_share_agree(struct tls13 *t, const struct wire_reader *peer)
 	int rc = -EINVAL;
 
 	/* A share equal to our own is a reflection, never a peer. */
-	if (peer->left == tls13_key_share_len(t->group) && memcmp(peer->at, t->public_key, peer->left))
-		rc = t->group == TLS13_X25519 ? port_x25519_shared(t->private_key, peer->at, t->shared) :
-						port_p256_shared(t->private_key, peer->at, t->shared);
+	if (peer->left == tls13_key_share_len(t->group) &&
+	    memcmp(peer->at, t->public_key, peer->left))
+		rc = t->group == TLS13_X25519
+			     ? port_x25519_shared(t->private_key, peer->at, t->shared)
+			     : port_p256_shared(t->private_key, peer->at, t->shared);
 	port_wipe(t->private_key, sizeof(t->private_key));
 	if (rc == -EINVAL)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's key share is not a valid public key.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The peer's key share is not a valid public key.");
 	return rc ? tls13_fail_port(t) : 0;
 }
 
@@ -46,17 +49,22 @@ static int check_shares(struct tls13 *t, struct wire_reader shares, struct wire_
 	u16 group;
 
 	while (shares.left) {
-		if (!wire_read_u16(&shares, &group) || !wire_read_vector(&shares, 2, &share) || !share.left)
-			return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's key shares are malformed.");
+		if (!wire_read_u16(&shares, &group) || !wire_read_vector(&shares, 2, &share) ||
+		    !share.left)
+			return tls13_fail(t, TLS13_DECODE_ERROR,
+					  "The ClientHello's key shares are malformed.");
 		if (count == SHARES_MAX)
-			return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello has too many key shares.");
+			return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+					  "The ClientHello has too many key shares.");
 		for (i = 0; i < count; i++)
 			if (seen[i] == group)
-				return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
-						  "The ClientHello has two key shares of one group.");
+				return tls13_fail(
+					t, TLS13_ILLEGAL_PARAMETER,
+					"The ClientHello has two key shares of one group.");
 		if (!wire_list_holds(groups, group))
-			return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
-					  "The ClientHello has a key share of a group that it does not support.");
+			return tls13_fail(
+				t, TLS13_ILLEGAL_PARAMETER,
+				"The ClientHello has a key share of a group that it does not support.");
 		seen[count++] = group;
 	}
 	return 0;
@@ -72,18 +80,21 @@ static bool find_share(struct wire_reader shares, u16 wanted, struct wire_reader
 	return false;
 }
 
-static int read_lists(struct tls13 *t, const struct tls13_client_hello *hello, struct wire_reader *groups,
-		      struct wire_reader *shares)
+static int read_lists(struct tls13 *t, const struct tls13_client_hello *hello,
+		      struct wire_reader *groups, struct wire_reader *shares)
 {
 	struct wire_reader body = hello->extensions.body[TLS13_EXT_SUPPORTED_GROUPS];
 
 	if (!body.at || !hello->extensions.body[TLS13_EXT_KEY_SHARE].at)
-		return tls13_fail(t, TLS13_MISSING_EXTENSION, "The ClientHello lacks supported_groups or key_share.");
+		return tls13_fail(t, TLS13_MISSING_EXTENSION,
+				  "The ClientHello lacks supported_groups or key_share.");
 	if (!wire_read_vector(&body, 2, groups) || body.left || !groups->left || groups->left % 2)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's supported_groups are malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ClientHello's supported_groups are malformed.");
 	body = hello->extensions.body[TLS13_EXT_KEY_SHARE];
 	if (!wire_read_vector(&body, 2, shares) || body.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's key shares are malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ClientHello's key shares are malformed.");
 	return check_shares(t, *shares, *groups);
 }
 
@@ -91,7 +102,8 @@ static int read_lists(struct tls13 *t, const struct tls13_client_hello *hello, s
  * Server: picks the group. share->at is NULL when the client knows t->group but sent no share
  * of it, which is what a HelloRetryRequest is for.
  */
-int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hello, struct wire_reader *share)
+int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hello,
+			   struct wire_reader *share)
 {
 	struct wire_reader groups, shares;
 	unsigned int i;
@@ -102,9 +114,11 @@ int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hel
 		u16 only = 0;
 		struct wire_reader rest = shares;
 
-		if (!wire_read_u16(&rest, &only) || only != t->group || !wire_read_vector(&rest, 2, share) || rest.left)
-			return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
-					  "The second ClientHello does not hold the one key share asked for.");
+		if (!wire_read_u16(&rest, &only) || only != t->group ||
+		    !wire_read_vector(&rest, 2, share) || rest.left)
+			return tls13_fail(
+				t, TLS13_ILLEGAL_PARAMETER,
+				"The second ClientHello does not hold the one key share asked for.");
 		return 0;
 	}
 	for (i = 0; i < 2 && t->config.groups[i]; i++) {
@@ -118,5 +132,6 @@ int tls13_key_share_choose(struct tls13 *t, const struct tls13_client_hello *hel
 		if (wire_list_holds(groups, t->group))
 			return 0;
 	}
-	return tls13_fail(t, TLS13_HANDSHAKE_FAILURE, "The client supports neither X25519 nor P-256 as configured.");
+	return tls13_fail(t, TLS13_HANDSHAKE_FAILURE,
+			  "The client supports neither X25519 nor P-256 as configured.");
 }

@@ -27,7 +27,10 @@ typedef uint64_t u64;
 enum port_hash { PORT_SHA256 = 32, PORT_SHA384 = 48 };	/* value: digest bytes */
 enum port_aead { PORT_AES_128_GCM, PORT_AES_256_GCM, PORT_CHACHA20_POLY1305 };
 
-/* A running hash in the caller's memory; may be copied by assignment (that is how a transcript is read half way). */
+/*
+ * A running hash in the caller's memory; may be copied by assignment (that is how a transcript is
+ * read half way).
+ */
 struct port_hash_state {
 	enum port_hash kind;
 	u64 opaque[52];		/* kernel: shash state; user space: SHA256_CTX or SHA512_CTX */
@@ -36,7 +39,10 @@ int port_hash_init(struct port_hash_state *state, enum port_hash kind);
 int port_hash_update(struct port_hash_state *state, const void *data, size_t len);
 int port_hash_final(struct port_hash_state *state, u8 *digest);
 
-/* One direction's key. The port may allocate behind `handle`; port_aead_clear() frees and wipes and may be called on a zeroed struct. */
+/*
+ * One direction's key. The port may allocate behind `handle`; port_aead_clear() frees and wipes
+ * and may be called on a zeroed struct.
+ */
 struct port_aead_key {
 	enum port_aead kind;
 	void *handle;
@@ -48,13 +54,19 @@ int port_aead_seal(struct port_aead_key *key, const u8 nonce[12], const u8 *aad,
 int port_aead_open(struct port_aead_key *key, const u8 nonce[12], const u8 *aad, size_t aad_len, u8 *data, size_t len);
 void port_aead_clear(struct port_aead_key *key);
 
-/* Key shares. Public: 32 bytes X25519 little-endian, 65 bytes P-256 uncompressed. -EINVAL for a bad or all-zero peer share. */
+/*
+ * Key shares. Public: 32 bytes X25519 little-endian, 65 bytes P-256 uncompressed. -EINVAL for a
+ * bad or all-zero peer share.
+ */
 int port_x25519_generate(u8 private_key[32], u8 public_key[32]);
 int port_x25519_shared(const u8 private_key[32], const u8 peer[32], u8 secret[32]);
 int port_p256_generate(u8 private_key[32], u8 public_key[65]);
 int port_p256_shared(const u8 private_key[32], const u8 peer[65], u8 secret[32]);
 
-/* DER ECDSA-Sig-Value over a SHA-256 digest. 0, -EBADMSG (bad encoding), -EKEYREJECTED (does not verify), -EINVAL (bad point). */
+/*
+ * DER ECDSA-Sig-Value over a SHA-256 digest. 0, -EBADMSG (bad encoding), -EKEYREJECTED (does not
+ * verify), -EINVAL (bad point).
+ */
 int port_p256_verify(const u8 public_key[65], const u8 digest[32], const u8 *sig, size_t sig_len);
 
 void port_random(void *data, size_t len);

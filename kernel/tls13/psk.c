@@ -106,15 +106,16 @@ static int parse_offer(struct tls13 *t, const struct tls13_client_hello *hello, 
 		if (!wire_read_vector(&rest, 1, &item) || item.left < BINDER_MIN)
 			goto malformed;
 	if (identities != binders)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The ClientHello has not one binder for each PSK.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The ClientHello has not one binder for each PSK.");
 	return 0;
 malformed:
 	return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's pre_shared_key is malformed.");
 }
 
 /* 0 with *chosen, or *chosen negative where no PSK is known or fits. */
-static void find_identity(struct tls13 *t, const struct tls13_client_hello *hello, struct wire_reader identities,
-			  int *chosen)
+static void find_identity(struct tls13 *t, const struct tls13_client_hello *hello,
+			  struct wire_reader identities, int *chosen)
 {
 	struct wire_reader identity;
 	u32 age;
@@ -122,12 +123,14 @@ static void find_identity(struct tls13 *t, const struct tls13_client_hello *hell
 
 	*chosen = -1;
 	for (i = 0; i < TLS13_IDENTITIES_MAX && identities.left; i++) {
-		if (!wire_read_vector(&identities, 2, &identity) || !wire_read_u32(&identities, &age))
+		if (!wire_read_vector(&identities, 2, &identity) ||
+		    !wire_read_u32(&identities, &age))
 			return;
 		memset(&t->psk, 0, sizeof(t->psk));
 		if (t->config.find_psk(t->config.arg, identity.at, identity.left, age, &t->psk))
 			continue;
-		if (!tls13_psk_fits(&t->config, &t->psk) || !wire_list_holds(hello->suites, t->psk.suite))
+		if (!tls13_psk_fits(&t->config, &t->psk) ||
+		    !wire_list_holds(hello->suites, t->psk.suite))
 			continue;
 		/* After a HelloRetryRequest the suite is settled. */
 		if (t->hello_retry && tls13_suite_find(t->psk.suite)->hash != t->suite->hash)
@@ -138,7 +141,8 @@ static void find_identity(struct tls13 *t, const struct tls13_client_hello *hell
 	port_wipe(&t->psk, sizeof(t->psk));
 }
 
-static int check_binder(struct tls13 *t, const struct tls13_client_hello *hello, const struct offer *offer, int chosen)
+static int check_binder(struct tls13 *t, const struct tls13_client_hello *hello,
+			const struct offer *offer, int chosen)
 {
 	struct wire_reader rest = offer->binders;
 	struct wire_reader binder = { NULL, 0 };
@@ -164,7 +168,8 @@ static int allows_dhe(struct tls13 *t, const struct tls13_client_hello *hello, b
 
 	*allowed = false;
 	if (!wire_read_vector(&body, 1, &modes) || body.left || !modes.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's psk_key_exchange_modes are malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ClientHello's psk_key_exchange_modes are malformed.");
 	while (wire_read_u8(&modes, &mode))
 		*allowed = *allowed || mode == TLS13_PSK_DHE_KE;
 	return 0;
@@ -172,7 +177,8 @@ static int allows_dhe(struct tls13 *t, const struct tls13_client_hello *hello, b
 
 /*
  * Server: takes the first known PSK of the offer, if any, and checks its binder. The transcript
- * must not hold this ClientHello yet. Sets t->resumed, t->psk_selected and, unless settled, t->suite.
+ * must not hold this ClientHello yet. Sets t->resumed, t->psk_selected and, unless settled,
+ * t->suite.
  */
 int tls13_psk_choose(struct tls13 *t, const struct tls13_client_hello *hello)
 {

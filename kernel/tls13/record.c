@@ -73,7 +73,10 @@ static int seal_piece(struct tls13 *t, u8 *at, u8 content, size_t len)
 	int rc;
 
 	if (!d->on) {
-		/* RFC 8446 section 5.1: only the first ClientHello may carry 0x0301, for old middleboxes. */
+		/*
+		 * RFC 8446 section 5.1: only the first ClientHello may carry 0x0301, for old
+		 * middleboxes.
+		 */
 		bool first = t->state == TLS13_AT_REST && !t->config.server;
 
 		write_header(at, content, first ? 0x0301 : TLS13_LEGACY_VERSION, len);
@@ -82,7 +85,8 @@ static int seal_piece(struct tls13 *t, u8 *at, u8 content, size_t len)
 	write_header(at, TLS13_APPLICATION_DATA, TLS13_LEGACY_VERSION, len + 1 + TAG);
 	at[TLS13_RECORD_HEADER + len] = content;
 	nonce_of(d, nonce);
-	rc = port_aead_seal(&d->key, nonce, at, TLS13_RECORD_HEADER, at + TLS13_RECORD_HEADER, len + 1);
+	rc = port_aead_seal(&d->key, nonce, at, TLS13_RECORD_HEADER, at + TLS13_RECORD_HEADER,
+			    len + 1);
 	d->sequence++;
 	return rc;
 }
@@ -153,7 +157,8 @@ int tls13_record_length(const struct tls13 *t, const u8 header[TLS13_RECORD_HEAD
 
 	*alert = TLS13_UNEXPECTED_MESSAGE;
 	/* The minor version is ignored (section 5.1); another major one is not TLS at all. */
-	if (header[0] < TLS13_CHANGE_CIPHER_SPEC || header[0] > TLS13_APPLICATION_DATA || header[1] != 3)
+	if (header[0] < TLS13_CHANGE_CIPHER_SPEC || header[0] > TLS13_APPLICATION_DATA ||
+	    header[1] != 3)
 		return -EBADMSG;
 	if (sealed && !t->read.on && !t->early_data_offered)
 		return -EBADMSG;
@@ -173,21 +178,27 @@ static int receive_alert(struct tls13 *t, const u8 *data, size_t len)
 static int receive_handshake(struct tls13 *t, const u8 *data, size_t len)
 {
 	if (!len)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent an empty handshake record.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent an empty handshake record.");
 	if (len > sizeof(t->in) - t->in_len)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The peer's handshake messages are too long.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The peer's handshake messages are too long.");
 	memcpy(t->in + t->in_len, data, len);
 	t->in_len += len;
 	return 0;
 }
 
-/* Sections 5 and D.4: one byte of 1, after the first ClientHello, never between the parts of a message. */
+/*
+ * Sections 5 and D.4: one byte of 1, after the first ClientHello, never between the parts of a
+ * message.
+ */
 static int receive_ccs(struct tls13 *t, const u8 *data, size_t len)
 {
 	bool early = t->state == TLS13_WAIT_CLIENT_HELLO && !t->hello_retry;
 
 	if (len != 1 || data[0] != 1 || early || t->in_len || t->ccs_received == TLS13_CCS_MAX)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a change_cipher_spec out of place.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent a change_cipher_spec out of place.");
 	t->ccs_received++;
 	return 0;
 }
@@ -197,7 +208,8 @@ static int skip_early_data(struct tls13 *t, size_t len)
 {
 	t->early_skipped += (u32)len;
 	if (t->in_len || t->early_skipped > TLS13_EARLY_SKIP_MAX)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The client sent more early data than is passed over.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The client sent more early data than is passed over.");
 	return 0;
 }
 
@@ -206,19 +218,23 @@ static int receive_inner(struct tls13 *t, const u8 *data, size_t len)
 	u8 content;
 
 	if (len > TLS13_PLAINTEXT_MAX + 1)
-		return tls13_fail(t, TLS13_RECORD_OVERFLOW, "The peer sent a record that is too long.");
+		return tls13_fail(t, TLS13_RECORD_OVERFLOW,
+				  "The peer sent a record that is too long.");
 	while (len && !data[len - 1])
 		len--;
 	if (!len)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a record without a content type.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent a record without a content type.");
 	content = data[--len];
 	if (content == TLS13_HANDSHAKE)
 		return receive_handshake(t, data, len);
 	if (t->in_len)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer put a record between the parts of a message.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer put a record between the parts of a message.");
 	if (content == TLS13_ALERT)
 		return receive_alert(t, data, len);
-	return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a record that is no part of a handshake.");
+	return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+			  "The peer sent a record that is no part of a handshake.");
 }
 
 static int receive_sealed(struct tls13 *t, u8 *record, size_t len)
@@ -231,11 +247,14 @@ static int receive_sealed(struct tls13 *t, u8 *record, size_t len)
 	if (!t->read.on && early)
 		return skip_early_data(t, sealed);
 	if (!t->read.on)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a protected record too early.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent a protected record too early.");
 	if (sealed < 1 + TAG)
-		return tls13_fail(t, TLS13_BAD_RECORD_MAC, "The peer sent a protected record that is too short.");
+		return tls13_fail(t, TLS13_BAD_RECORD_MAC,
+				  "The peer sent a protected record that is too short.");
 	nonce_of(&t->read, nonce);
-	rc = port_aead_open(&t->read.key, nonce, record, TLS13_RECORD_HEADER, record + TLS13_RECORD_HEADER, sealed);
+	rc = port_aead_open(&t->read.key, nonce, record, TLS13_RECORD_HEADER,
+			    record + TLS13_RECORD_HEADER, sealed);
 	if (rc && rc != -EBADMSG)
 		return tls13_fail_port(t);
 	if (rc && early)
@@ -264,14 +283,19 @@ int tls13_record_receive(struct tls13 *t, u8 *record, size_t len)
 		return receive_ccs(t, data, (size_t)said);
 	if (record[0] == TLS13_APPLICATION_DATA)
 		return receive_sealed(t, record, len);
-	/* A client that cannot read the ServerHello says so in the clear, when the server already has its keys. */
+	/*
+	 * A client that cannot read the ServerHello says so in the clear, when the server already
+	 * has its keys.
+	 */
 	if (record[0] == TLS13_ALERT && t->config.server && !t->decrypted)
 		return receive_alert(t, data, (size_t)said);
 	if (t->read.on)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer sent a record in the clear.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer sent a record in the clear.");
 	if (record[0] == TLS13_HANDSHAKE)
 		return receive_handshake(t, data, (size_t)said);
 	if (t->in_len)
-		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE, "The peer put a record between the parts of a message.");
+		return tls13_fail(t, TLS13_UNEXPECTED_MESSAGE,
+				  "The peer put a record between the parts of a message.");
 	return receive_alert(t, data, (size_t)said);
 }

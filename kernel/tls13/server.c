@@ -22,7 +22,8 @@ static int choose_suite(struct tls13 *t, const struct tls13_client_hello *hello)
 			return 0;
 		}
 	}
-	return tls13_fail(t, TLS13_HANDSHAKE_FAILURE, "The client offers none of the configured cipher suites.");
+	return tls13_fail(t, TLS13_HANDSHAKE_FAILURE,
+			  "The client offers none of the configured cipher suites.");
 }
 
 /* Section 9.2: without a PSK, signature_algorithms must be there, and ours among them. */
@@ -34,11 +35,14 @@ static int check_signatures(struct tls13 *t, const struct tls13_client_hello *he
 	if (t->resumed)
 		return 0;
 	if (!body.at)
-		return tls13_fail(t, TLS13_MISSING_EXTENSION, "The ClientHello lacks signature_algorithms.");
+		return tls13_fail(t, TLS13_MISSING_EXTENSION,
+				  "The ClientHello lacks signature_algorithms.");
 	if (!wire_read_vector(&body, 2, &list) || body.left || !list.left || list.left % 2)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello's signature_algorithms are malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ClientHello's signature_algorithms are malformed.");
 	if (!wire_list_holds(list, TLS13_ECDSA_P256_SHA256))
-		return tls13_fail(t, TLS13_HANDSHAKE_FAILURE, "The client does not take ecdsa_secp256r1_sha256.");
+		return tls13_fail(t, TLS13_HANDSHAKE_FAILURE,
+				  "The client does not take ecdsa_secp256r1_sha256.");
 	return 0;
 }
 
@@ -76,7 +80,8 @@ static int send_flight(struct tls13 *t)
 		return -EPROTO;
 	if (mutual && tls13_certificate_request_send(t, &w))
 		return -EPROTO;
-	if (!t->resumed && (tls13_certificate_send(t, &w, false) || tls13_certificate_verify_send(t, &w)))
+	if (!t->resumed &&
+	    (tls13_certificate_send(t, &w, false) || tls13_certificate_verify_send(t, &w)))
 		return -EPROTO;
 	if (tls13_finished_send(t, &w) || tls13_record_close(t, &w, TLS13_HANDSHAKE))
 		return -EPROTO;
@@ -92,7 +97,8 @@ static int answer(struct tls13 *t, const struct wire_reader *share)
 {
 	/* The agreement first: a bad share is refused before anything is promised. */
 	if (tls13_key_share_generate(t, t->group) || tls13_key_share_agree(t, share) ||
-	    tls13_server_hello_send(t, false) || tls13_record_send_ccs(t) || tls13_schedule_handshake(t) ||
+	    tls13_server_hello_send(t, false) || tls13_record_send_ccs(t) ||
+	    tls13_schedule_handshake(t) ||
 	    tls13_record_protect(t, &t->write, t->server_handshake) ||
 	    tls13_record_protect(t, &t->read, t->client_handshake))
 		return -EPROTO;

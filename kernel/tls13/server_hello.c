@@ -7,8 +7,9 @@
 
 /* SHA-256 of "HelloRetryRequest" in the place of the random. */
 static const u8 retry_random[32] = {
-	0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
-	0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+	0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c,
+	0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb,
+	0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 };
 
 static void write_share(const struct tls13 *t, struct wire_writer *w, bool retry)
@@ -58,26 +59,33 @@ int tls13_server_hello_send(struct tls13 *t, bool retry)
 	return tls13_record_close(t, &w, TLS13_HANDSHAKE);
 }
 
-/* Section 4.1.3: "DOWNGRD" and 0 or 1, by which a TLS 1.3 server says that somebody made it speak an older one. */
+/*
+ * Section 4.1.3: "DOWNGRD" and 0 or 1, by which a TLS 1.3 server says that somebody made it speak
+ * an older one.
+ */
 static bool is_downgrade(const u8 *random)
 {
 	return !memcmp(random + 24, "DOWNGRD", 7) && random[31] <= 1;
 }
 
-static int check_version(struct tls13 *t, struct wire_reader extensions, const u8 *random, u16 legacy)
+static int check_version(struct tls13 *t, struct wire_reader extensions, const u8 *random,
+			 u16 legacy)
 {
 	struct wire_reader body;
 	u16 version;
 	bool named = tls13_extension_find(extensions, TLS13_EXT_SUPPORTED_VERSIONS, &body);
 
 	if (!named && is_downgrade(random))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server was made to answer with an older version.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server was made to answer with an older version.");
 	if (!named)
 		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The server does not speak TLS 1.3.");
 	if (!wire_read_u16(&body, &version) || body.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ServerHello's supported_versions is malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ServerHello's supported_versions is malformed.");
 	if (version != TLS13_VERSION || legacy != TLS13_LEGACY_VERSION)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server chose a version that was not offered.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server chose a version that was not offered.");
 	return 0;
 }
 
@@ -97,7 +105,8 @@ static int parse_share(struct tls13 *t, struct wire_reader body, struct tls13_se
 		return 0;
 	if (!wire_read_u16(&body, &hello->group) ||
 	    (!hello->retry && !wire_read_vector(&body, 2, &hello->share)) || body.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ServerHello's key_share is malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ServerHello's key_share is malformed.");
 	return 0;
 }
 
@@ -108,9 +117,11 @@ static int parse_psk(struct tls13 *t, struct wire_reader body, struct tls13_serv
 	if (!body.at)
 		return 0;
 	if (!wire_read_u16(&body, &selected) || body.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The ServerHello's pre_shared_key is malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The ServerHello's pre_shared_key is malformed.");
 	if (selected)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server chose a PSK that was not offered.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server chose a PSK that was not offered.");
 	hello->psk = true;
 	return 0;
 }
@@ -120,14 +131,17 @@ static int parse_cookie(struct tls13 *t, struct wire_reader body, struct tls13_s
 	if (!body.at)
 		return 0;
 	if (!wire_read_vector(&body, 2, &hello->cookie) || body.left || !hello->cookie.left)
-		return tls13_fail(t, TLS13_DECODE_ERROR, "The HelloRetryRequest's cookie is malformed.");
+		return tls13_fail(t, TLS13_DECODE_ERROR,
+				  "The HelloRetryRequest's cookie is malformed.");
 	if (hello->cookie.left > TLS13_COOKIE_MAX)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The HelloRetryRequest's cookie is too long.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The HelloRetryRequest's cookie is too long.");
 	return 0;
 }
 
 /* Takes it apart and checks all that can be checked without knowing what came before. */
-int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len, struct tls13_server_hello *hello)
+int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len,
+			     struct tls13_server_hello *hello)
 {
 	struct wire_reader r = { message + 4, len - 4 };
 	struct tls13_extensions found;
@@ -137,19 +151,26 @@ int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len, str
 	u16 legacy;
 
 	memset(hello, 0, sizeof(*hello));
-	if (!wire_read_u16(&r, &legacy) || !wire_take(&r, 32, &random) || !wire_read_vector(&r, 1, &session_id) ||
-	    session_id.left > sizeof(t->session_id) || !wire_read_u16(&r, &hello->suite) ||
-	    !wire_read_u8(&r, &compression))
+	if (!wire_read_u16(&r, &legacy) || !wire_take(&r, 32, &random) ||
+	    !wire_read_vector(&r, 1, &session_id) || session_id.left > sizeof(t->session_id) ||
+	    !wire_read_u16(&r, &hello->suite) || !wire_read_u8(&r, &compression))
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The ServerHello is malformed.");
 	hello->retry = !memcmp(random, retry_random, sizeof(retry_random));
-	/* The version first: an older ServerHello would fail the rules for extensions, and with a misleading reason. */
+	/*
+	 * The version first: an older ServerHello would fail the rules for extensions, and with a
+	 * misleading reason.
+	 */
 	if (check_version(t, r, random, legacy) ||
-	    tls13_extension_parse(t, hello->retry ? TLS13_IN_HELLO_RETRY : TLS13_IN_SERVER_HELLO, &r, &found))
+	    tls13_extension_parse(t, hello->retry ? TLS13_IN_HELLO_RETRY : TLS13_IN_SERVER_HELLO,
+				  &r, &found))
 		return -EPROTO;
-	if (session_id.left != t->session_id_len || memcmp(session_id.at, t->session_id, session_id.left))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server does not echo the session ID.");
+	if (session_id.left != t->session_id_len ||
+	    memcmp(session_id.at, t->session_id, session_id.left))
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server does not echo the session ID.");
 	if (compression || !was_offered(t, hello->suite))
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER, "The server chose a suite or compression that was not offered.");
+		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
+				  "The server chose a suite or compression that was not offered.");
 	if (parse_share(t, found.body[TLS13_EXT_KEY_SHARE], hello) ||
 	    parse_psk(t, found.body[TLS13_EXT_PRE_SHARED_KEY], hello))
 		return -EPROTO;

@@ -7,7 +7,8 @@
 
 #define LIFETIME_MAX	604800u	/* seven days, section 4.6.1 */
 
-static int derive_psk(const struct tls13_after *after, const u8 *nonce, size_t nonce_len, struct tls13_psk *psk)
+static int derive_psk(const struct tls13_after *after, const u8 *nonce, size_t nonce_len,
+		      struct tls13_psk *psk)
 {
 	const struct tls13_suite_info *info = tls13_suite_find(after->suite);
 
@@ -15,12 +16,13 @@ static int derive_psk(const struct tls13_after *after, const u8 *nonce, size_t n
 		return -EINVAL;
 	psk->suite = after->suite;
 	psk->key_len = (u8)info->hash;
-	return tls13_expand_label(info->hash, after->resumption_secret, "resumption", nonce, nonce_len, psk->key,
-				  psk->key_len);
+	return tls13_expand_label(info->hash, after->resumption_secret, "resumption", nonce,
+				  nonce_len, psk->key, psk->key_len);
 }
 
 int tls13_write_ticket(struct tls13_after *after, const u8 *ticket, size_t ticket_len, u32 lifetime,
-		       u32 age_add, const u8 nonce[8], u8 *message, size_t size, struct tls13_psk *psk)
+		       u32 age_add, const u8 nonce[8], u8 *message, size_t size,
+		       struct tls13_psk *psk)
 {
 	struct wire_writer w = { .base = message, .size = size };
 	size_t start = tls13_message_open(&w, TLS13_NEW_SESSION_TICKET);
@@ -52,7 +54,10 @@ int tls13_write_ticket(struct tls13_after *after, const u8 *ticket, size_t ticke
 	return (int)w.used;
 }
 
-/* Extensions of a ticket are passed over; they only have to be well formed, single and in their place. */
+/*
+ * Extensions of a ticket are passed over; they only have to be well formed, single and in their
+ * place.
+ */
 static bool extensions_are_good(struct wire_reader *r)
 {
 	struct wire_reader list, rest, body;
@@ -66,14 +71,16 @@ static bool extensions_are_good(struct wire_reader *r)
 		if (type == 42 && body.left != 4)
 			return false;
 		for (rest = list; rest.left;) {
-			if (!wire_read_u16(&rest, &other) || !wire_read_vector(&rest, 2, &body) || other == type)
+			if (!wire_read_u16(&rest, &other) || !wire_read_vector(&rest, 2, &body) ||
+			    other == type)
 				return false;
 		}
 	}
 	return true;
 }
 
-int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len, struct tls13_psk *psk)
+int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len,
+		      struct tls13_psk *psk)
 {
 	struct wire_reader r = { message, len };
 	struct wire_reader nonce, ticket;
@@ -82,8 +89,8 @@ int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len, 
 	int rc;
 
 	memset(psk, 0, sizeof(*psk));
-	if (!wire_read_u8(&r, &type) || type != TLS13_NEW_SESSION_TICKET || !wire_read_u24(&r, &said) ||
-	    said != r.left || said > TLS13_MESSAGE_MAX)
+	if (!wire_read_u8(&r, &type) || type != TLS13_NEW_SESSION_TICKET ||
+	    !wire_read_u24(&r, &said) || said != r.left || said > TLS13_MESSAGE_MAX)
 		return -EBADMSG;
 	if (!wire_read_u32(&r, &psk->lifetime) || !wire_read_u32(&r, &psk->age_add) ||
 	    !wire_read_vector(&r, 1, &nonce) || !wire_read_vector(&r, 2, &ticket) || !ticket.left ||
@@ -110,7 +117,8 @@ int tls13_update_keys(struct tls13_after *after, bool send, struct tls13_traffic
 
 	if (!info)
 		return -EINVAL;
-	rc = tls13_expand_label(info->hash, secret, "traffic upd", NULL, 0, next, (size_t)info->hash);
+	rc = tls13_expand_label(info->hash, secret, "traffic upd", NULL, 0, next,
+				(size_t)info->hash);
 	if (!rc) {
 		memcpy(secret, next, (size_t)info->hash);
 		rc = tls13_schedule_traffic(info, secret, traffic);

@@ -16,9 +16,9 @@
 #define TLS13_RECORD_HEADER	5
 #define TLS13_PLAINTEXT_MAX	16384			/* RFC 8446 section 5.1 */
 #define TLS13_RECORD_MAX	(TLS13_PLAINTEXT_MAX + 256)	/* section 5.2 */
-#define TLS13_OUT_MAX		(20 * 1024)	/* the largest flight: a 16 KiB chain and the rest */
+#define TLS13_OUT_MAX		(20 * 1024)	/* the largest flight: 16 KiB of chain, the rest */
 #define TLS13_MESSAGE_MAX	(18 * 1024)	/* one handshake message after reassembly */
-#define TLS13_TICKET_MAX	256		/* ours are 32 bytes; a foreign server's longer one is not kept */
+#define TLS13_TICKET_MAX	256		/* ours are 32 bytes; a longer one is not kept */
 #define TLS13_ALPN_MAX		32
 
 enum tls13_suite {
@@ -55,9 +55,9 @@ enum tls13_alert {		/* RFC 8446 section 6 */
 
 enum tls13_status {
 	TLS13_READ	= 0,	/* wants one more record */
-	TLS13_VERIFY	= 1,	/* wants tls13_peer_accepted() or tls13_refuse(); see tls13_peer_chain() */
+	TLS13_VERIFY	= 1,	/* wants tls13_peer_accepted() or tls13_refuse() */
 	TLS13_DONE	= 2,	/* traffic keys are there, once `out` has been sent */
-	TLS13_FAILED	= 3,	/* an alert stands in `out` (unless the peer sent one); see tls13_error() */
+	TLS13_FAILED	= 3,	/* an alert stands in `out` unless the peer sent one */
 };
 
 /* What one resumption needs: RFC 8446 section 4.6.1. */
@@ -73,48 +73,67 @@ struct tls13_psk {
 
 struct tls13_config {
 	bool server;
-	/* Own chain: each certificate as __u32 (host order) length, DER; leaf first. Borrowed, must outlive the handshake. */
+	/*
+	 * Own chain: each certificate as __u32 (host order) length, DER; leaf first. Borrowed,
+	 * must outlive the handshake.
+	 */
 	const u8 *chain;
 	size_t chain_len;
-	/* Signs a SHA-256 digest with the key of the chain's leaf; DER ECDSA-Sig-Value into sig[72]. 0 or -errno. May sleep. */
+	/*
+	 * Signs a SHA-256 digest with the key of the chain's leaf; DER ECDSA-Sig-Value into
+	 * sig[72]. 0 or -errno. May sleep.
+	 */
 	int (*sign)(void *arg, const u8 digest[32], u8 sig[72], size_t *sig_len);
 	/*
-	 * Server: looks up a ticket. Fills psk and returns 0, or -ENOENT for a full handshake. `age_ms` is the
-	 * client's claim. Called for the first identities only (at most 4).
+	 * Server: looks up a ticket. Fills psk and returns 0, or -ENOENT for a full handshake.
+	 * `obfuscated_age` is the client's claim, psk->age_add already in it. Called for the
+	 * first identities only (at most 4), and never before a HelloRetryRequest.
 	 */
-	int (*find_psk)(void *arg, const u8 *ticket, size_t len, u32 obfuscated_age, struct tls13_psk *psk);
+	int (*find_psk)(void *arg, const u8 *ticket, size_t len, u32 obfuscated_age,
+			struct tls13_psk *psk);
 	void *arg;
 	const struct tls13_psk *psk;	/* client: offer this one; NULL: none */
 	u32 psk_age_ms;			/* client: since the ticket came */
-	const char *alpn;		/* offered, or required if the client offers any; NULL: none */
+	const char *alpn;	/* offered, or required if the client offers any; NULL: none */
 	u16 suites[3];			/* in order of preference, 0-terminated when shorter */
-	u16 groups[2];			/* in order of preference; the client sends a share for the first only */
-	bool request_client_certificate;	/* server: mutual; an empty answer is refused with certificate_required */
+	u16 groups[2];		/* in order of preference; a client sends a share of the first */
+	/* server: mutual; an empty answer is refused with certificate_required */
+	bool request_client_certificate;
 };
 
 struct tls13;			/* opaque; sizeof by tls13_size() so that the caller allocates */
 size_t tls13_size(void);
 
 /*
- * Starts; a client's ClientHello stands in `out` afterwards. 0, -EINVAL for a bad configuration, -EIO when the port
- * failed. *t may hold anything, but one that was started before must be wiped first. config is copied; what it points
- * to (chain, alpn, arg) must outlive the handshake, except psk.
+ * Starts; a client's ClientHello stands in `out` afterwards. 0, -EINVAL for a bad configuration,
+ * -EIO when the port failed. *t may hold anything, but one that was started before must be wiped
+ * first. config is copied; what it points to (chain, alpn, arg) must outlive the handshake, except
+ * psk.
  */
 int tls13_start(struct tls13 *t, const struct tls13_config *config);
 
-/* Given the 5 header bytes: payload length still to read, or -EBADMSG (then call tls13_refuse() with RECORD_OVERFLOW or UNEXPECTED_MESSAGE as *alert says). */
+/*
+ * Given the 5 header bytes: payload length still to read, or -EBADMSG (then call tls13_refuse()
+ * with RECORD_OVERFLOW or UNEXPECTED_MESSAGE as *alert says).
+ */
 int tls13_record_length(const struct tls13 *t, const u8 header[TLS13_RECORD_HEADER], u8 *alert);
 
 /* One whole record, header included; decrypted in place. */
 enum tls13_status tls13_input(struct tls13 *t, u8 *record, size_t len);
 
-/* What to send now, good until the next call that is not this one; tls13_sent() drops the first n bytes of it. */
+/*
+ * What to send now, good until the next call that is not this one; tls13_sent() drops the first n
+ * bytes of it.
+ */
 const u8 *tls13_output(const struct tls13 *t, size_t *len);
 void tls13_sent(struct tls13 *t, size_t n);
 
 /* After TLS13_VERIFY: the peer's chain in the form of config->chain, valid until the next call. */
 const u8 *tls13_peer_chain(const struct tls13 *t, size_t *len, unsigned int *certs);
-/* The leaf's key as an uncompressed P-256 point; the engine then checks CertificateVerify and goes on. */
+/*
+ * The leaf's key as an uncompressed P-256 point; the engine then checks CertificateVerify and goes
+ * on.
+ */
 enum tls13_status tls13_peer_accepted(struct tls13 *t, const u8 public_key[65]);
 /* Ends the handshake with this alert. */
 enum tls13_status tls13_refuse(struct tls13 *t, u8 alert);
@@ -154,11 +173,16 @@ struct tls13_after {
 };
 void tls13_after(const struct tls13 *t, struct tls13_after *after);
 
-/* Server: writes a whole NewSessionTicket handshake message (unencrypted) and the PSK that it stands for. Length or -ENOSPC. */
+/*
+ * Server: writes a whole NewSessionTicket handshake message (unencrypted) and the PSK that it
+ * stands for. Length or -ENOSPC.
+ */
 int tls13_write_ticket(struct tls13_after *after, const u8 *ticket, size_t ticket_len, u32 lifetime,
-		       u32 age_add, const u8 nonce[8], u8 *message, size_t size, struct tls13_psk *psk);
+		       u32 age_add, const u8 nonce[8], u8 *message, size_t size,
+		       struct tls13_psk *psk);
 /* Client: reads one (header included). 0, -ENOSPC when the ticket is too long to keep, -EBADMSG. */
-int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len, struct tls13_psk *psk);
+int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len,
+		      struct tls13_psk *psk);
 /* KeyUpdate (RFC 8446 section 4.6.3): next secret of one direction and its keys. */
 int tls13_update_keys(struct tls13_after *after, bool send, struct tls13_traffic *traffic);
 

@@ -44,7 +44,8 @@ int tls13_transcript_hash(const struct tls13 *t, u8 *digest)
 }
 
 /* As if `more` had been added; for binders, where the suite may still be open. */
-int tls13_transcript_hash_with(const struct tls13 *t, enum port_hash hash, const u8 *more, size_t len, u8 *digest)
+int tls13_transcript_hash_with(const struct tls13 *t, enum port_hash hash, const u8 *more,
+			       size_t len, u8 *digest)
 {
 	struct port_hash_state copy;
 	int rc;

@@ -65,7 +65,8 @@ static inline bool wire_read_u32(struct wire_reader *r, u32 *value)
 }
 
 /* A vector with a length of `width` bytes before it. */
-static inline bool wire_read_vector(struct wire_reader *r, unsigned int width, struct wire_reader *vector)
+static inline bool wire_read_vector(struct wire_reader *r, unsigned int width,
+				    struct wire_reader *vector)
 {
 	u32 len = 0;
 	u8 byte;
