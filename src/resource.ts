@@ -47,6 +47,9 @@ export interface Scope {
   readonly id: string;
 }
 
+/** Whether a process is ever handed a private key: `kernel` never, `workload-api` one of its own, when it asks for it. */
+export type Delivery = "kernel" | "workload-api";
+
 export interface WorkloadIdentity extends Common {
   readonly kind: "WorkloadIdentity";
   /** Path of the SPIFFE ID without its first slash; `[label]` parts are filled from the process. */
@@ -55,6 +58,8 @@ export interface WorkloadIdentity extends Common {
   readonly selectors: readonly Selector[];
   readonly ttlSeconds: number | undefined;
   readonly dnsNames: readonly string[];
+  /** Of the X509-SVID. */
+  readonly delivery: Delivery;
   readonly scope: Scope | undefined;
 }
 

@@ -25,6 +25,7 @@ export function judgeProcess(labels: LabelSet, resources: ResourceSet, lifetimeS
     rule,
     lifetimeSeconds: identity.ttlSeconds ?? lifetimeSeconds,
     dnsNames: identity.dnsNames,
+    delivery: identity.delivery,
   };
   return { outcome: "identity", assignment, isAmbiguous };
 }

@@ -2,6 +2,7 @@
 
 import { ABI, type BodyOf } from "../abi.ts";
 import { RiprapError } from "../error.ts";
+import type { Delivery } from "../resource.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
 import type { ProcessEvidence } from "./attestation/evidence.ts";
 import type { HeldSvid } from "./state.ts";
@@ -16,6 +17,7 @@ export interface Assignment {
   readonly rule: string;
   readonly lifetimeSeconds: number;
   readonly dnsNames: readonly string[];
+  readonly delivery: Delivery;
 }
 
 export interface InstalledSvid extends HeldSvid {

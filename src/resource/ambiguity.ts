@@ -26,7 +26,7 @@ export function checkAmbiguity(identities: readonly WorkloadIdentity[], problems
 }
 
 function outcome(identity: WorkloadIdentity): string {
-  return JSON.stringify([identity.workloadId, identity.ttlSeconds ?? null, identity.dnsNames]);
+  return JSON.stringify([identity.workloadId, identity.ttlSeconds ?? null, identity.dnsNames, identity.delivery]);
 }
 
 function refuse(first: Candidate, second: Candidate, problems: ProblemList): void {

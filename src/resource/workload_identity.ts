@@ -1,7 +1,7 @@
 // kind: WorkloadIdentity. Which processes get which SPIFFE ID, and what their X509-SVID holds.
 import { RiprapError } from "../error.ts";
 import { parseTemplate, type TemplatePart } from "../id_template.ts";
-import type { Scope, WorkloadIdentity } from "../resource.ts";
+import type { Delivery, Scope, WorkloadIdentity } from "../resource.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import { checkDnsName } from "./dns_name.ts";
 import type { Head } from "./document.ts";
@@ -30,11 +30,12 @@ export function checkWorkloadIdentity(spec: FieldMap, head: Head): WorkloadIdent
   const workloadId = withField(spec.required("workloadID"), checkWorkloadId);
   const selectors = withField(spec.required("selectors"), checkSelectors);
   const scope = withField(spec.optional("scope"), checkScope);
-  const x509 = spec.optional("svid")?.map(["x509"])?.optional("x509")?.map(["ttl", "dnsNames"]);
+  const x509 = spec.optional("svid")?.map(["x509"])?.optional("x509")?.map(["ttl", "dnsNames", "delivery"]);
   const ttlSeconds = withField(x509?.optional("ttl"), checkTtl);
   const dnsNames = withField(x509?.optional("dnsNames"), checkDnsNames) ?? [];
+  const delivery = withField(x509?.optional("delivery"), checkDelivery) ?? "kernel";
   if (workloadId === undefined || selectors === undefined) return undefined;
-  return { kind: "WorkloadIdentity", ...head, workloadId, selectors, ttlSeconds, dnsNames, scope };
+  return { kind: "WorkloadIdentity", ...head, workloadId, selectors, ttlSeconds, dnsNames, delivery, scope };
 }
 
 function withField<T>(field: Field | undefined, check: (field: Field) => T): T | undefined {
@@ -124,6 +125,16 @@ function checkTtl(field: Field): number | undefined {
     code: "field_invalid",
     message,
     remedy: "SVIDs are renewed by themselves at half life: choose a short life",
+  });
+}
+
+function checkDelivery(field: Field): Delivery | undefined {
+  const text = field.string();
+  if (text === undefined || text === "kernel" || text === "workload-api") return text;
+  return field.error({
+    code: "field_invalid",
+    message: `${quote(text)} is no way to deliver an SVID`,
+    remedy: "write kernel, or workload-api for a program that must hold its private key itself",
   });
 }
 

@@ -142,10 +142,22 @@ describe("kind WorkloadIdentity", () => {
     },
   );
 
+  test("checkWorkloadIdentity() keeps private keys in the kernel unless the rule delivers them", () => {
+    const delivery = (svid: object) =>
+      loadDocuments(identity("a", { workloadID: "a", selectors: SELECTED, svid })).identities[0]?.delivery;
+    expect([
+      delivery({}),
+      delivery({ x509: { delivery: "kernel" } }),
+      delivery({ x509: { delivery: "workload-api" } }),
+    ]).toEqual(["kernel", "kernel", "workload-api"]);
+  });
+
   test("checkWorkloadIdentity() refuses names, scopes and fields that are none", () => {
     expect(
       faults({ svid: { x509: { dnsNames: ["*.a.test", "a..b", "10.0.0.1", "a b", "-a", "a.test", "A.test."] } } }),
     ).toEqual([0, 1, 2, 3, 4].map((i) => `spec.svid.x509.dnsNames[${i}]: field_invalid`));
+    expect(faults({ svid: { x509: { delivery: "file" } } })).toEqual(["spec.svid.x509.delivery: field_invalid"]);
+    expect(faults({ svid: { x509: { delivery: 1 } } })).toHaveLength(1);
     expect(faults({ svid: { jwt: {} } })).toEqual(["spec.svid.jwt: field_unknown"]);
     expect(faults({ scope: {} })).toEqual(["spec.scope: field_invalid"]);
     expect(faults({ scope: { node: { id: "a" }, nodeGroup: { id: "b" } } })).toEqual(["spec.scope: field_invalid"]);
