@@ -1,5 +1,12 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
-import { type NodeAuthority, type OpenOptions, openNodeAuthority } from "./ca/authority.ts";
+import {
+  type IssuedSvid,
+  type NodeAuthority,
+  type OpenOptions,
+  openNodeAuthority,
+  type SvidRequest,
+} from "./ca/authority.ts";
+import { currentBundle } from "./ca/bundle.ts";
 import {
   grantEnrolment,
   type Installed,
@@ -9,14 +16,18 @@ import {
   requestEnrolment,
   type SignOptions,
 } from "./ca/enrolment.ts";
-import { parsePublicKeyPem } from "./ca/key.ts";
+import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
+import { createKey, parsePublicKeyPem } from "./ca/key.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import { toPem } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
+import type { Store } from "./store.ts";
+import type { TrustBundle } from "./trust_bundle.ts";
 
 export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation, SvidRequest } from "./ca/authority.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
+export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { InitOptions } from "./ca/root.ts";
 
 /**
@@ -31,6 +42,29 @@ export function initTrustDomain(options: InitOptions): Promise<void> {
 /** Opens this node's CA. Throws RiprapError `ca_not_initialised`, `ca_state_invalid`, `ca_key_invalid`, `state_not_private`. The store stays the caller's. */
 export function openAuthority(options: OpenOptions): NodeAuthority {
   return openNodeAuthority(options);
+}
+
+/** Opens this node's JWT authority, making its key when there is none. Throws RiprapError `ca_not_initialised`, `ca_key_invalid`, `state_not_private`. */
+export function openJwtAuthority(options: JwtOptions): JwtAuthority {
+  return openJwtKey(options);
+}
+
+/** What this node tells others to trust: the roots of its trust domain and its own JWT key. Its sequence number is kept in the store. */
+export function trustBundle(
+  store: Store,
+  authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
+  jwt: Pick<JwtAuthority, "key">,
+): TrustBundle {
+  return currentBundle(store, authority, jwt);
+}
+
+/** An SVID with a key of its own, for a workload that must hold it itself: PKCS#8 DER, to be wiped after use. Throws what issueX509Svid throws. */
+export function issueWithNewKey(
+  authority: Pick<NodeAuthority, "issueX509Svid">,
+  request: Omit<SvidRequest, "publicKey">,
+): IssuedSvid & { readonly privateKey: Uint8Array } {
+  const { point, pkcs8 } = createKey();
+  return { ...authority.issueX509Svid({ ...request, publicKey: point }), privateKey: pkcs8 };
 }
 
 export interface PublicKeyRequest {

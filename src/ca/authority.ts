@@ -69,6 +69,8 @@ export interface NodeAuthority {
   issueX509Svid(request: SvidRequest): IssuedSvid;
   /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own, unless it is inside the caller's. */
   issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[];
+  /** The ID, when this node may issue an SVID of any kind for it now. Throws what issueX509Svid throws about the ID and the issuer. */
+  requireIssuable(spiffeId: SpiffeId | string): SpiffeId;
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
   isRevoked(serial: string): boolean;
@@ -159,6 +161,12 @@ class FileAuthority implements NodeAuthority {
     // Journal first: a certificate that exists without an entry could never be found and revoked.
     this.#parts.journal.addSvids(drafts.map(({ content, context }) => this.#entry(content, context, now)));
     return drafts.map(({ content }) => this.#sign(content));
+  }
+
+  requireIssuable(spiffeId: SpiffeId | string): SpiffeId {
+    if (this.#closed) throw new TypeError("the CA is closed");
+    this.#requireValidIssuer(this.#parts.clock.now());
+    return this.#allowedId(spiffeId);
   }
 
   #draft(request: SvidRequest, now: number): { content: SvidContent; context: string } {

@@ -35,6 +35,12 @@ export function createKeyFile(path: string): CaKey {
   return { privateKey: pair.privateKey, point: pointOf(pair.publicKey) };
 }
 
+/** A new key that is never on disk: its point, and PKCS#8 DER for whoever it is for. Wipe the latter after use. */
+export function createKey(): { readonly point: Uint8Array; readonly pkcs8: Uint8Array } {
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return { point: pointOf(publicKey), pkcs8: privateKey.export({ format: "der", type: "pkcs8" }) };
+}
+
 /** Throws RiprapError `ca_key_invalid`, or what readPrivateFile throws. */
 export function openKeyFile(path: string): CaKey {
   const bytes = readPrivateFile(path, KEY_FILE_MAX);

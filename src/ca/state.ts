@@ -27,6 +27,8 @@ export interface CaFiles {
   readonly nodeChain: string;
   readonly rootKey: string;
   readonly bundle: string;
+  /** Of the JWT authority; made when it is opened for the first time. */
+  readonly jwtKey: string;
   readonly pendingKey: string;
   readonly pendingRecord: string;
 }
@@ -41,6 +43,7 @@ export function caFiles(stateDir: string): CaFiles {
     nodeChain: file("node.pem"),
     rootKey: file("root.key"),
     bundle: file("bundle.pem"),
+    jwtKey: file("jwt.key"),
     pendingKey: file("enrolment.key"),
     pendingRecord: file("enrolment.json"),
   };

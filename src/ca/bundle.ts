@@ -1,0 +1,47 @@
+// The trust bundle as this node publishes it: the roots and its JWT key, with a sequence number that grows when they change.
+
+import { createHash } from "node:crypto";
+import { TrustDomain } from "../spiffe_id.ts";
+import type { Store } from "../store.ts";
+import type { TrustBundle } from "../trust_bundle.ts";
+import type { NodeAuthority } from "./authority.ts";
+import type { JwtAuthority } from "./jwt.ts";
+
+/** How soon others should look again (SPIFFE Trust Domain and Bundle section 4.1.2). */
+export const REFRESH_HINT_SECONDS = 300;
+
+const MIGRATIONS = [
+  "CREATE TABLE ca_bundle (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, digest TEXT NOT NULL) STRICT",
+];
+
+export function currentBundle(
+  store: Store,
+  authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
+  jwt: Pick<JwtAuthority, "key">,
+): TrustBundle {
+  const x509 = authority.bundle;
+  const hash = createHash("sha256");
+  for (const root of x509) hash.update(root);
+  const digest = hash.update(jwt.key.keyId).digest("hex");
+  return {
+    trustDomain: TrustDomain.parse(authority.trustDomain),
+    x509,
+    jwt: [jwt.key],
+    sequence: sequenceOf(store, digest),
+    refreshHintSeconds: REFRESH_HINT_SECONDS,
+  };
+}
+
+function sequenceOf(store: Store, digest: string): bigint {
+  store.migrate("ca_bundle", MIGRATIONS);
+  const read = store.prepare<{ sequence: number; digest: string }>("SELECT sequence, digest FROM ca_bundle");
+  return store.transaction(() => {
+    const last = read.get();
+    if (last?.digest === digest) return BigInt(last.sequence);
+    const sequence = BigInt(last?.sequence ?? 0) + 1n;
+    store
+      .prepare("INSERT INTO ca_bundle VALUES (1, ?1, ?2) ON CONFLICT (id) DO UPDATE SET sequence = ?1, digest = ?2")
+      .run(sequence, digest);
+    return sequence;
+  });
+}

@@ -1,0 +1,137 @@
+// The node's JWT authority: one ES256 key on disk beside the CA's, and the JWT-SVIDs that it signs. Nothing is signed before its journal entry is committed.
+
+import { createPublicKey, hash, type KeyObject, randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import type { Clock } from "../clock.ts";
+import { RiprapError } from "../error.ts";
+import { signJwtSvid } from "../jwt_svid.ts";
+import type { SpiffeId } from "../spiffe_id.ts";
+import type { Store } from "../store.ts";
+import { type JwtKey, jwtKeyOf } from "../trust_bundle.ts";
+import type { NodeAuthority } from "./authority.ts";
+import { createKeyFile, openKeyFile } from "./key.ts";
+import { requireCa } from "./state.ts";
+
+/** A bearer token: whoever sees one can use it until it ends. */
+export const JWT_LIFETIME_SECONDS = 300;
+export const JWT_LIFETIME_SECONDS_MAX = 3600;
+export const AUDIENCES_MAX = 16;
+export const AUDIENCE_BYTES_MAX = 1024;
+const CONTEXT_MAX = 64 * 1024;
+/** As long as the X.509 journal keeps what has ended. */
+const RETENTION_SECONDS = 30 * 24 * 3600;
+const PRUNE_EVERY = 1000;
+
+const MIGRATIONS = [
+  `CREATE TABLE ca_jwt_svid (
+     jti TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL, audience TEXT NOT NULL, kid TEXT NOT NULL,
+     signed_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, context TEXT NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   CREATE INDEX ca_jwt_svid_end ON ca_jwt_svid (expires_at);`,
+];
+
+export interface JwtSvidRequest {
+  readonly spiffeId: SpiffeId | string;
+  /** One at best: whoever gets the token can show it to each of them. */
+  readonly audience: readonly string[];
+  /** 1 to 3600; five minutes when not given. */
+  readonly lifetimeSeconds?: number;
+  readonly issuer?: string;
+  /** Goes to the journal as JSON. */
+  readonly context: Record<string, unknown>;
+}
+
+export interface IssuedJwtSvid {
+  readonly token: string;
+  readonly tokenId: string;
+  readonly expiresAt: Date;
+}
+
+export interface JwtAuthority {
+  /** What validates its tokens. */
+  readonly key: JwtKey;
+  /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `audience_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
+  issue(request: JwtSvidRequest): Promise<IssuedJwtSvid>;
+}
+
+export interface JwtOptions {
+  readonly stateDir: string;
+  readonly clock: Clock;
+  readonly store: Store;
+  /** Says which IDs this node may issue. */
+  readonly authority: Pick<NodeAuthority, "requireIssuable">;
+}
+
+/** Makes the key (0600) when there is none. RiprapError `ca_key_invalid`, `ca_not_initialised`, `state_not_private`. */
+export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): JwtAuthority {
+  const { jwtKey } = requireCa(stateDir);
+  const { privateKey } = existsSync(jwtKey) ? openKeyFile(jwtKey) : createKeyFile(jwtKey);
+  const publicKey = createPublicKey(privateKey);
+  const key = jwtKeyOf(publicKey, thumbprint(publicKey));
+  const journal = openJournal(store);
+  return {
+    key,
+    async issue({ spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer, context }) {
+      const id = authority.requireIssuable(spiffeId);
+      checkAudience(audience);
+      if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > JWT_LIFETIME_SECONDS_MAX) {
+        const fact = `its life of ${lifetimeSeconds} seconds is not between 1 and ${JWT_LIFETIME_SECONDS_MAX}`;
+        throw new RiprapError("lifetime_invalid", `Cannot issue a JWT-SVID for ${id}: ${fact}`);
+      }
+      const issuedAt = Math.floor(clock.now() / 1000);
+      const claims = { spiffeId: id, audience, tokenId: randomUUID(), issuedAt, expiresAt: issuedAt + lifetimeSeconds };
+      // Journal first: a token that exists without an entry could never be accounted for.
+      journal({ ...claims, keyId: key.keyId, context });
+      const by = { key: privateKey, keyId: key.keyId };
+      const token = await signJwtSvid(issuer === undefined ? claims : { ...claims, issuer }, by);
+      return { token, tokenId: claims.tokenId, expiresAt: new Date(claims.expiresAt * 1000) };
+    },
+  };
+}
+
+function checkAudience(audience: readonly string[]): void {
+  const fact =
+    audience.length === 0
+      ? "it is for no audience"
+      : audience.length > AUDIENCES_MAX
+        ? `it is for more than ${AUDIENCES_MAX} audiences`
+        : audience.some((value) => value === "")
+          ? "an audience is empty"
+          : audience.some((value) => Buffer.byteLength(value) > AUDIENCE_BYTES_MAX)
+            ? `an audience is longer than ${AUDIENCE_BYTES_MAX} bytes`
+            : undefined;
+  if (fact !== undefined) throw new RiprapError("audience_invalid", `Cannot issue a JWT-SVID: ${fact}`);
+}
+
+interface Entry {
+  readonly spiffeId: SpiffeId;
+  readonly audience: readonly string[];
+  readonly tokenId: string;
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+  readonly keyId: string;
+  readonly context: Record<string, unknown>;
+}
+
+function openJournal(store: Store): (entry: Entry) => void {
+  store.migrate("ca_jwt", MIGRATIONS);
+  const insert = store.prepare("INSERT INTO ca_jwt_svid VALUES (?, ?, ?, ?, ?, ?, ?)");
+  const prune = store.prepare("DELETE FROM ca_jwt_svid WHERE expires_at < ?");
+  let unpruned = 0;
+  return ({ spiffeId, audience, tokenId, issuedAt, expiresAt, keyId, context }) => {
+    const text = JSON.stringify(context);
+    if (text.length > CONTEXT_MAX)
+      throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${text.length}`);
+    insert.run(tokenId, spiffeId.toString(), JSON.stringify(audience), keyId, issuedAt, expiresAt, text);
+    unpruned += 1;
+    if (unpruned < PRUNE_EVERY) return;
+    unpruned = 0;
+    prune.run(issuedAt - RETENTION_SECONDS);
+  };
+}
+
+/** RFC 7638: the same key has the same name everywhere, and two keys never share one. */
+function thumbprint(key: KeyObject): string {
+  const { crv, kty, x, y } = key.export({ format: "jwk" });
+  return hash("sha256", JSON.stringify({ crv, kty, x, y }), "base64url");
+}
