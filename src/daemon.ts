@@ -30,6 +30,7 @@ import { RuleBook } from "./daemon/rule_book.ts";
 import { openDaemonState } from "./daemon/state.ts";
 import { TrustKeeper } from "./daemon/trust.ts";
 import { createControlPort } from "./daemon/view.ts";
+import { startWorkloadApi } from "./daemon/workload_api.ts";
 import { describeError, RiprapError } from "./error.ts";
 import { TrustDomain } from "./spiffe_id.ts";
 import { openStore, type Store, storePath } from "./store.ts";
@@ -78,6 +79,9 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     if (session === undefined) rooms.trust.standAlone();
     else await helloOf(rooms, clock);
     await rooms.rules.start();
+    const random = seams.random ?? Math.random;
+    const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, random }, rooms);
+    undo.push(() => workloadApi?.close());
     const control = await openControl(rooms.port, {
       path: config.controlSocket,
       onBug: (thrown) => log.error("the control API failed", { error: describeError(thrown) }),
@@ -167,7 +171,23 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
     link: () => plane.link,
   });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
-  return { state, book, names, trust, issuance, flows, counters, changed, plane, kernel, rules, port, notifier };
+  return {
+    state,
+    attestor,
+    registry,
+    book,
+    names,
+    trust,
+    issuance,
+    flows,
+    counters,
+    changed,
+    plane,
+    kernel,
+    rules,
+    port,
+    notifier,
+  };
 }
 
 type Rooms = ReturnType<typeof buildRooms>;

@@ -131,6 +131,11 @@ describe("imports", () => {
     "bun:ffi": ["src/daemon/libc.ts", "a wrong pointer ends the process: every foreign call is in sight in one file"],
     "bun:sqlite": ["src/store.ts", "permissions, journal mode and migrations are decided once"],
     "@peculiar/x509": ["src/ca/x509.ts", "one place turns foreign certificates into our values"],
+    "@grpc/grpc-js": [
+      "src/daemon/workload_api/server.ts",
+      "what comes over the Workload API's socket is told from who sent it in one place",
+    ],
+    jose: ["src/jwt_svid.ts", "which tokens are taken is decided once"],
     hono: ["src/daemon/control.ts", "the control API is one application, apart from its listener"],
     yaml: ["src/yaml.ts", "one reader decides which YAML is too clever to be taken"],
     "node:http": ["", "Bun.serve serves"],

@@ -28,6 +28,12 @@ export const CONFIG_TABLE = {
   stateDir: entry("/var/lib/riprap", absolutePath, "Where the CA, the journal and the counters live; of root alone."),
   rulesDir: entry("/etc/riprap/rules.d", absolutePath, "The folder of YAML resources, watched for changes."),
   controlSocket: entry("/run/riprap/control.sock", absolutePath, "The Unix socket that the riprap command talks to."),
+  workloadApi: entry("true", boolean, "Serve the SPIFFE Workload API to the programs of this machine."),
+  workloadSocket: entry(
+    "/run/riprap/workload.sock",
+    absolutePath,
+    "The Unix socket of the Workload API: open to everybody, since the kernel says who calls.",
+  ),
   device: entry("/dev/riprap", absolutePath, "The device of the kernel module."),
   requireKernel: entry(
     "false",

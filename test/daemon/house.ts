@@ -66,7 +66,7 @@ export async function buildHouse(): Promise<House> {
   mkdirSync(stateDir, { mode: 0o700 });
   await initTrustDomain({ stateDir, trustDomain: "edge.test", nodeName: "node-a", clock });
   const base = parseConfig(
-    `stateDir: ${stateDir}\nrulesDir: ${rulesDir}\ncontrolSocket: ${join(folder, "control.sock")}\nlogLevel: debug\n`,
+    `stateDir: ${stateDir}\nrulesDir: ${rulesDir}\ncontrolSocket: ${join(folder, "control.sock")}\nlogLevel: debug\nworkloadApi: false\n`,
   );
   const kernel = new FakeKernel();
   const log: LogLine[] = [];

@@ -31,10 +31,7 @@ export async function listenOnUnixSocket(
   handle: (request: Request) => Response | Promise<Response>,
   { mode = 0o600 }: ListenOptions = {},
 ): Promise<ControlListener> {
-  if (Buffer.byteLength(path) > PATH_BYTES_MAX)
-    throw failure(path, `the path is longer than ${PATH_BYTES_MAX} bytes; choose a shorter one`);
-  prepareFolder(path);
-  await removeStaleSocket(path);
+  await claimSocketPath(path);
   // The socket must not be open to others even for the moment between bind and chmod.
   const umask = process.umask(0o177);
   let server: Bun.Server<undefined>;
@@ -59,6 +56,14 @@ export async function listenOnUnixSocket(
       removeIfSocket(path);
     },
   };
+}
+
+/** Makes the folder of a socket and takes a dead socket out of the way. Throws RiprapError `control_socket`. */
+export async function claimSocketPath(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > PATH_BYTES_MAX)
+    throw failure(path, `the path is longer than ${PATH_BYTES_MAX} bytes; choose a shorter one`);
+  prepareFolder(path);
+  await removeStaleSocket(path);
 }
 
 /** The folder must be ours (or root's), and no one else may put another socket in its place. */
@@ -93,7 +98,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   unlinkSync(path);
 }
 
-function removeIfSocket(path: string): void {
+export function removeIfSocket(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) unlinkSync(path);
 }
 

@@ -1,0 +1,127 @@
+// The SPIFFE Workload API of this node, on a Unix socket that everybody may open: who calls is what the kernel says and the rules make of it.
+
+import { type JwtAuthority, type NodeAuthority, openJwtAuthority, trustBundle } from "../ca.ts";
+import type { Clock } from "../clock.ts";
+import { describeError } from "../error.ts";
+import type { Store } from "../store.ts";
+import type { TrustBundle } from "../trust_bundle.ts";
+import type { Attestor } from "./attestation.ts";
+import type { Condition } from "./condition.ts";
+import type { DaemonConfig } from "./config.ts";
+import type { Log } from "./log.ts";
+import type { Registry } from "./registry.ts";
+import type { RuleBook } from "./rule_book.ts";
+import type { Caller, KnownProcess } from "./workload_api/caller.ts";
+import { identify } from "./workload_api/identity.ts";
+import { CallerLimits } from "./workload_api/limit.ts";
+import { listenForWorkloads } from "./workload_api/listener.ts";
+import { LiveStreams } from "./workload_api/live.ts";
+import { createGrpcServer, describeBug } from "./workload_api/server.ts";
+import { createService, SERVICE_PREFIX, type WorkloadCounters } from "./workload_api/service.ts";
+
+export interface WorkloadApiParts {
+  readonly path: string;
+  readonly authority: NodeAuthority;
+  readonly jwt: Pick<JwtAuthority, "issue">;
+  readonly attestor: Attestor;
+  readonly book: Pick<RuleBook, "resources" | "wanted">;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** For a rule that gives none. */
+  readonly lifetimeSeconds: number;
+  readonly limits?: CallerLimits;
+  readonly known: KnownProcess;
+  /** Notified when the rules may have changed. */
+  readonly changed: Pick<Condition, "until">;
+  bundle(): TrustBundle;
+}
+
+export interface WorkloadApi {
+  readonly path: string;
+  readonly counters: Readonly<WorkloadCounters>;
+  /** Open streams. */
+  readonly streams: number;
+  close(): Promise<void>;
+}
+
+/** What the daemon has ready for it. */
+export interface DaemonRooms {
+  readonly attestor: Attestor;
+  readonly registry: Registry;
+  readonly book: RuleBook;
+  readonly changed: Condition;
+}
+
+export interface DaemonGround {
+  readonly config: DaemonConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly authority: NodeAuthority;
+  readonly random: () => number;
+}
+
+/** As the configuration has it; undefined: it is not wanted. Throws what openWorkloadApi and openJwtAuthority throw. */
+export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms): Promise<WorkloadApi | undefined> {
+  const { config, clock, log, store, authority, random } = ground;
+  if (!config.workloadApi) return undefined;
+  const jwt = openJwtAuthority({ stateDir: config.stateDir, clock, store, authority });
+  const bundle = trustBundle(store, authority, jwt);
+  const { attestor, registry, book, changed } = rooms;
+  return openWorkloadApi({
+    ...{ authority, jwt, attestor, book, clock, log, random, changed },
+    path: config.workloadSocket,
+    lifetimeSeconds: Math.floor(config.svidLifetime / 1000),
+    known: (pid) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence,
+    bundle: () => bundle,
+  });
+}
+
+/** Throws RiprapError `workload_socket` or `control_socket` when the socket cannot be opened. */
+export async function openWorkloadApi(parts: WorkloadApiParts): Promise<WorkloadApi> {
+  const { clock, log } = parts;
+  const limits = parts.limits ?? new CallerLimits();
+  const counters = { calls: 0, refused: 0, limited: 0 };
+  const who = (caller: Caller) => identify(caller, parts);
+  const live = new LiveStreams({ clock, log, identify: who });
+  const server = createGrpcServer({
+    prefix: SERVICE_PREFIX,
+    methods: createService({ ...parts, limits, counters, live, identify: who }),
+    onBug: (thrown) => log.error("a call of the Workload API failed", { error: describeBug(thrown) }),
+  });
+  const listener = await listenForWorkloads({
+    ...parts,
+    limits,
+    take: (socket, caller) => server.take(socket, caller),
+  });
+  const stopping = new AbortController();
+  const loops = [live.run(stopping.signal), followRules(parts, live, stopping.signal)];
+  for (const loop of loops) {
+    loop.catch((thrown: unknown) => log.error("a loop of the daemon ended", { error: describeError(thrown) }));
+  }
+  log.info("the Workload API is open", { path: parts.path });
+  return {
+    path: parts.path,
+    counters,
+    get streams() {
+      return live.size;
+    },
+    async close() {
+      stopping.abort();
+      await Promise.allSettled(loops);
+      server.close();
+      await listener.close();
+    },
+  };
+}
+
+async function followRules({ book, changed }: WorkloadApiParts, live: LiveStreams, signal: AbortSignal): Promise<void> {
+  let seen = book.resources;
+  while (!signal.aborted) {
+    await changed.until(() => book.resources !== seen, signal).catch(() => undefined);
+    if (signal.aborted) return;
+    seen = book.resources;
+    await live.refresh();
+  }
+}

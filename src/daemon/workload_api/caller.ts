@@ -1,0 +1,129 @@
+// The process at the other end of a connection, as the kernel names it and pinned against the reuse of its number. Never believes the process itself.
+
+import { closeSync, statSync } from "node:fs";
+import { RiprapError } from "../../error.ts";
+import { evidenceOfProc, type ProcessEvidence } from "../attestation/evidence.ts";
+import { isSameStart } from "../attestation/pin.ts";
+import { readStat, readStatus } from "../attestation/proc.ts";
+import { getsockoptBytes, pidfdIsAlive, pidfdOpen } from "../libc.ts";
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_PEERPIDFD = 77; // Linux 6.5
+const UCRED_BYTES = 12;
+
+export interface Caller {
+  readonly pid: number;
+  /** Effective, when it connected. */
+  readonly uid: number;
+  /** Since boot. With the PID it names one process, also after its end. */
+  readonly startTimeNs: bigint;
+  /** Does the process that connected still run? */
+  isAlive(): boolean;
+  /** What is known of it now: it may have become another program since. RiprapError `not_found` when it has ended. */
+  evidence(): ProcessEvidence;
+  close(): void;
+}
+
+/** The kernel module's facts of a running process, where it reported them. */
+export type KnownProcess = (pid: number) => ProcessEvidence | undefined;
+
+/**
+ * The process that connected the Unix socket `fd`. RiprapError `not_found` when it has ended, is outside of our PID namespace, or
+ * cannot be told from one that took over its number.
+ */
+export function openCaller(fd: number, known: KnownProcess = () => undefined): Caller {
+  const { pid, uid } = peerCredentials(fd);
+  const pidfd = peerPidfd(fd, { pid, uid });
+  try {
+    const { startTimeNs } = readStat(pid);
+    // Alive after the reading, so what was read was of this process.
+    if (!pidfdIsAlive(pidfd)) throw ended(pid);
+    return callerOf({ pid, uid, startTimeNs, pidfd }, known);
+  } catch (thrown) {
+    closeSync(pidfd);
+    throw thrown;
+  }
+}
+
+function peerCredentials(fd: number): { pid: number; uid: number } {
+  const bytes = getsockoptBytes(fd, SOL_SOCKET, SO_PEERCRED, UCRED_BYTES);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const pid = bytes.length === UCRED_BYTES ? view.getInt32(0, true) : 0;
+  if (pid <= 0)
+    throw new RiprapError("not_found", "Cannot tell who calls: it is outside of the daemon's PID namespace");
+  return { pid, uid: view.getUint32(4, true) };
+}
+
+function peerPidfd(fd: number, { pid, uid }: { pid: number; uid: number }): number {
+  try {
+    const bytes = getsockoptBytes(fd, SOL_SOCKET, SO_PEERPIDFD, 4);
+    return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getInt32(0, true);
+  } catch (thrown) {
+    // Any other failure means that the process has ended: its number may be another's by now.
+    if (!(thrown instanceof RiprapError) || thrown.code !== "ENOPROTOOPT") throw ended(pid, thrown);
+  }
+  const pidfd = openPidfd(pid);
+  // Before Linux 6.5 nothing ties the number to who connected; a process of another user at least is not it.
+  if (readStatus(pid).uid === uid) return pidfd;
+  closeSync(pidfd);
+  throw ended(pid);
+}
+
+function openPidfd(pid: number): number {
+  try {
+    return pidfdOpen(pid);
+  } catch (cause) {
+    throw ended(pid, cause);
+  }
+}
+
+interface Pinned {
+  readonly pid: number;
+  readonly uid: number;
+  readonly startTimeNs: bigint;
+  readonly pidfd: number;
+}
+
+function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, known: KnownProcess): Caller {
+  // A descriptor that was given back may be another's by now.
+  let isOpen = true;
+  const isAlive = () => isOpen && pidfdIsAlive(pidfd);
+  return {
+    pid,
+    uid,
+    startTimeNs,
+    isAlive,
+    evidence() {
+      const evidence = evidenceOf({ pid, startTimeNs }, known);
+      // Whatever was read before was of this process.
+      if (isAlive()) return evidence;
+      throw ended(pid);
+    },
+    close() {
+      if (isOpen) closeSync(pidfd);
+      isOpen = false;
+    },
+  };
+}
+
+function evidenceOf({ pid, startTimeNs }: Pick<Pinned, "pid" | "startTimeNs">, known: KnownProcess): ProcessEvidence {
+  const evidence = known(pid);
+  const isKnown = evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs);
+  // The kernel's facts: a process cannot change them, as it can what /proc shows of its arguments.
+  if (!isKnown) return evidenceOfProc(pid);
+  if (runsStill(evidence)) return evidence;
+  throw new RiprapError("not_found", `Cannot attest process ${pid}: it has become another program just now`);
+}
+
+/** Is the program that the kernel reported the one that runs? Its report of an exec may still be on the way. */
+function runsStill({ pid, exeStamp }: ProcessEvidence): boolean {
+  if (exeStamp === undefined) return true;
+  // Device and inode numbers differ between views of one overlay; these do not.
+  const now = statSync(`/proc/${pid}/exe`, { bigint: true, throwIfNoEntry: false });
+  return now !== undefined && now.size === exeStamp.size && now.mtimeNs === exeStamp.mtimeNs;
+}
+
+function ended(pid: number, cause?: unknown): RiprapError {
+  return new RiprapError("not_found", `Cannot tell who calls: process ${pid} has ended`, { cause });
+}

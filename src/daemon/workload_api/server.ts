@@ -1,0 +1,199 @@
+// gRPC on connections that are handed to it: frames in, frames out, each call with the caller of its connection. The one importer of gRPC; decides nothing.
+
+import type { Socket } from "node:net";
+import {
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type sendUnaryData,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { describeError } from "../../error.ts";
+import type { Caller } from "./caller.ts";
+import { CallRefusal, STATUS } from "./refusal.ts";
+
+/** A JWT-SVID to be validated is the largest thing that a caller sends: a few KiB. */
+const REQUEST_BYTES_MAX = 65_536;
+/** Streams of one connection; a client has one of each kind. */
+const STREAMS_MAX = 128;
+
+export interface Call {
+  readonly caller: Caller;
+  /** Values of a metadata key, in their order. */
+  metadata(key: string): readonly string[];
+  readonly request: Uint8Array;
+}
+
+export interface StreamCall extends Call {
+  /** Aborted when the client has gone or the stream was ended. */
+  readonly signal: AbortSignal;
+  /** Each message is the whole state: of those that a slow reader has not taken, it gets the last alone. */
+  send(message: Uint8Array): void;
+  end(refusal: CallRefusal): void;
+}
+
+/** Throws CallRefusal for what the caller may know; anything else is our own failure. */
+export type Method =
+  | { readonly kind: "unary"; answer(call: Call): Promise<Uint8Array> }
+  | { readonly kind: "stream"; open(call: StreamCall): Promise<void> };
+
+export interface GrpcServer {
+  /** Speaks on this connection in the name of its caller. */
+  take(socket: Socket, caller: Caller): void;
+  close(): void;
+}
+
+export interface GrpcOptions {
+  /** `/Service/` before a method's name. */
+  readonly prefix: string;
+  readonly methods: Readonly<Record<string, Method>>;
+  /** Told of what is no CallRefusal. */
+  onBug(thrown: unknown): void;
+}
+
+export function createGrpcServer(options: GrpcOptions): GrpcServer {
+  const server = new Server({
+    "grpc.max_receive_message_length": REQUEST_BYTES_MAX,
+    "grpc.max_concurrent_streams": STREAMS_MAX,
+    // Not for diagnosis from outside: nobody asks for it here.
+    "grpc.enable_channelz": 0,
+  });
+  const callers = new Map<string, Caller>();
+  server.addService(serviceOf(options), implementationOf(options, callers));
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  let count = 0;
+  return {
+    take(socket, caller) {
+      const name = `caller-${++count}`;
+      callers.set(name, caller);
+      // What gRPC calls the peer: a Unix connection has no address of its own, so this is where a call learns whose it is.
+      Object.defineProperty(socket, "remoteAddress", { value: name });
+      socket.once("close", () => callers.delete(name));
+      injector.injectConnection(socket);
+    },
+    close() {
+      server.forceShutdown();
+    },
+  };
+}
+
+function serviceOf({ prefix, methods }: GrpcOptions): ServiceDefinition {
+  // Messages are bytes to gRPC: message.ts reads and writes them.
+  const raw = (value: Uint8Array) => Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  const define = ([name, { kind }]: [string, Method]) => [
+    name,
+    {
+      path: `${prefix}${name}`,
+      requestStream: false,
+      responseStream: kind === "stream",
+      requestSerialize: raw,
+      requestDeserialize: (value: Buffer) => value,
+      responseSerialize: raw,
+      responseDeserialize: (value: Buffer) => value,
+    },
+  ];
+  return Object.fromEntries(Object.entries(methods).map(define));
+}
+
+type AnyCall = ServerUnaryCall<Buffer, Uint8Array> | ServerWritableStream<Buffer, Uint8Array>;
+type Callers = ReadonlyMap<string, Caller>;
+
+function implementationOf(options: GrpcOptions, callers: Callers): UntypedServiceImplementation {
+  const implement = ([name, method]: [string, Method]) => [
+    name,
+    method.kind === "unary"
+      ? (call: ServerUnaryCall<Buffer, Uint8Array>, done: sendUnaryData<Uint8Array>) => {
+          Promise.resolve()
+            .then(() => method.answer(callOf(call, callers)))
+            .then(
+              (answer) => done(null, answer),
+              (thrown) => done(statusOf(thrown, options)),
+            );
+        }
+      : (call: ServerWritableStream<Buffer, Uint8Array>) => {
+          const stream = new Stream(call);
+          Promise.resolve()
+            .then(() => method.open(stream.of(callOf(call, callers))))
+            .catch((thrown) => stream.fail(statusOf(thrown, options)));
+        },
+  ];
+  return Object.fromEntries(Object.entries(options.methods).map(implement));
+}
+
+function callOf(call: AnyCall, callers: Callers): Call {
+  const caller = callers.get(call.getPeer());
+  if (caller === undefined) throw new CallRefusal("unavailable", "the connection has ended");
+  return {
+    caller,
+    metadata: (key) => call.metadata.get(key).map(String),
+    request: call.request,
+  };
+}
+
+interface Status {
+  readonly code: number;
+  readonly details: string;
+}
+
+function statusOf(thrown: unknown, { onBug }: GrpcOptions): Status {
+  if (thrown instanceof CallRefusal) return { code: STATUS[thrown.status], details: thrown.message };
+  onBug(thrown);
+  return { code: STATUS.internal, details: "the daemon failed; its log says why" };
+}
+
+/** The writing side of a server stream: never more than one message in memory beside what gRPC holds. */
+class Stream {
+  readonly #call: ServerWritableStream<Buffer, Uint8Array> | ServerDuplexStream<Buffer, Uint8Array>;
+  readonly #ended = new AbortController();
+  #isBlocked = false;
+  #waiting: Uint8Array | undefined;
+
+  constructor(call: ServerWritableStream<Buffer, Uint8Array>) {
+    this.#call = call;
+    call.on("cancelled", () => this.#stop());
+    call.on("close", () => this.#stop());
+    // What goes wrong with a connection ends it, which "close" says.
+    call.on("error", () => this.#stop());
+    call.on("drain", () => {
+      this.#isBlocked = false;
+      const message = this.#waiting;
+      this.#waiting = undefined;
+      if (message !== undefined) this.#send(message);
+    });
+  }
+
+  of(call: Call): StreamCall {
+    return {
+      ...call,
+      signal: this.#ended.signal,
+      send: (message) => this.#send(message),
+      end: ({ status, message }) => this.fail({ code: STATUS[status], details: message }),
+    };
+  }
+
+  fail(status: Status): void {
+    if (this.#ended.signal.aborted) return;
+    this.#waiting = undefined;
+    // How grpc-js ends a server stream with a status.
+    this.#call.emit("error", status);
+    this.#stop();
+  }
+
+  #send(message: Uint8Array): void {
+    if (this.#ended.signal.aborted) return;
+    if (this.#isBlocked) this.#waiting = message;
+    else this.#isBlocked = !this.#call.write(message);
+  }
+
+  #stop(): void {
+    if (!this.#ended.signal.aborted) this.#ended.abort();
+  }
+}
+
+/** The sentence of a failure, for a log. */
+export function describeBug(thrown: unknown): string {
+  return thrown instanceof Error ? (thrown.stack ?? describeError(thrown)) : describeError(thrown);
+}

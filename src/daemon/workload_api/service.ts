@@ -1,0 +1,148 @@
+// The seven calls of the SPIFFE Workload API: counted, checked for the header, attested, answered. What each needs is in the rooms beside it.
+
+import type { JwtAuthority } from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
+import { RiprapError } from "../../error.ts";
+import { validateJwtSvid } from "../../jwt_svid.ts";
+import type { Caller } from "./caller.ts";
+import { BundleFeed, type Feed, type FeedParts, X509Feed } from "./feed.ts";
+import type { Identified } from "./identity.ts";
+import type { CallerLimits } from "./limit.ts";
+import type { LiveStreams } from "./live.ts";
+import {
+  encodeJwtSvidResponse,
+  encodeValidateResponse,
+  parseEmptyRequest,
+  parseJwtSvidRequest,
+  parseValidateRequest,
+} from "./message.ts";
+import { CallRefusal } from "./refusal.ts";
+import type { Call, Method, StreamCall } from "./server.ts";
+
+/** The standard's proto file has no package. */
+export const SERVICE_PREFIX = "/SpiffeWorkloadAPI/";
+/** Workload Endpoint section 3: what a server-side request forgery cannot set. */
+const SECURITY_HEADER = "workload.spiffe.io";
+
+export interface ServiceParts extends FeedParts {
+  readonly clock: Clock;
+  readonly jwt: Pick<JwtAuthority, "issue">;
+  readonly limits: CallerLimits;
+  readonly live: LiveStreams;
+  readonly counters: WorkloadCounters;
+  identify(caller: Caller): Promise<Identified>;
+}
+
+/** Calls since the start. */
+export interface WorkloadCounters {
+  calls: number;
+  refused: number;
+  limited: number;
+}
+
+export function createService(parts: ServiceParts): Readonly<Record<string, Method>> {
+  return {
+    FetchX509SVID: stream(parts, () => new X509Feed(parts)),
+    FetchX509Bundles: stream(parts, () => new BundleFeed("x509", parts)),
+    FetchJWTSVID: unary(parts, (call) => fetchJwtSvid(call, parts)),
+    FetchJWTBundles: stream(parts, () => new BundleFeed("jwt", parts)),
+    ValidateJWTSVID: unary(parts, (call) => validate(call, parts)),
+    FetchWITSVID: stream(parts, refuseWit),
+    FetchWITBundles: stream(parts, refuseWit),
+  };
+}
+
+function unary(parts: ServiceParts, answer: (call: Call) => Promise<Uint8Array>): Method {
+  return {
+    kind: "unary",
+    async answer(call) {
+      const release = letIn(call, parts);
+      try {
+        return await answer(call);
+      } catch (thrown) {
+        throw refusalOf(thrown, parts);
+      } finally {
+        release();
+      }
+    },
+  };
+}
+
+function stream(parts: ServiceParts, feed: () => Feed): Method {
+  return {
+    kind: "stream",
+    async open(call: StreamCall) {
+      const release = letIn(call, parts);
+      if (call.signal.aborted) return release();
+      call.signal.addEventListener("abort", release);
+      try {
+        parseEmptyRequest(call.request);
+        await parts.live.open(call, feed());
+      } catch (thrown) {
+        release();
+        throw refusalOf(thrown, parts);
+      }
+    },
+  };
+}
+
+/** In this order: what is refused here has cost next to nothing. */
+function letIn(call: Call, { clock, counters, limits }: ServiceParts): () => void {
+  counters.calls += 1;
+  const release = limits.call(call.caller, clock.now());
+  if (release === undefined) {
+    counters.limited += 1;
+    throw new CallRefusal("unavailable", "too many calls: try again later");
+  }
+  const header = call.metadata(SECURITY_HEADER);
+  if (header.length === 1 && header[0] === "true") return release;
+  release();
+  counters.refused += 1;
+  const fact = header.length === 0 ? "missing from request" : "must be there once, with the value true";
+  throw new CallRefusal("invalidArgument", `security header ${fact}`);
+}
+
+function refuseWit(): never {
+  throw new CallRefusal("unimplemented", "the WIT-SVID profile is not supported by this version");
+}
+
+async function fetchJwtSvid(call: Call, parts: ServiceParts): Promise<Uint8Array> {
+  const { audience, spiffeId } = parseJwtSvidRequest(call.request);
+  if (audience.length === 0) throw new CallRefusal("invalidArgument", "audience must be specified");
+  const { assignment, evidence } = await parts.identify(call.caller);
+  const own = assignment.spiffeId.toString();
+  if (spiffeId !== "" && spiffeId !== own)
+    throw new CallRefusal("permissionDenied", "no identity issued: the SPIFFE ID asked for is not the caller's");
+  const { pid, exe, uid } = evidence;
+  const context = { by: "workload-api", pid, exe, uid, rule: assignment.rule };
+  const { token } = await parts.jwt.issue({ spiffeId: assignment.spiffeId, audience, context });
+  return encodeJwtSvidResponse([{ spiffeId: own, token }]);
+}
+
+/** For whoever calls: it says nothing that the bundle does not. */
+async function validate(call: Call, parts: ServiceParts): Promise<Uint8Array> {
+  const { audience, token } = parseValidateRequest(call.request);
+  if (audience === "") throw new CallRefusal("invalidArgument", "audience must be specified");
+  if (token === "") throw new CallRefusal("invalidArgument", "svid must be specified");
+  const { trustDomain, jwt } = parts.bundle();
+  const answer = await validateJwtSvid(token, {
+    audience,
+    now: parts.clock.now(),
+    keysOf: (of) => (of.name === trustDomain.name ? jwt : undefined),
+  });
+  if (!answer.ok) throw new CallRefusal("invalidArgument", answer.message);
+  // Always a list, which clients expect.
+  return encodeValidateResponse(answer.spiffeId.toString(), { ...answer.claims, aud: answer.audience });
+}
+
+/** RiprapError codes that are the caller's own doing, and those that are this node's state. */
+const CALLERS_FAULT = new Set(["message_invalid", "audience_invalid"]);
+const NODES_STATE = new Set(["issuer_expired", "issuer_revoked", "svid_refused", "store_unusable"]);
+
+function refusalOf(thrown: unknown, { counters }: ServiceParts): unknown {
+  counters.refused += 1;
+  if (thrown instanceof CallRefusal || !(thrown instanceof RiprapError)) return thrown;
+  if (CALLERS_FAULT.has(thrown.code)) return new CallRefusal("invalidArgument", thrown.message, { cause: thrown });
+  if (NODES_STATE.has(thrown.code)) return new CallRefusal("unavailable", thrown.message, { cause: thrown });
+  return thrown;
+}

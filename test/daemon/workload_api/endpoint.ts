@@ -1,0 +1,197 @@
+// A Workload API over a CA of its own, with rules that a test writes, and the client of an independent protobuf library.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type Client,
+  type ClientReadableStream,
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { initTrustDomain, type JwtAuthority, openAuthority, openJwtAuthority, trustBundle } from "../../../src/ca.ts";
+import { type Clock, systemClock } from "../../../src/clock.ts";
+import { wantedLabels } from "../../../src/daemon/attestation/wanted.ts";
+import { createAttestor } from "../../../src/daemon/attestation.ts";
+import { Condition } from "../../../src/daemon/condition.ts";
+import { createLog } from "../../../src/daemon/log.ts";
+import type { KnownProcess } from "../../../src/daemon/workload_api/caller.ts";
+import { CallerLimits, type Limits } from "../../../src/daemon/workload_api/limit.ts";
+import { openWorkloadApi, type WorkloadApi } from "../../../src/daemon/workload_api.ts";
+import { parseResources, type ResourceSet } from "../../../src/resource.ts";
+import { TrustDomain } from "../../../src/spiffe_id.ts";
+import { openStore, type Store, storePath } from "../../../src/store.ts";
+import type { TrustBundle } from "../../../src/trust_bundle.ts";
+
+export interface Endpoint {
+  readonly path: string;
+  readonly api: WorkloadApi;
+  readonly bundle: TrustBundle;
+  readonly jwt: JwtAuthority;
+  readonly store: Store;
+  readonly log: string[];
+  /** Puts other rules in force, as the daemon does. */
+  setRules(text: string): void;
+  isRevoked(serial: string): boolean;
+  close(): Promise<void>;
+}
+
+export interface EndpointOptions {
+  readonly clock?: Clock;
+  readonly limits?: Limits;
+  readonly known?: KnownProcess;
+  readonly lifetimeSeconds?: number;
+}
+
+/** A rule for every process that runs `exe`. */
+export function identityRule(id: string, options: { exe?: string; delivery?: string; ttl?: string } = {}): string {
+  const { exe = process.execPath, delivery = "workload-api", ttl = "1h" } = options;
+  return `apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: ${id.replaceAll("/", "-")} }
+spec:
+  workloadID: ${id}
+  selectors: { process:exe: ${exe} }
+  svid: { x509: { delivery: ${delivery}, ttl: ${ttl} } }
+`;
+}
+
+export async function openEndpoint(folder: string, rules: string, options: EndpointOptions = {}): Promise<Endpoint> {
+  const { clock = systemClock, limits, known = () => undefined, lifetimeSeconds = 3600 } = options;
+  const stateDir = join(folder, "state");
+  mkdirSync(stateDir, { mode: 0o700 });
+  await initTrustDomain({ stateDir, trustDomain: "example.org", nodeName: "node-1", clock });
+  const store = openStore(storePath(stateDir));
+  const authority = openAuthority({ stateDir, clock, store });
+  const jwt = openJwtAuthority({ stateDir, clock, store, authority });
+  const bundle = trustBundle(store, authority, jwt);
+  const path = join(folder, "workload.sock");
+  const log: string[] = [];
+  const changed = new Condition();
+  const read = (text: string) =>
+    parseResources([{ file: "rules", text }], { trustDomain: TrustDomain.parse("example.org") });
+  const book: { resources: ResourceSet; wanted: ReturnType<typeof wantedLabels> } = {
+    resources: read(rules),
+    wanted: wantedLabels(read(rules)),
+  };
+  const api = await openWorkloadApi({
+    ...{ path, authority, jwt, book, clock, changed, known, lifetimeSeconds },
+    attestor: createAttestor({ nodeName: "node-1" }),
+    log: createLog({ level: "debug", clock, write: (line) => void log.push(line) }),
+    random: () => 0.5,
+    bundle: () => bundle,
+    ...(limits === undefined ? {} : { limits: new CallerLimits(limits) }),
+  });
+  return {
+    ...{ path, api, bundle, jwt, store, log },
+    setRules(text) {
+      book.resources = read(text);
+      book.wanted = wantedLabels(book.resources);
+      changed.notify();
+    },
+    isRevoked: (serial) => authority.isRevoked(serial),
+    async close() {
+      await api.close();
+      authority.close();
+      store.close();
+    },
+  };
+}
+
+export interface Reply {
+  readonly [field: string]: unknown;
+}
+
+export interface WorkloadClient {
+  unary(method: string, request: object, metadata?: Metadata): Promise<Reply>;
+  /** Messages until the stream ends, which a refusal does by throwing. */
+  stream(method: string, metadata?: Metadata): ClientReadableStream<Reply>;
+  close(): void;
+}
+
+export function securityHeader(...values: readonly string[]): Metadata {
+  const metadata = new Metadata();
+  for (const value of values) metadata.add("workload.spiffe.io", value);
+  return metadata;
+}
+
+const HEADER = securityHeader("true");
+
+export function openClient(path: string): WorkloadClient {
+  const definition = loadSync(join(import.meta.dir, "workload.proto"), {
+    keepCase: true,
+    defaults: true,
+    longs: String,
+  });
+  const { SpiffeWorkloadAPI } = loadPackageDefinition(definition);
+  const Service = SpiffeWorkloadAPI as unknown as new (address: string, by: object) => Client & ServiceMethods;
+  const client = new Service(`unix://${path}`, credentials.createInsecure());
+  return {
+    unary: (method, request, metadata = HEADER) =>
+      new Promise((resolve, reject) => {
+        (client[method] as UnaryMethod)(request, metadata, (error, reply) => (error ? reject(error) : resolve(reply)));
+      }),
+    stream: (method, metadata = HEADER) => (client[method] as StreamMethod)({}, metadata),
+    close: () => client.close(),
+  };
+}
+
+type UnaryMethod = (
+  request: object,
+  metadata: Metadata,
+  done: (error: ServiceError | null, reply: Reply) => void,
+) => void;
+type StreamMethod = (request: object, metadata: Metadata) => ClientReadableStream<Reply>;
+type ServiceMethods = Readonly<Record<string, UnaryMethod | StreamMethod>>;
+
+/** The messages of a stream one by one; `failure` when it ends with a status. */
+export class Inbox {
+  readonly #messages: Reply[] = [];
+  readonly #stream: ClientReadableStream<Reply>;
+  #failure: ServiceError | undefined;
+  #wake: () => void = () => {};
+
+  constructor(stream: ClientReadableStream<Reply>) {
+    this.#stream = stream;
+    stream.on("data", (message: Reply) => {
+      this.#messages.push(message);
+      this.#wake();
+    });
+    stream.on("error", (error: ServiceError) => {
+      this.#failure = error;
+      this.#wake();
+    });
+  }
+
+  /** How many messages wait to be read. */
+  get waiting(): number {
+    return this.#messages.length;
+  }
+
+  async next(): Promise<Reply> {
+    while (this.#messages.length === 0) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.#messages.shift() as Reply;
+  }
+
+  cancel(): void {
+    this.#stream.cancel();
+  }
+}
+
+/** The gRPC status of what a call throws. */
+export async function statusOf(call: Promise<unknown>): Promise<{ code: number; details: string }> {
+  try {
+    await call;
+  } catch (thrown) {
+    const { code, details } = thrown as ServiceError;
+    return { code, details };
+  }
+  throw new Error("the call was answered");
+}
