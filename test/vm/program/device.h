@@ -7,7 +7,6 @@
 #ifndef DEVICE_H
 #define DEVICE_H
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "abi.h"
+#include "../../../kernel/abi.h"
 
 #define ANSWER_MS	20000	/* software emulation is slow */
 #define CHAIN_CERT	100	/* bytes of what stands for a certificate: the module must not look inside */
@@ -28,17 +27,25 @@
 
 static int passed, failed;
 
-#define CHECK(condition, ...) \
-	do { \
-		if (condition) { \
-			passed++; \
-		} else { \
-			failed++; \
-			printf("FAIL line %d: %s: ", __LINE__, #condition); \
-			printf("" __VA_ARGS__); \
-			printf("\n"); \
-		} \
-	} while (0)
+__attribute__((format(printf, 4, 5)))
+static void check_at(int line, bool is_good, const char *what, const char *format, ...)
+{
+	va_list arguments;
+
+	if (is_good) {
+		passed++;
+		return;
+	}
+	failed++;
+	printf("FAIL line %d: %s: ", line, what);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	printf("\n");
+}
+
+#define CHECK_THAT(condition, ...) check_at(__LINE__, condition, #condition, __VA_ARGS__)
+#define CHECK(condition) CHECK_THAT(condition, "it is not so")
 
 static struct {
 	int fd;

@@ -1,0 +1,146 @@
+// The daemon and the module on one node: processes older than either, scripts of one interpreter, renewal and death under a transfer, rules that change.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { KERNEL_LINES } from "./lab/kernel.ts";
+import { bootNode, type RiprapNode } from "./node.ts";
+import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
+
+const PAGE = "http://127.0.0.1:8000/page";
+const SCRIPT = `import sys, urllib.request
+try:
+    print(urllib.request.urlopen("${PAGE}", timeout=20).read().decode(), end="")
+except OSError as error:
+    sys.exit(str(error))
+`;
+
+function identity(name: string, selector: string): string {
+  return `---
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: ${name} }
+spec:
+  workloadID: ${name}
+  svid: { x509: { ttl: 20s } }
+  selectors:
+    - ${selector}
+`;
+}
+
+function policy(name: string, body: string): string {
+  return `---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: ${name} }
+spec:
+  workloads: [spiffe://edge.test/${name}]
+  mode: enforce
+  ${body}
+`;
+}
+
+const TO_WEB = "egress: [{ to: [{ address: 127.0.0.0/8 }], ports: [8000] }]";
+const RULES = [
+  identity("curl", "process:exe: /usr/bin/curl"),
+  identity("web", "process:cmdline: python3 -m http.server"),
+  identity("one", "process:script: /srv/one.py"),
+  identity("two", "process:script: /srv/two.py"),
+  policy("curl", TO_WEB),
+  policy("one", TO_WEB),
+  policy("two", "egress: []"),
+  policy(
+    "web",
+    "ingress: [{ from: [{ peer: spiffe://edge.test/curl }, { peer: spiffe://edge.test/one }], ports: [8000] }]",
+  ),
+].join("");
+
+for (const kernel of KERNEL_LINES) {
+  describeVm(`the daemon on kernel ${kernel}`, () => {
+    let node: RiprapNode;
+    const serials = async (name: string) =>
+      (await node.ask("ps")).filter((process) => process.name === name).map((process) => process.svid?.serial);
+
+    beforeAll(async () => {
+      const files = { "/srv/page": "a page\n", "/srv/one.py": SCRIPT, "/srv/two.py": SCRIPT };
+      node = await bootNode({ kernel, files });
+      await node.vm.check("head -c 16M /dev/urandom > /srv/big");
+      node.vm.spawn(["python3", "-m", "http.server", "8000", "--directory", "/srv"]);
+      await node.vm.waitFor("ss -Hltn sport = :8000 | grep -q .");
+      await node.riprap("init", "edge.test", "--node", "a");
+      await node.writeRules({ all: RULES });
+      await node.start();
+    }, BOOT_TEST_MS);
+
+    afterAll(() => node?.stop(), VM_TEST_MS);
+
+    test(
+      "adopts a server that was there before the module when a rule selects it",
+      async () => {
+        await node.vm.waitFor("riprap ps | grep -q /web");
+        expect(await node.vm.check(["curl", "-sS", "--max-time", "30", PAGE])).toBe("a page\n");
+        const [flow] = await node.flowsOf({ own: "spiffe://edge.test/curl" });
+        expect(flow).toMatchObject({
+          peer: "spiffe://edge.test/web",
+          tls: "TLS 1.3",
+          rule: "AccessPolicy/curl#egress[0]",
+        });
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "tells two scripts of one interpreter apart when one may connect and the other not",
+      async () => {
+        expect(await node.vm.check("cd /srv && exec python3 one.py")).toBe("a page\n");
+        const refused = await node.vm.run(["python3", "/srv/two.py"]);
+        expect([refused.code, refused.stderr]).toEqual([1, "<urlopen error [Errno 13] Permission denied>\n"]);
+        const [flow] = await node.flowsOf({ own: "spiffe://edge.test/two" });
+        expect(flow).toMatchObject({ state: "denied", reason: "no_rule", error: "EACCES" });
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "renews SVIDs and comes back from SIGKILL when a transfer goes on meanwhile",
+      async () => {
+        const transfer = node.vm.spawn([
+          "curl",
+          "-sS",
+          "--limit-rate",
+          "400k",
+          "-o",
+          "/tmp/big",
+          "http://127.0.0.1:8000/big",
+        ]);
+        await node.vm.waitFor("test -s /tmp/big");
+        const before = await serials("curl");
+        await node.vm.waitFor(`! riprap ps --json | grep -q ${before[0]}`);
+        await node.stopDaemon("KILL");
+        await node.start();
+        expect((await serials("curl")).length).toBe(1);
+        expect(await transfer.exited).toBe(0);
+        await node.vm.check("cmp /srv/big /tmp/big");
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "cuts a flow and refuses the next when a rule is taken away",
+      async () => {
+        const transfer = node.vm.spawn([
+          "curl",
+          "-sS",
+          "--limit-rate",
+          "100k",
+          "-o",
+          "/tmp/cut",
+          "http://127.0.0.1:8000/big",
+        ]);
+        await node.vm.waitFor("test -s /tmp/cut");
+        await node.vm.put("/root/closed.yaml", policy("curl", "egress: []"));
+        await node.riprap("apply", "-f", "/root/closed.yaml");
+        expect(await transfer.exited).not.toBe(0);
+        expect((await node.vm.run(["curl", "-sS", "--max-time", "30", PAGE])).code).toBe(7);
+      },
+      VM_TEST_MS,
+    );
+  });
+}
