@@ -30,10 +30,49 @@ void riprap_handshake_kick(struct riprap_socket *rs)
 		queue_work(riprap_workqueue, &rs->work);
 }
 
-int riprap_handshake_wake(wait_queue_entry_t *entry, unsigned int mode, int sync, void *key)
+/*
+ * sk's callbacks while UNDER_WAY. Whoever polls or waits must not be woken for the handshake's bytes:
+ * io_uring takes the wake-up's word for it that there is something to read.
+ */
+static void on_event(struct sock *sk)
 {
-	riprap_handshake_kick(container_of(entry, struct riprap_socket, wake));
-	return 0;
+	struct riprap_socket *rs;
+
+	read_lock_bh(&sk->sk_callback_lock);
+	/* None while kTLS has the stand-in: what comes then is looked for right afterwards. */
+	rs = sk->sk_socket ? riprap_socket_of(sk->sk_socket) : NULL;
+	if (rs)
+		riprap_handshake_kick(rs);
+	read_unlock_bh(&sk->sk_callback_lock);
+}
+
+static void listen_to(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+
+	write_lock_bh(&sk->sk_callback_lock);
+	rs->saved.data_ready = sk->sk_data_ready;
+	rs->saved.state_change = sk->sk_state_change;
+	rs->saved.write_space = sk->sk_write_space;
+	sk->sk_data_ready = on_event;
+	sk->sk_state_change = on_event;
+	sk->sk_write_space = on_event;
+	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+void riprap_handshake_unlisten(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+
+	lockdep_assert_held(&rs->lock);
+	write_lock_bh(&sk->sk_callback_lock);
+	if (sk->sk_data_ready == on_event)
+		sk->sk_data_ready = rs->saved.data_ready;
+	if (sk->sk_state_change == on_event)
+		sk->sk_state_change = rs->saved.state_change;
+	if (sk->sk_write_space == on_event)
+		sk->sk_write_space = rs->saved.write_space;
+	write_unlock_bh(&sk->sk_callback_lock);
 }
 
 static void on_timer(struct timer_list *timer)
@@ -99,9 +138,8 @@ void riprap_handshake_install(struct riprap_handshake *handshake)
 	handshake->low_water = READ_ONCE(sk->sk_rcvlowat);
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
 	rs->handshake = handshake;
-	if (!test_and_set_bit(RIPRAP_SOCKET_WATCHED, &rs->flags))
-		add_wait_queue(sk_sleep(sk), &rs->wake);
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_UNDER_WAY);
+	listen_to(rs);
 }
 
 void riprap_handshake_arm(struct riprap_handshake *handshake, unsigned int ms)
@@ -125,8 +163,7 @@ void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase)
 	int shutdown = handshake->shutdown;
 
 	lockdep_assert_held(&rs->lock);
-	if (test_and_clear_bit(RIPRAP_SOCKET_WATCHED, &rs->flags))
-		remove_wait_queue(sk_sleep(sk), &rs->wake);
+	riprap_handshake_unlisten(rs);
 	if (READ_ONCE(sk->sk_rcvlowat) == 1)
 		WRITE_ONCE(sk->sk_rcvlowat, handshake->low_water);
 	rs->handshake = NULL;
@@ -273,6 +310,6 @@ void riprap_handshake_abandon(struct riprap_socket *rs)
 			riprap_handshake_fail(rs->handshake, RIPRAP_REASON_ABANDONED, ECONNABORTED);
 		mutex_unlock(&rs->lock);
 	}
-	/* Nothing kicks any more: the wait queue entry, the timer, the watch and the question are gone. */
+	/* Nothing kicks any more: the callbacks, the timer, the watch and the question are gone. */
 	cancel_work_sync(&rs->work);
 }

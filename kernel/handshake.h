@@ -65,7 +65,7 @@ struct riprap_handshake {
 
 /* Takes over the caller's reference on `process`. NULL without memory or past RIPRAP_HANDSHAKES_MAX. */
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);
-/* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and listens for what happens. */
+/* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and what happens to sk kicks it. */
 void riprap_handshake_install(struct riprap_handshake *handshake);
 /* For one that was never installed. */
 void riprap_handshake_free(struct riprap_handshake *handshake);
@@ -88,8 +88,11 @@ int riprap_handshake_drive(struct riprap_socket *rs, long *timeout);
 /* The program closes the socket: ends what is under way. Returns with no work item running. */
 void riprap_handshake_abandon(struct riprap_socket *rs);
 void riprap_handshake_work(struct work_struct *work);
-/* Wait queue callback of sk. */
-int riprap_handshake_wake(wait_queue_entry_t *entry, unsigned int mode, int sync, void *key);
+/*
+ * Under the socket's lock: sk's callbacks are TCP's again. For whoever must have them so (kTLS saves what
+ * it finds); riprap_handshake_finish() does it by itself.
+ */
+void riprap_handshake_unlisten(struct riprap_socket *rs);
 
 /* connect.c and accept.c: one step of the stages that are theirs. */
 void riprap_connect_step(struct riprap_handshake *handshake);

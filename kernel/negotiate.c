@@ -288,6 +288,7 @@ static void hand_over(struct riprap_handshake *handshake)
 		riprap_handshake_fail(handshake, RIPRAP_REASON_WITHDRAWN, handshake->server ? ECONNRESET : EACCES);
 		return;
 	}
+	riprap_handshake_unlisten(rs);
 	err = riprap_record_install(rs, handshake->engine);
 	if (err) {
 		riprap_handshake_fail(handshake, err == -ENOMEM ? RIPRAP_REASON_NO_MEMORY : RIPRAP_REASON_NO_KTLS,

@@ -277,7 +277,6 @@ struct riprap_socket *riprap_socket_attach(struct socket *socket, bool pinned)
 	mutex_init(&rs->control_lock);
 	INIT_WORK(&rs->work, riprap_handshake_work);
 	INIT_DELAYED_WORK(&rs->flush, riprap_stream_flush);
-	init_waitqueue_func_entry(&rs->wake, riprap_handshake_wake);
 	init_waitqueue_head(&rs->done);
 	put_in_operations(rs);
 	if (!pinned)

@@ -30,7 +30,6 @@ enum riprap_phase {
 
 enum riprap_socket_bit {
 	RIPRAP_SOCKET_KICKED,		/* something happened that the handshake waits for */
-	RIPRAP_SOCKET_WATCHED,		/* `wake` is on the wait queue of sk */
 	RIPRAP_SOCKET_CLOSE_SENT,	/* our close_notify is out */
 	RIPRAP_SOCKET_CLOSE_SEEN,	/* the peer's close_notify was read: EOF */
 	RIPRAP_SOCKET_READ_SHUT,	/* the program called shutdown(SHUT_RD) */
@@ -59,7 +58,11 @@ struct riprap_socket {
 	atomic64_t sent, received;		/* payload bytes of the flow */
 	struct work_struct work;		/* drives the handshake when no program does */
 	struct delayed_work flush;		/* sends what MSG_MORE held back */
-	wait_queue_entry_t wake;
+	struct {				/* sk's own callbacks; sk_callback_lock, and set while UNDER_WAY */
+		void (*data_ready)(struct sock *sk);
+		void (*state_change)(struct sock *sk);
+		void (*write_space)(struct sock *sk);
+	} saved;
 	wait_queue_head_t done;			/* `phase` left UNDER_WAY, or a driver was kicked */
 	atomic_t drivers;			/* program threads that drive the handshake in their own context */
 	struct list_head node;			/* all of them; the list's own lock */
