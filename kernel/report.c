@@ -113,16 +113,19 @@ static bool start_asking(struct riprap_process *process)
 static int report(struct riprap_process *process, struct task_struct *task, u32 frame_flags, bool is_again)
 {
 	u64 epoch = riprap_device_epoch();
-	bool is_due;
+	bool is_due, is_dead;
 	int err;
 
 	spin_lock_bh(&process->lock);
-	is_due = !process->is_dead && epoch && (is_again || process->epoch != epoch);
+	is_dead = process->is_dead;
+	is_due = !is_dead && epoch && (is_again || process->epoch != epoch);
 	if (is_due) {
 		process->epoch = epoch;
 		process->is_reported = true;
 	}
 	spin_unlock_bh(&process->lock);
+	if (is_dead)
+		return -ESRCH;
 	if (!is_due)
 		return epoch ? 0 : -ENOTCONN;
 	err = send_process(process, task, frame_flags);
@@ -141,7 +144,7 @@ static int report(struct riprap_process *process, struct task_struct *task, u32 
  * @task: of it, referenced
  * @frame_flags: enum riprap_frame_flag
  *
- * Return: 0 or -errno of riprap_device_send_gfp().
+ * Return: 0, -ESRCH (it has ended), or -errno of riprap_device_send_gfp().
  */
 int riprap_report_send(struct riprap_process *process, struct task_struct *task, u32 frame_flags)
 {
