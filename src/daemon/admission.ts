@@ -2,7 +2,7 @@
 
 import type { BodyOf } from "../abi.ts";
 import { CUT_BY, REASON } from "../abi.ts";
-import { describeError } from "../error.ts";
+import { describeError, RiprapError } from "../error.ts";
 import type { LabelSet } from "../label.ts";
 import { evidenceOfFacts } from "./attestation/evidence.ts";
 import type { Attestor } from "./attestation.ts";
@@ -106,7 +106,9 @@ export class Admission {
       labels = await attestor.attest(workload.evidence, book.wanted);
     } catch (thrown) {
       // Not judged: the module's unknown mode holds for it, or its exit is on the way.
-      log.info("a process could not be attested", { pid: workload.evidence.pid, error: describeError(thrown) });
+      const isGone = thrown instanceof RiprapError && thrown.code === "not_found";
+      const facts = { pid: workload.evidence.pid, error: describeError(thrown) };
+      log[isGone ? "debug" : "warn"]("a process could not be attested", facts);
       return undefined;
     }
     return judgeProcess(labels, book.resources, lifetimeSeconds);

@@ -51,7 +51,11 @@ function syscallNumbers() {
   return numbers;
 }
 
-const ERRNO_NAME = new Map(Object.entries(constants.errno).map(([name, number]) => [number as number, name]));
+/** Those of the kernel's key service, which node:os does not list; the module uses them. */
+const KEY_ERRNO = { ENOKEY: 126, EKEYEXPIRED: 127, EKEYREVOKED: 128, EKEYREJECTED: 129 } as const;
+const ERRNO_NAME = new Map<number, string>(
+  Object.entries({ ...constants.errno, ...KEY_ERRNO }).map(([name, number]) => [number, name]),
+);
 
 /** The name of an errno (positive), `EPERM`; `errno 999` for one without a name. */
 export function errnoName(errno: number): string {

@@ -2,7 +2,7 @@
 
 /** Apart by a tenth of the life either way, so that processes that began together do not renew together. */
 export const RENEWAL_JITTER = 0.1;
-const KEY_RETRY_LEAST_MS = 500;
+const KEY_RETRY_LEAST_MS = 2000; // a slow machine's module may take a second
 const KEY_RETRY_MOST_MS = 10_000; // the module answers within milliseconds
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 30_000;
