@@ -1,5 +1,6 @@
 // Programs that talk to themselves over loopback see the same from their sockets when riprap manages them as when it does not.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { KERNEL_LINES } from "./lab/kernel.ts";
 import { PROGRAM_DIR } from "./lab/product.ts";
@@ -25,7 +26,11 @@ spec:
   ingress: [{ from: [{ peer: program }] }]
 `;
 
-const PROGRAMS = [...new Bun.Glob("*.c").scanSync(join(import.meta.dir, "program"))]
+const PROGRAM_SOURCE_DIR = join(import.meta.dir, "program");
+
+/** Those on pair.h: both ends of each connection in one program. */
+const PROGRAMS = [...new Bun.Glob("*.c").scanSync(PROGRAM_SOURCE_DIR)]
+  .filter((file) => readFileSync(join(PROGRAM_SOURCE_DIR, file), "utf8").includes('#include "pair.h"'))
   .map((file) => basename(file, ".c"))
   .sort();
 
@@ -37,7 +42,7 @@ for (const kernel of KERNEL_LINES) {
       node = await bootNode({ kernel, name: "node" });
       await enrolNodes("edge.test", [node]);
       await node.writeRules({ program: RULES });
-      await node.vm.check(`cp -r ${PROGRAM_DIR} ${MANAGED_DIR}`);
+      await node.vm.check(`mkdir -p /srv && cp -r ${PROGRAM_DIR} ${MANAGED_DIR}`);
       await node.start();
     }, BOOT_TEST_MS);
 

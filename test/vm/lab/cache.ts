@@ -1,11 +1,16 @@
 // Keeps what is slow to make (packages, images, kernels, modules) under .cache/, by the digest of all that it was made from.
 // Every entry can be deleted at any time; an entry that exists is whole.
-import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { RiprapError } from "../../../src/error.ts";
 
 export const PROJECT_DIR = resolve(import.meta.dir, "../../..");
 const CACHE_DIR = join(PROJECT_DIR, ".cache", "vm");
+
+/** Longer than any run, shorter than it takes a day's changes to fill a disk with binaries. */
+const KEEP_UNUSED_MS = 2 * 3_600_000;
+/** One for each kernel line, and the lists they came from: they stay. */
+const KEPT_KINDS = ["kernel", "packages"];
 
 /** Sixteen hexadecimal digits that change with any of the parts. */
 export function digestOf(...parts: (string | Uint8Array)[]): string {
@@ -30,7 +35,10 @@ export async function exists(path: string): Promise<boolean> {
  */
 export async function cached(kind: string, key: string, build: (directory: string) => Promise<void>): Promise<string> {
   const entry = join(CACHE_DIR, `${kind}-${key}`);
-  if (await exists(entry)) return entry;
+  if (await exists(entry)) {
+    await utimes(entry, new Date(), new Date()).catch(() => {}); // in use: see prune()
+    return entry;
+  }
   await mkdir(CACHE_DIR, { recursive: true });
   const unfinished = await mkdtemp(join(CACHE_DIR, "unfinished-"));
   try {
@@ -41,7 +49,18 @@ export async function cached(kind: string, key: string, build: (directory: strin
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
+  if (!KEPT_KINDS.includes(kind)) await prune(kind, entry);
   return entry;
+}
+
+/** Deletes what this entry has outdated, and what an interrupted run left; a run beside this one keeps what it uses. */
+async function prune(kind: string, kept: string): Promise<void> {
+  for (const name of await readdir(CACHE_DIR)) {
+    const path = join(CACHE_DIR, name);
+    if (path === kept || !(name.startsWith(`${kind}-`) || name.startsWith("unfinished-"))) continue;
+    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > KEEP_UNUSED_MS) await rm(path, { recursive: true, force: true });
+  }
 }
 
 /** Runs a program of this machine; its standard output, or a RiprapError with what it said. */

@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { digestOf as digestOfSource } from "../../../src/daemon/kernel/source.ts";
 import { readKernelSource } from "../../../src/daemon/kernel/source_macro.ts";
+import { RiprapError } from "../../../src/error.ts";
 import { buildBinary } from "../../run/build.ts";
 import { cached, digestOf, PROJECT_DIR, runHost } from "./cache.ts";
 import { makeDisk } from "./image.ts";
@@ -53,7 +54,10 @@ export async function prepareModule(kernel: Kernel): Promise<string> {
       await mkdir(dirname(join(work, path)), { recursive: true });
       await writeFile(join(work, path), text);
     }
-    await runHost(["make", "-s", "-C", kernel.buildDir, `M=${work}`, "W=1", `-j${availableParallelism()}`, "modules"]);
+    const make = `make -s -C "$0" M="$1" W=1 -j${availableParallelism()} modules 2>&1`;
+    const said = await runHost(["sh", "-c", make, kernel.buildDir, work]);
+    if (/warning:/.test(said))
+      throw new RiprapError("module_warned", `Cannot take the module for ${kernel.release}: its build warns\n${said}`);
     await cp(join(work, "riprap.ko"), join(fresh, "riprap.ko"));
     await rm(work, { recursive: true });
   });
