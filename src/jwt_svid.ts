@@ -125,10 +125,12 @@ type Claims = Readonly<Record<string, JsonValue>>;
 
 function parseToken(token: string): { header: Header; claims: Claims; spiffeId: SpiffeId } {
   if (token.length > TOKEN_BYTES_MAX) throw new Refused("malformed", `it is longer than ${TOKEN_BYTES_MAX} bytes`);
-  const [, head, body] = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/.exec(token) ?? [];
-  if (head === undefined || body === undefined) throw new Refused("malformed", "it is no JWS in compact form");
+  const [, head, body, signature] = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/.exec(token) ?? [];
+  if (head === undefined || body === undefined || signature === undefined)
+    throw new Refused("malformed", "it is no JWS in compact form");
   const header = checkHeader(parsePart(head, "header"));
   const claims = parsePart(body, "payload");
+  decode(signature, "signature");
   const subject = claims["sub"];
   if (subject === undefined) throw new Refused("claim_missing", "it has no sub");
   const spiffeId = typeof subject === "string" ? SpiffeId.tryParse(subject) : undefined;
@@ -137,9 +139,7 @@ function parseToken(token: string): { header: Header; claims: Claims; spiffeId: 
 }
 
 function parsePart(text: string, name: string): Claims {
-  const bytes = Buffer.from(text, "base64url");
-  // The last character of base64 has bits to spare: two texts for one token are one too many.
-  if (bytes.toString("base64url") !== text) throw new Refused("malformed", `its ${name} is no base64url`);
+  const bytes = decode(text, name);
   try {
     const value = parseJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
     if (isJsonObject(value)) return value;
@@ -147,6 +147,13 @@ function parsePart(text: string, name: string): Claims {
     throw new Refused("malformed", `its ${name} is no JSON, or has a key twice`);
   }
   throw new Refused("malformed", `its ${name} is no JSON object`);
+}
+
+/** The last character of base64 has bits to spare: two texts for one token are one too many. */
+function decode(text: string, name: string): Uint8Array {
+  const bytes = Buffer.from(text, "base64url");
+  if (bytes.toString("base64url") === text) return bytes;
+  throw new Refused("malformed", `its ${name} is no base64url`);
 }
 
 function checkHeader(header: Claims): Header {

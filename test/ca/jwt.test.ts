@@ -1,0 +1,108 @@
+// The JWT authority: its key on disk, what it signs and refuses, its journal, and the bundle's sequence.
+
+import { describe, expect, test } from "bun:test";
+import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openJwtAuthority, trustBundle } from "../../src/ca.ts";
+import { validateJwtSvid } from "../../src/jwt_svid.ts";
+import { scratchDirectories } from "../scratch.ts";
+import { makeNode, type Node, openNode } from "./authority_fixture.ts";
+
+const scratch = scratchDirectories();
+const ID = "spiffe://example.org/app";
+const open = (node: Node) => openJwtAuthority(node);
+const request = (over: object = {}) => ({ spiffeId: ID, audience: ["a"], context: { by: "test" }, ...over });
+
+describe("openJwtAuthority", () => {
+  test("openJwtAuthority() keeps its key over restarts, of its owner alone", async () => {
+    const node = await makeNode(scratch());
+    const { key } = open(node);
+    const path = join(node.stateDir, "ca", "jwt.key");
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    const bytes = readFileSync(path);
+    node.close();
+    const again = openNode(node.stateDir, node.clock);
+    expect(open(again).key.keyId).toBe(key.keyId);
+    expect(readFileSync(path).equals(bytes)).toBe(true);
+    again.close();
+  });
+
+  test("openJwtAuthority() refuses a key that others can read, or that is none", async () => {
+    const node = await makeNode(scratch());
+    open(node);
+    const path = join(node.stateDir, "ca", "jwt.key");
+    chmodSync(path, 0o644);
+    expect(() => open(node)).toThrow("chmod 600");
+    chmodSync(path, 0o600);
+    writeFileSync(path, "");
+    expect(() => open(node)).toThrow("not a P-256 private key");
+    node.close();
+  });
+
+  test("issue() signs for each audience, journals it, and validates with the node's bundle", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    const { token, tokenId, expiresAt } = await jwt.issue(request({ audience: ["a", "b"], lifetimeSeconds: 60 }));
+    const now = node.clock.now();
+    expect(expiresAt.getTime()).toBe(now + 60_000);
+    const keysOf = () => trustBundle(node.store, node.authority, jwt).jwt;
+    expect(await validateJwtSvid(token, { audience: "b", now, keysOf })).toMatchObject({ ok: true });
+    const rows = node.store.prepare<Record<string, unknown>>("SELECT * FROM ca_jwt_svid").all();
+    expect(rows).toEqual([
+      {
+        jti: tokenId,
+        spiffe_id: ID,
+        audience: '["a","b"]',
+        kid: jwt.key.keyId,
+        signed_at: now / 1000,
+        expires_at: now / 1000 + 60,
+        context: '{"by":"test"}',
+      },
+    ]);
+    expect(JSON.stringify(rows)).not.toContain(token);
+    node.close();
+  });
+
+  test.each([
+    ["another trust domain's ID", { spiffeId: "spiffe://other.org/app" }, "svid_refused"],
+    ["the trust domain's own ID", { spiffeId: "spiffe://example.org" }, "svid_refused"],
+    ["an ID that is none", { spiffeId: "spiffe://example.org//" }, "spiffe_id_invalid"],
+    ["no audience (J-7)", { audience: [] }, "audience_invalid"],
+    ["an empty audience", { audience: [""] }, "audience_invalid"],
+    ["an audience without end", { audience: ["x".repeat(1025)] }, "audience_invalid"],
+    ["no life", { lifetimeSeconds: 0 }, "lifetime_invalid"],
+    ["a life above an hour", { lifetimeSeconds: 3601 }, "lifetime_invalid"],
+    ["a life that is no number", { lifetimeSeconds: Number.NaN }, "lifetime_invalid"],
+  ])("issue() refuses %s", async (_, over, code) => {
+    const node = await makeNode(scratch());
+    await expect(open(node).issue(request(over))).rejects.toMatchObject({ code });
+    expect(node.store.prepare("SELECT * FROM ca_jwt_svid").all()).toEqual([]);
+    node.close();
+  });
+
+  test("issue() signs nothing when the node's intermediate is revoked or has ended", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    node.authority.revoke(node.authority.info().issuer.serial, "test");
+    await expect(jwt.issue(request())).rejects.toMatchObject({ code: "issuer_revoked" });
+    node.clock.set("2040-01-01T00:00:00Z");
+    await expect(jwt.issue(request())).rejects.toMatchObject({ code: "issuer_expired" });
+    node.close();
+  });
+});
+
+describe("trustBundle", () => {
+  test("trustBundle() keeps its sequence while nothing changes, and counts up when a key does (B-3)", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    const sequence = (authority = node.authority, key = jwt) => trustBundle(node.store, authority, key).sequence;
+    expect([sequence(), sequence()]).toEqual([1n, 1n]);
+    const other = { key: { ...jwt.key, keyId: "another" } };
+    expect(trustBundle(node.store, node.authority, other).sequence).toBe(2n);
+    expect(sequence()).toBe(3n);
+    node.close();
+    const again = openNode(node.stateDir, node.clock);
+    expect(trustBundle(again.store, again.authority, open(again)).sequence).toBe(3n);
+    again.close();
+  });
+});
