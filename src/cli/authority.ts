@@ -3,6 +3,7 @@
 import { existsSync, statSync } from "node:fs";
 import type { NodeAuthority } from "../ca.ts";
 import { systemClock } from "../clock.ts";
+import type { Store } from "../store.ts";
 import type { Option } from "./command.ts";
 
 export const STATE_OPTION: Option = {
@@ -30,7 +31,10 @@ export async function asOwner<T>(stateDir: string, work: () => T | Promise<T>): 
 }
 
 /** Not imported at the top: what asks the daemon starts without the CA's weight. */
-export async function withAuthority<T>(stateDir: string, use: (authority: NodeAuthority) => T): Promise<T> {
+export async function withAuthority<T>(
+  stateDir: string,
+  use: (authority: NodeAuthority, store: Store) => T | Promise<T>,
+): Promise<T> {
   const [{ openAuthority }, { openStore, storePath }] = await Promise.all([import("../ca.ts"), import("../store.ts")]);
   const path = storePath(stateDir);
   // A node that was set up has a store; where there is none, the authority's refusal must not leave one behind.
@@ -38,7 +42,7 @@ export async function withAuthority<T>(stateDir: string, use: (authority: NodeAu
   try {
     const authority = openAuthority({ stateDir, clock: systemClock, store });
     try {
-      return use(authority);
+      return await use(authority, store);
     } finally {
       authority.close();
     }

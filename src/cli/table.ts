@@ -7,10 +7,12 @@ import { NODE_COMMANDS } from "./command/node.ts";
 import { RULE_COMMANDS } from "./command/rule.ts";
 import { SEE_COMMANDS } from "./command/see.ts";
 import { selfCommands } from "./command/self.ts";
+import { SVID_COMMANDS } from "./command/svid.ts";
 import type { Command } from "./command.ts";
 
 export const COMMANDS: readonly Command[] = [
   ...AUTHORITY_COMMANDS,
+  ...SVID_COMMANDS,
   ...ENROL_COMMANDS,
   ...NODE_COMMANDS,
   ...RULE_COMMANDS,
