@@ -350,6 +350,21 @@ describe("no daemon", () => {
   });
 });
 
+describe("a second daemon", () => {
+  test.each(["daemon", "run"])("%s refuses before it touches anything", async (word) => {
+    const state = join(folder, "state");
+    await run(["init", "edge.example", "--node", "a", "--state-dir", state]);
+    const config = join(folder, "riprap.yaml");
+    writeFileSync(config, `stateDir: ${state}\ncontrolSocket: ${socket}\nrulesDir: ${join(folder, "rules")}\n`);
+    await serve();
+    const { status, err } = await run([word, "--config", config]);
+    expect(status).toBe(1);
+    expect(err).toBe(
+      `riprap: Cannot start the daemon: another one listens at ${socket}; stop it first ("systemctl stop riprap"), or see what it does with "riprap status"`,
+    );
+  });
+});
+
 describe("local commands", () => {
   test("init, enrol and svid work on a state directory, and refuse what is wrong", async () => {
     const [first, second] = [join(folder, "first"), join(folder, "second")];

@@ -121,8 +121,14 @@ export function describeFlow(view: FlowView): string[] {
 
 /** A refusal ends with the question that says what would allow it. */
 function describeWay(view: FlowView): string[] {
-  if (view.state !== "denied" || view.direction !== "outbound") return [];
-  return [`why, and what would allow it: riprap explain --from ${view.own ?? view.pid} --to ${view.remote}`];
+  if (view.state !== "denied") return [];
+  const isInbound = view.direction === "inbound";
+  // The address of who connects says nothing of where it may: only its identity does.
+  const other = isInbound ? view.peer : view.remote;
+  if (other === undefined) return [];
+  return [
+    `why, and what would allow it: riprap explain --from ${view.own ?? view.pid} --to ${other}${isInbound ? " --inbound" : ""}`,
+  ];
 }
 
 export function describeExplain(view: ExplainView): string[] {

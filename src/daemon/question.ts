@@ -76,11 +76,11 @@ async function whoIs(
   parts: QuestionParts,
 ): Promise<{ from: SpiffeId | undefined; steps: string[] }> {
   if (!/^\d+$/.test(text)) {
-    const from = SpiffeId.tryParse(text);
+    const from = SpiffeId.tryParse(text) ?? workloadNamed(text, resources);
     if (from !== undefined) return { from, steps: [] };
     throw new RiprapError(
       "invalid",
-      `Cannot explain: ${JSON.stringify(text.slice(0, 80))} is neither a PID nor a SPIFFE ID`,
+      `Cannot explain: ${JSON.stringify(text.slice(0, 80))} is no PID, no SPIFFE ID and no workload ID of a WorkloadIdentity`,
     );
   }
   const pid = Number(text);
@@ -99,10 +99,18 @@ async function whoIs(
   );
 }
 
-/** A SPIFFE ID, a Service's name (with a port or without), an address or an address with a port. */
+/** The ID of a workload that a WorkloadIdentity names as it stands, as a policy may write it. */
+function workloadNamed(text: string, resources: ResourceSet): SpiffeId | undefined {
+  const identity = resources.identities.find(({ workloadId }) => workloadId === text);
+  return identity === undefined ? undefined : SpiffeId.tryParse(`${resources.trustDomain.id}/${text}`);
+}
+
+/** A SPIFFE ID, a Service's name (with a port or without), a workload ID, an address or an address with a port. */
 function parseTarget(text: string, resources: ResourceSet): PolicyQuestion["to"] {
   if (text.startsWith("spiffe:")) return { peer: SpiffeId.parse(text) };
   if (resources.services.has(text)) return { service: text };
+  const peer = workloadNamed(text, resources);
+  if (peer !== undefined) return { peer };
   const [, bracketed, plain, portText] = /^(?:\[([^\]]+)\]|([^:]+)|[^[]*)(?::(\d{1,5}))?$/.exec(text) ?? [];
   const host = bracketed ?? plain;
   const port = portText === undefined ? undefined : Number(portText);

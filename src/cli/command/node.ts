@@ -1,6 +1,8 @@
 // The commands that run the node: run, daemon, wait-ready, drain.
 
+import { existsSync } from "node:fs";
 import type { DaemonConfig } from "../../daemon/config.ts";
+import { isListening } from "../../daemon/control/probe.ts";
 import { thisMachine } from "../../daemon/kernel/machine.ts";
 import { openKernelModule } from "../../daemon/kernel.ts";
 import { describeError, RiprapError } from "../../error.ts";
@@ -38,6 +40,7 @@ const run: Command = {
     const config = daemonConfigOf(invocation);
     // A node without a trust domain must not build for a minute before it says so.
     await withAuthority(config.stateDir, () => undefined);
+    await refuseSecondDaemon(config);
     await loadModule(config, terminal);
     return serve(config, terminal);
   },
@@ -50,7 +53,11 @@ const daemon: Command = {
   arguments: [],
   options: [REQUIRE_KERNEL, RESOLVER, CONFIG_OPTION],
   example: "riprap daemon --require-kernel",
-  run: (invocation, terminal) => serve(daemonConfigOf(invocation), terminal, invocation.option("resolver")),
+  async run(invocation, terminal) {
+    const config = daemonConfigOf(invocation);
+    await refuseSecondDaemon(config);
+    return serve(config, terminal, invocation.option("resolver"));
+  },
 };
 
 const resolver: Command = {
@@ -113,6 +120,16 @@ export const NODE_COMMANDS: readonly Command[] = [run, daemon, resolver, waitRea
 function daemonConfigOf(invocation: Invocation): DaemonConfig {
   const config = configOf(invocation);
   return invocation.has("require-kernel") ? { ...config, requireKernel: true } : config;
+}
+
+/** Before anything is touched: a second daemon would move the generations of the first before it failed. */
+async function refuseSecondDaemon({ controlSocket }: DaemonConfig): Promise<void> {
+  if (!existsSync(controlSocket) || !(await isListening(controlSocket))) return;
+  const remedy = 'stop it first ("systemctl stop riprap"), or see what it does with "riprap status"';
+  throw new RiprapError(
+    "control_socket",
+    `Cannot start the daemon: another one listens at ${controlSocket}; ${remedy}`,
+  );
 }
 
 /** Loads the module unless it is there. Says what is in the way; that it goes on without, unless the kernel is required. */

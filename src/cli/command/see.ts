@@ -104,9 +104,19 @@ const explain: Command = {
   ],
   arguments: [],
   options: [
-    { name: "from", value: "WHO", required: true, sentence: "A PID or a SPIFFE ID." },
-    { name: "to", value: "WHERE", required: true, sentence: "ADDRESS:PORT, the name of a Service, or a SPIFFE ID." },
-    { name: "inbound", sentence: "Ask of the accepting side: may --to be reached by --from." },
+    {
+      name: "from",
+      value: "WHO",
+      required: true,
+      sentence: "A PID, a SPIFFE ID, or a workload ID of a WorkloadIdentity.",
+    },
+    {
+      name: "to",
+      value: "WHERE",
+      required: true,
+      sentence: "ADDRESS:PORT, the name of a Service, a SPIFFE ID, or a workload ID.",
+    },
+    { name: "inbound", sentence: "Ask of the accepting side: may --from be reached by --to." },
     JSON_OPTION,
     ...DAEMON_OPTIONS,
   ],
