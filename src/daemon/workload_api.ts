@@ -9,9 +9,10 @@ import type { Attestor } from "./attestation.ts";
 import type { Condition } from "./condition.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { Log } from "./log.ts";
+import type { EnforcementPlane } from "./plane.ts";
 import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
-import type { Caller, KnownProcess } from "./workload_api/caller.ts";
+import type { Caller, ProcessReports } from "./workload_api/caller.ts";
 import { identify } from "./workload_api/identity.ts";
 import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
@@ -31,7 +32,7 @@ export interface WorkloadApiParts {
   /** For a rule that gives none. */
   readonly lifetimeSeconds: number;
   readonly limits?: CallerLimits;
-  readonly known: KnownProcess;
+  readonly reports: ProcessReports;
   /** Notified when the rules may have changed. */
   readonly changed: Pick<Condition, "until">;
   bundle(): TrustBundle;
@@ -51,6 +52,7 @@ export interface DaemonRooms {
   readonly registry: Registry;
   readonly book: RuleBook;
   readonly changed: Condition;
+  readonly plane: Pick<EnforcementPlane, "link">;
 }
 
 export interface DaemonGround {
@@ -68,12 +70,17 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
   if (!config.workloadApi) return undefined;
   const jwt = openJwtAuthority({ stateDir: config.stateDir, clock, store, authority });
   const bundle = trustBundle(store, authority, jwt);
-  const { attestor, registry, book, changed } = rooms;
+  const { attestor, registry, book, changed, plane } = rooms;
   return openWorkloadApi({
     ...{ authority, jwt, attestor, book, clock, log, random, changed },
     path: config.workloadSocket,
     lifetimeSeconds: Math.floor(config.svidLifetime / 1000),
-    known: (pid) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence,
+    reports: {
+      get areComplete() {
+        return config.requireKernel || plane.link !== undefined;
+      },
+      find: (pid) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence,
+    },
     bundle: () => bundle,
   });
 }

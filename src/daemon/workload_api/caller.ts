@@ -20,26 +20,36 @@ export interface Caller {
   readonly startTimeNs: bigint;
   /** Does the process that connected still run? */
   isAlive(): boolean;
-  /** What is known of it now: it may have become another program since. RiprapError `not_found` when it has ended. */
+  /**
+   * What is known of it now: it may have become another program since. RiprapError `not_found` when it has ended, `not_reported` when
+   * the module has not spoken of it, or of the program that it has become.
+   */
   evidence(): ProcessEvidence;
   close(): void;
 }
 
-/** The kernel module's facts of a running process, where it reported them. */
-export type KnownProcess = (pid: number) => ProcessEvidence | undefined;
+/** What the kernel module reported of running processes. */
+export interface ProcessReports {
+  /** Is there a module that reports every process that a rule may select? Then what it did not report has no identity. */
+  readonly areComplete: boolean;
+  find(pid: number): ProcessEvidence | undefined;
+}
+
+/** Without a module: only /proc speaks, where a process can change its own arguments. */
+export const NO_REPORTS: ProcessReports = { areComplete: false, find: () => undefined };
 
 /**
  * The process that connected the Unix socket `fd`. RiprapError `not_found` when it has ended, is outside of our PID namespace, or
  * cannot be told from one that took over its number.
  */
-export function openCaller(fd: number, known: KnownProcess = () => undefined): Caller {
+export function openCaller(fd: number, reports: ProcessReports = NO_REPORTS): Caller {
   const { pid, uid } = peerCredentials(fd);
   const pidfd = peerPidfd(fd, { pid, uid });
   try {
     const { startTimeNs } = readStat(pid);
     // Alive after the reading, so what was read was of this process.
     if (!pidfdIsAlive(pidfd)) throw ended(pid);
-    return callerOf({ pid, uid, startTimeNs, pidfd }, known);
+    return callerOf({ pid, uid, startTimeNs, pidfd }, reports);
   } catch (thrown) {
     closeSync(pidfd);
     throw thrown;
@@ -85,7 +95,7 @@ interface Pinned {
   readonly pidfd: number;
 }
 
-function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, known: KnownProcess): Caller {
+function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, reports: ProcessReports): Caller {
   // A descriptor that was given back may be another's by now.
   let isOpen = true;
   const isAlive = () => isOpen && pidfdIsAlive(pidfd);
@@ -95,7 +105,7 @@ function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, known: KnownProcess)
     startTimeNs,
     isAlive,
     evidence() {
-      const evidence = evidenceOf({ pid, startTimeNs }, known);
+      const evidence = evidenceOf({ pid, startTimeNs }, reports);
       // Whatever was read before was of this process.
       if (isAlive()) return evidence;
       throw ended(pid);
@@ -107,13 +117,15 @@ function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, known: KnownProcess)
   };
 }
 
-function evidenceOf({ pid, startTimeNs }: Pick<Pinned, "pid" | "startTimeNs">, known: KnownProcess): ProcessEvidence {
-  const evidence = known(pid);
-  const isKnown = evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs);
+function evidenceOf(
+  { pid, startTimeNs }: Pick<Pinned, "pid" | "startTimeNs">,
+  reports: ProcessReports,
+): ProcessEvidence {
+  const evidence = reports.find(pid);
   // The kernel's facts: a process cannot change them, as it can what /proc shows of its arguments.
-  if (!isKnown) return evidenceOfProc(pid);
-  if (runsStill(evidence)) return evidence;
-  throw new RiprapError("not_found", `Cannot attest process ${pid}: it has become another program just now`);
+  if (evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs) && runsStill(evidence)) return evidence;
+  if (!reports.areComplete) return evidenceOfProc(pid);
+  throw new RiprapError("not_reported", `Cannot attest process ${pid}: the kernel module has not reported it`);
 }
 
 /** Is the program that the kernel reported the one that runs? Its report of an exec may still be on the way. */

@@ -1,6 +1,7 @@
 // Who a caller is by the rules in force: attested at each call, and again while its streams live. Remembers nothing.
 
-import { describeError } from "../../error.ts";
+import type { Clock } from "../../clock.ts";
+import { describeError, RiprapError } from "../../error.ts";
 import type { ProcessEvidence } from "../attestation/evidence.ts";
 import type { Attestor } from "../attestation.ts";
 import { judgeProcess } from "../judge.ts";
@@ -12,10 +13,13 @@ import { CallRefusal } from "./refusal.ts";
 
 /** Rules that change faster than a process can be attested. */
 const TRIES_MAX = 3;
+/** The module's report of a program that began just now comes within milliseconds; a refusal costs a client a second. */
+const REPORT_WAITS_MS = [10, 40, 150] as const;
 
 export interface IdentityParts {
   readonly attestor: Attestor;
   readonly book: Pick<RuleBook, "resources" | "wanted">;
+  readonly clock: Clock;
   readonly log: Log;
   /** For a rule that gives none. */
   readonly lifetimeSeconds: number;
@@ -28,11 +32,11 @@ export interface Identified {
 
 /** Throws CallRefusal: `permissionDenied` when the rules give the caller no identity, `unavailable` when that cannot be told now. */
 export async function identify(caller: Caller, parts: IdentityParts): Promise<Identified> {
-  const { attestor, book, lifetimeSeconds, log } = parts;
+  const { attestor, book, clock, lifetimeSeconds, log } = parts;
   for (let tries = 0; tries < TRIES_MAX; tries++) {
     const { resources, wanted } = book;
     if (resources === undefined) throw new CallRefusal("unavailable", "no rules are in force yet");
-    const { evidence, labels } = await attest(caller, { attestor, wanted, log });
+    const { evidence, labels } = await attest(caller, { attestor, wanted, clock, log });
     // Judged by rules that are no longer in force: once more.
     if (book.resources !== resources) continue;
     const judgement = judgeProcess(labels, resources, lifetimeSeconds);
@@ -53,17 +57,31 @@ export async function identify(caller: Caller, parts: IdentityParts): Promise<Id
   throw new CallRefusal("unavailable", "the rules are changing");
 }
 
-type Attesting = Pick<IdentityParts, "attestor" | "log"> & { readonly wanted: RuleBook["wanted"] };
+type Attesting = Pick<IdentityParts, "attestor" | "clock" | "log"> & { readonly wanted: RuleBook["wanted"] };
 
-async function attest(caller: Caller, { attestor, wanted, log }: Attesting) {
+async function attest(caller: Caller, { attestor, wanted, clock, log }: Attesting) {
   try {
-    const evidence = caller.evidence();
+    const evidence = await evidenceOf(caller, clock);
     const labels = await attestor.attest(evidence, wanted);
     // Every look was at the caller only if it has not ended until now.
     if (caller.isAlive()) return { evidence, labels };
   } catch (cause) {
+    if (cause instanceof RiprapError && cause.code === "not_reported")
+      throw new CallRefusal("permissionDenied", "no identity issued: no rule selects this process", { cause });
     log.info("a caller of the Workload API could not be attested", { pid: caller.pid, error: describeError(cause) });
     throw new CallRefusal("unavailable", "workload attestation failed", { cause });
   }
   throw new CallRefusal("permissionDenied", "no identity issued: the process that connected has ended");
+}
+
+async function evidenceOf(caller: Caller, clock: Clock): Promise<ProcessEvidence> {
+  for (const wait of REPORT_WAITS_MS) {
+    try {
+      return caller.evidence();
+    } catch (thrown) {
+      if (!(thrown instanceof RiprapError) || thrown.code !== "not_reported") throw thrown;
+      await clock.sleep(wait);
+    }
+  }
+  return caller.evidence();
 }

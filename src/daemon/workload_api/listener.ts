@@ -6,7 +6,7 @@ import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import { claimSocketPath, removeIfSocket } from "../control/listener.ts";
 import type { Log } from "../log.ts";
-import { type Caller, type KnownProcess, openCaller } from "./caller.ts";
+import { type Caller, openCaller, type ProcessReports } from "./caller.ts";
 import type { CallerLimits } from "./limit.ts";
 
 export interface ListenerParts {
@@ -14,7 +14,7 @@ export interface ListenerParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: CallerLimits;
-  readonly known: KnownProcess;
+  readonly reports: ProcessReports;
   /** From now on it speaks on the connection; the caller is closed when the connection is. */
   take(socket: Socket, caller: Caller): void;
 }
@@ -57,12 +57,12 @@ function listen(server: Server, path: string): Promise<void> {
   });
 }
 
-function admit(socket: Socket, { clock, limits, log, known, take }: ListenerParts): void {
+function admit(socket: Socket, { clock, limits, log, reports, take }: ListenerParts): void {
   const fd = descriptorOf(socket);
   let caller: Caller;
   try {
     if (fd === undefined) throw new RiprapError("not_found", "Cannot tell who calls: the connection has ended");
-    caller = openCaller(fd, known);
+    caller = openCaller(fd, reports);
   } catch (thrown) {
     log.debug("a caller of the Workload API cannot be named", { error: describeError(thrown) });
     socket.destroy();

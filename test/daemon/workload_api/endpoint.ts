@@ -17,7 +17,7 @@ import { wantedLabels } from "../../../src/daemon/attestation/wanted.ts";
 import { createAttestor } from "../../../src/daemon/attestation.ts";
 import { Condition } from "../../../src/daemon/condition.ts";
 import { createLog } from "../../../src/daemon/log.ts";
-import type { KnownProcess } from "../../../src/daemon/workload_api/caller.ts";
+import { NO_REPORTS, type ProcessReports } from "../../../src/daemon/workload_api/caller.ts";
 import { CallerLimits, type Limits } from "../../../src/daemon/workload_api/limit.ts";
 import { openWorkloadApi, type WorkloadApi } from "../../../src/daemon/workload_api.ts";
 import { parseResources, type ResourceSet } from "../../../src/resource.ts";
@@ -41,7 +41,7 @@ export interface Endpoint {
 export interface EndpointOptions {
   readonly clock?: Clock;
   readonly limits?: Limits;
-  readonly known?: KnownProcess;
+  readonly reports?: ProcessReports;
   readonly lifetimeSeconds?: number;
 }
 
@@ -59,7 +59,7 @@ spec:
 }
 
 export async function openEndpoint(folder: string, rules: string, options: EndpointOptions = {}): Promise<Endpoint> {
-  const { clock = systemClock, limits, known = () => undefined, lifetimeSeconds = 3600 } = options;
+  const { clock = systemClock, limits, reports = NO_REPORTS, lifetimeSeconds = 3600 } = options;
   const stateDir = join(folder, "state");
   mkdirSync(stateDir, { mode: 0o700 });
   await initTrustDomain({ stateDir, trustDomain: "example.org", nodeName: "node-1", clock });
@@ -77,7 +77,7 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
     wanted: wantedLabels(read(rules)),
   };
   const api = await openWorkloadApi({
-    ...{ path, authority, jwt, book, clock, changed, known, lifetimeSeconds },
+    ...{ path, authority, jwt, book, clock, changed, reports, lifetimeSeconds },
     attestor: createAttestor({ nodeName: "node-1" }),
     log: createLog({ level: "debug", clock, write: (line) => void log.push(line) }),
     random: () => 0.5,

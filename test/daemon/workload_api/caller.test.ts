@@ -1,0 +1,189 @@
+// Who calls, from the kernel's mouth: other processes, ended ones, and what the kernel module said of them.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, statSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { readStat } from "../../../src/daemon/attestation/proc.ts";
+import { openCaller } from "../../../src/daemon/workload_api/caller.ts";
+import { RiprapError } from "../../../src/error.ts";
+import { scratchDirectories } from "../../scratch.ts";
+import { buildHouse, eventually, type House } from "../house.ts";
+
+const scratch = scratchDirectories();
+
+/** A program that makes the calls it is told. */
+class Workload {
+  readonly #child: Bun.Subprocess<"pipe", "pipe", "inherit">;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(path: string) {
+    const command = [process.execPath, join(import.meta.dir, "ask.ts"), path];
+    this.#child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+    this.#lines = linesOf(this.#child.stdout);
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  async ask(method: string, request?: object): Promise<{ code: number; id?: string; details?: string }> {
+    this.#child.stdin.write(`${JSON.stringify(request === undefined ? [method] : [method, request])}\n`);
+    this.#child.stdin.flush();
+    return JSON.parse((await this.#lines.next()).value);
+  }
+
+  async end(): Promise<void> {
+    this.#child.stdin.end();
+    await this.#child.exited;
+  }
+}
+
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest = "";
+  for await (const chunk of stream) {
+    const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+}
+
+const PYTHON = "/usr/bin/python3";
+const testWithPython = test.skipIf(!existsSync(PYTHON));
+
+const rules = (exe: string) => `
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: agent }
+spec:
+  workloadID: agent
+  selectors: { process:exe: ${exe} }
+  svid: { x509: { delivery: workload-api } }
+`;
+
+describe("startDaemon", () => {
+  let house: House;
+  let workload: Workload | undefined;
+  let workloadSocket: string;
+
+  beforeEach(async () => {
+    house = await buildHouse();
+    workloadSocket = join(house.folder, "workload.sock");
+  });
+
+  afterEach(async () => {
+    await workload?.end();
+    await house.leave();
+  });
+
+  test("startDaemon() serves the Workload API in the identity plane, where /proc says what a caller is", async () => {
+    house.writeRules("agent.yaml", rules(process.execPath));
+    const openDevice = () => {
+      throw new RiprapError("ENOENT", "Cannot open /dev/riprap: ENOENT");
+    };
+    const daemon = await house.start({ openDevice, config: { workloadApi: true, workloadSocket } });
+    expect(daemon.status().plane).toBe("identity");
+    workload = new Workload(workloadSocket);
+    expect(await workload.ask("FetchX509SVID")).toEqual({ code: 0, id: "spiffe://edge.test/agent" });
+    expect(await workload.ask("FetchJWTSVID", { audience: ["a"] })).toMatchObject({ code: 0 });
+    await daemon.apply({ name: "agent", text: rules("/opt/other") });
+    expect(await workload.ask("FetchX509SVID")).toMatchObject({ code: 7 });
+    await daemon.stop();
+    expect(statSync(workloadSocket, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test("startDaemon() goes by the module's facts in the kernel plane, and denies what the module did not report", async () => {
+    house.writeRules(
+      "agent.yaml",
+      `${rules(process.execPath)}---${rules("/opt/agent").replaceAll("agent", "kernel").replace("/opt/kernel", "/opt/agent")}`,
+    );
+    await house.start({ config: { workloadApi: true, workloadSocket } });
+    workload = new Workload(workloadSocket);
+    // By /proc it would be the first rule's; it waits for a report, which no clock brings.
+    const denied = workload.ask("FetchX509SVID");
+    let isAnswered = false;
+    denied.then(() => {
+      isAnswered = true;
+    });
+    while (!isAnswered) {
+      await eventually(() => isAnswered || house.clock.waiting > 0);
+      await house.clock.advance(50);
+    }
+    expect(await denied).toMatchObject({ code: 7 });
+    const { size, mtimeNs, ctimeNs } = statSync(process.execPath, { bigint: true });
+    const { startTimeNs } = readStat(workload.pid);
+    const stamp = { exeSize: size, exeMtimeNs: mtimeNs, exeCtimeNs: ctimeNs };
+    const reported = house.kernel.exec({ pid: workload.pid, startTimeNs, exe: "/opt/agent", ...stamp });
+    await eventually(() => reported.state === "ready");
+    expect(await workload.ask("FetchX509SVID")).toEqual({ code: 0, id: "spiffe://edge.test/kernel" });
+  });
+});
+
+describe("openCaller", () => {
+  let server: Server;
+  let path: string;
+  let accepted: Promise<Socket>;
+
+  beforeEach(async () => {
+    path = join(scratch(), "s");
+    let take: (socket: Socket) => void;
+    accepted = new Promise((resolve) => {
+      take = resolve;
+    });
+    server = createServer((socket) => take(socket));
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+  });
+
+  afterEach(() => void server.close());
+
+  const fdOf = (socket: Socket) => (socket as unknown as { _handle: { fd: number } })._handle.fd;
+
+  /** Connects and lives until it is killed; with `inherit`, a child of it keeps the connection. */
+  async function connect(inherit: boolean): Promise<Bun.Subprocess> {
+    const keep = inherit ? "import subprocess; subprocess.Popen(['cat'], stdin=s)" : "pass";
+    const program = `import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect('${path}')\n${keep}\nprint('ready', flush=True)\ntime.sleep(30)`;
+    const child = Bun.spawn([PYTHON, "-c", program], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    await linesOf(child.stdout).next();
+    return child;
+  }
+
+  testWithPython(
+    "openCaller() names the process that connected, with its own start time (skipped where there is no python3)",
+    async () => {
+      const child = await connect(false);
+      const socket = await accepted;
+      const caller = openCaller(fdOf(socket));
+      expect([caller.pid, caller.uid]).toEqual([child.pid, process.getuid?.() ?? -1]);
+      expect(caller.startTimeNs).toBe(readStat(child.pid).startTimeNs);
+      expect(caller.evidence()).toMatchObject({ pid: child.pid });
+      expect(caller.isAlive()).toBe(true);
+      caller.close();
+      // The descriptor may be another's by now.
+      expect(caller.isAlive()).toBe(false);
+      expect(() => caller.evidence()).toThrow("has ended");
+      child.kill(9);
+      socket.destroy();
+    },
+  );
+
+  testWithPython(
+    "openCaller() knows that the process has ended though a child of it keeps the connection (skipped where there is no python3)",
+    async () => {
+      const child = await connect(true);
+      const socket = await accepted;
+      const caller = openCaller(fdOf(socket));
+      child.kill(9);
+      await child.exited;
+      expect(caller.isAlive()).toBe(false);
+      expect(() => caller.evidence()).toThrow(RiprapError);
+      // Nor does it take the child, or whoever has the number now, for the one that connected.
+      expect(() => openCaller(fdOf(socket))).toThrow(RiprapError);
+      caller.close();
+      socket.destroy();
+    },
+  );
+});
