@@ -38,6 +38,7 @@ static void set_unmanaged(struct riprap_process *process)
 	spin_lock_bh(&process->lock);
 	identity = drop_identity_locked(process);
 	WRITE_ONCE(process->state, RIPRAP_STATE_UNMANAGED);
+	WRITE_ONCE(process->is_converted, false);
 	process->subject = 0;
 	riprap_attest_tell_waiting(process);
 	spin_unlock_bh(&process->lock);
@@ -89,13 +90,16 @@ static int set_id(struct riprap_process *process, u32 subject, const char *spiff
 	return 0;
 }
 
-static void bring_sockets(const struct riprap_process *process)
+static void bring_sockets(struct riprap_process *process)
 {
-	struct task_struct *task = riprap_process_task(process);
+	struct task_struct *task;
 
+	if (READ_ONCE(process->is_converted))
+		return;
+	task = riprap_process_task(process);
 	if (!task)
 		return;
-	riprap_process_convert(task);
+	riprap_process_convert(process, task);
 	put_task_struct(task);
 }
 
@@ -111,7 +115,6 @@ static void bring_sockets(const struct riprap_process *process)
 int riprap_process_assign(const struct riprap_assign *assign, const char *spiffe_id)
 {
 	struct riprap_process *process = riprap_process_find_instance(assign->instance);
-	bool was_unmanaged;
 	int err = 0;
 
 	if (!process)
@@ -121,7 +124,6 @@ int riprap_process_assign(const struct riprap_assign *assign, const char *spiffe
 		set_unmanaged(process);
 		goto out_put;
 	}
-	was_unmanaged = process->state == RIPRAP_STATE_UNMANAGED || process->state == RIPRAP_STATE_IDLE;
 	if (!has_id(process, spiffe_id, assign->spiffe_id_len))
 		err = set_id(process, assign->subject, spiffe_id, assign->spiffe_id_len);
 	else if (process->subject != assign->subject)
@@ -130,8 +132,7 @@ int riprap_process_assign(const struct riprap_assign *assign, const char *spiffe
 		goto out_put;
 	if (!process->identity || !riprap_identity_is_valid(process->identity))
 		riprap_attest_want_key(process);
-	if (was_unmanaged)
-		bring_sockets(process);
+	bring_sockets(process);
 out_put:
 	riprap_process_put(process);
 	return err;

@@ -129,19 +129,23 @@ static void run_convert_work(struct callback_head *work)
 }
 
 /**
- * riprap_process_convert() - let a process that may be managed from now on bring its sockets
+ * riprap_process_convert() - let a process that is managed from now on bring its sockets
+ * @process: referenced
  * @task: of it
  *
  * Best effort: a thread asleep in a system call converts when it wakes, and what
- * it does until then meets the backstops of the data path.
+ * it does until then meets the backstops of the data path. Until then the module
+ * stays, too: so this is not for processes that were only asked about.
  */
-void riprap_process_convert(struct task_struct *task)
+void riprap_process_convert(struct riprap_process *process, struct task_struct *task)
 {
 	struct convert_work *convert;
 	struct task_struct *thread;
 
-	if (!try_module_get(THIS_MODULE))
+	if (READ_ONCE(process->is_converted) || xchg(&process->is_converted, true))
 		return;
+	if (!try_module_get(THIS_MODULE))
+		goto out_again;
 	convert = kzalloc(sizeof(*convert), GFP_KERNEL);
 	if (!convert)
 		goto out_put;
@@ -163,6 +167,8 @@ void riprap_process_convert(struct task_struct *task)
 	kfree(convert);
 out_put:
 	module_put(THIS_MODULE);
+out_again:
+	WRITE_ONCE(process->is_converted, false);
 }
 
 static struct process_hook {

@@ -41,6 +41,7 @@ struct riprap_process {
 
 	spinlock_t lock;	/* all below, bottom halves off: riprap_process_answer() is for any context */
 	bool is_dead;		/* exited, executed anew, or replaced by CAUSE_CRED */
+	bool is_converted;	/* its sockets were brought since it was last unmanaged; no lock */
 	bool is_reported;	/* some daemon was told of it and wants to hear of its end */
 	u8 state;		/* enum riprap_process_state; read without the lock on the fast path */
 	u64 filtered_by;	/* table generation of the last filter miss; likewise */
@@ -76,8 +77,8 @@ struct riprap_process *riprap_adopt_current(struct riprap_process *overflow);
 /* process_hook.c */
 int riprap_process_hook(void);
 void riprap_process_unhook(void);
-/* Makes a thread of the group run riprap_socket_convert_files() before it is next in user mode. */
-void riprap_process_convert(struct task_struct *task);
+/* Makes a thread of the group run riprap_socket_convert_files() before it is next in user mode, once. */
+void riprap_process_convert(struct riprap_process *process, struct task_struct *task);
 
 /* attest.c */
 void riprap_attest_init_record(struct riprap_process *process);

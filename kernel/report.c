@@ -94,19 +94,15 @@ static int send_process(struct riprap_process *process, struct task_struct *task
 	return err;
 }
 
-/* IDLE -> ASKED. True if this call did it. */
-static bool start_asking(struct riprap_process *process)
+/* IDLE -> ASKED; a question that is asked anew has its whole time. */
+static void start_asking(struct riprap_process *process)
 {
-	bool is_new;
-
 	spin_lock_bh(&process->lock);
-	is_new = process->state == RIPRAP_STATE_IDLE && !process->is_dead;
-	if (is_new)
+	if (process->state == RIPRAP_STATE_IDLE && !process->is_dead)
 		WRITE_ONCE(process->state, RIPRAP_STATE_ASKED);
 	if (process->state == RIPRAP_STATE_ASKED)
 		process->deadline = jiffies + riprap_attest_timeout();
 	spin_unlock_bh(&process->lock);
-	return is_new;
 }
 
 /* At most once for each daemon, unless `is_again`. */
@@ -148,8 +144,7 @@ static int report(struct riprap_process *process, struct task_struct *task, u32 
  */
 int riprap_report_send(struct riprap_process *process, struct task_struct *task, u32 frame_flags)
 {
-	if (start_asking(process))
-		riprap_process_convert(task);
+	start_asking(process);
 	return report(process, task, frame_flags, true);
 }
 
@@ -178,9 +173,10 @@ bool riprap_report_consider(struct riprap_process *process, struct task_struct *
 			WRITE_ONCE(process->filtered_by, generation);
 			return false;
 		}
-		if (start_asking(process))
-			riprap_process_convert(task);
+		start_asking(process);
 	}
+	/* its own context: this runs at once, and sockets that it listens on are ours before the answer */
+	riprap_process_convert(process, task);
 	if (READ_ONCE(process->epoch) != riprap_device_epoch())
 		report(process, task, 0, false);
 	return true;
