@@ -32,7 +32,8 @@ export class Admission {
   /** PROCESS: a program began, forked, changed its user, or was there before us. */
   async admit(facts: BodyOf<"process">, link: OpenLink): Promise<void> {
     const { registry } = this.#parts;
-    this.end(facts.instance, link, "the process was reported anew");
+    const known = registry.get(facts.instance);
+    if (known !== undefined) return await this.#answerAgain(known, link);
     const workload = registry.add(facts.instance, evidenceOfFacts(facts));
     // A daemon that waited for itself would wait for ever.
     if (facts.pid === process.pid) return this.#leaveAlone(workload, link);
@@ -96,6 +97,17 @@ export class Admission {
     workload.key = undefined;
     workload.state = { phase: "withdrawn", reason: why.because };
     this.#parts.issuance.revoke(workload.instance, link.boot, why.because);
+  }
+
+  /** The module asks once more about an instance, whose facts never change: the same answer, which leaves a valid SVID alone. */
+  async #answerAgain(workload: Workload, link: OpenLink): Promise<void> {
+    const { state, instance } = workload;
+    if (state.phase === "pending") return;
+    if (state.phase === "withdrawn") return await this.decide(workload, link);
+    const { spiffeId } = state.assignment;
+    const subject = await this.#parts.book.subjectOf(spiffeId);
+    if (!this.#parts.registry.has(workload) || !isAssigned(workload, state.assignment)) return;
+    link.session.send("assign", { instance, subject, spiffeId: spiffeId.toString() });
   }
 
   async #judge(workload: Workload): Promise<Judgement | undefined> {

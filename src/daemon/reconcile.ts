@@ -98,9 +98,10 @@ export class Reconciler {
     const { registry, book, log } = this.#parts;
     const { table } = book;
     if (table === undefined) return;
-    const known = new Set([...registry.workloads()].map(({ evidence }) => evidence.pid));
-    const found = await listAdoptable({ filters: readFilters(table), isKnown: (pid) => known.has(pid) });
+    const found = await listAdoptable({ filters: readFilters(table), isKnown: (pid) => registry.hasPid(pid) });
     for (const { pid, startTimeNs, name } of found) {
+      // The module may have reported it by itself while we looked at others.
+      if (registry.hasPid(pid)) continue;
       link.session.ask("adopt", { pid, startTimeNs }).catch((thrown: unknown) => {
         log.debug("a process was not adopted", { pid, name, error: describeError(thrown) });
       });

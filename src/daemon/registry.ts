@@ -48,6 +48,8 @@ export interface Workload {
 
 export class Registry {
   readonly #workloads = new Map<bigint, Workload>();
+  /** PID to how many records have it: for a moment there are two, when a process changes its user. */
+  readonly #pids = new Map<number, number>();
   readonly #numbers = new Map<string, number>();
   readonly #subjects = new Map<number, SpiffeId>();
   #nextSubject = 1;
@@ -69,9 +71,15 @@ export class Registry {
     if (this.#workloads.size >= WORKLOADS_MAX && !this.#workloads.has(instance)) {
       throw new RiprapError("too_many", `Cannot keep a record of process ${evidence.pid}: there are ${WORKLOADS_MAX}`);
     }
+    this.remove(instance);
+    this.#pids.set(evidence.pid, (this.#pids.get(evidence.pid) ?? 0) + 1);
     const workload: Workload = { instance, evidence, state: { phase: "pending" }, key: undefined, attempts: 0 };
     this.#workloads.set(instance, workload);
     return workload;
+  }
+
+  hasPid(pid: number): boolean {
+    return this.#pids.has(pid);
   }
 
   /** Is this very record still in force? Asked after every wait. */
@@ -81,12 +89,18 @@ export class Registry {
 
   remove(instance: bigint): Workload | undefined {
     const workload = this.#workloads.get(instance);
+    if (workload === undefined) return undefined;
     this.#workloads.delete(instance);
+    const { pid } = workload.evidence;
+    const left = (this.#pids.get(pid) ?? 1) - 1;
+    if (left === 0) this.#pids.delete(pid);
+    else this.#pids.set(pid, left);
     return workload;
   }
 
   clear(): void {
     this.#workloads.clear();
+    this.#pids.clear();
     this.#numbers.clear();
     this.#subjects.clear();
   }

@@ -174,8 +174,17 @@ export class FakeKernel {
   #assign({ instance, spiffeId, subject }: BodyOf<"assign">): void {
     const process = this.processes.get(instance);
     if (process === undefined) return;
-    Object.assign(process, { spiffeId, subject, state: spiffeId === "" ? "unmanaged" : "assigned" });
-    if (spiffeId !== "") this.#makeKey(instance);
+    const hasIt = process.spiffeId === spiffeId;
+    Object.assign(process, {
+      spiffeId,
+      subject,
+      svid: hasIt ? process.svid : undefined,
+      state: spiffeId === "" ? "unmanaged" : "assigned",
+    });
+    if (spiffeId === "") return;
+    // As the module: the same ID again leaves a valid SVID alone.
+    if (hasIt && process.svid !== undefined) process.state = "ready";
+    else this.#makeKey(instance);
   }
 
   #makeKey(instance: bigint): void {
