@@ -64,7 +64,7 @@ export async function benchDataPath(options: DataPathOptions): Promise<string> {
     await startRiprap(node);
     const rows: Row[] = [];
     for (let round = 1; round <= options.rounds; round++) rows.push(...(await measureRound(node.vm, round, options)));
-    const table = renderTable(summarize(rows), "riprap");
+    const table = renderTable(summarize(rows), "riprap, resumed");
     await mkdir(options.output, { recursive: true });
     await writeFile(join(options.output, "data_path.json"), `${JSON.stringify({ options, rows }, null, 1)}\n`);
     await writeFile(join(options.output, "data_path.txt"), `${table}\n`);
@@ -99,11 +99,11 @@ function waitForPort(vm: Vm, port: number): Promise<void> {
   return vm.waitFor(`ss -ltn | grep -q ':${port} '`);
 }
 
-function measurements(options: DataPathOptions): Measurement[] {
-  const connect = (peer: string, program: string, port: number, field: Measurement["field"]): Measurement => ({
+function measurements(round: number, options: DataPathOptions): Measurement[] {
+  const connect = (peer: string, program: string, to: string, field: Measurement["field"]): Measurement => ({
     metric: field === "p50_us" ? "new connection to first byte, p50 us" : "new connections per second",
     peer,
-    command: `${program} connect 127.0.0.1 ${port} ${options.connections}`,
+    command: `${program} connect ${to}`,
     field,
   });
   const established = (peer: string, program: string, port: number, flag = ""): Measurement[] => [
@@ -121,24 +121,26 @@ function measurements(options: DataPathOptions): Measurement[] {
     },
   ];
   const connections = (["p50_us", "per_second"] as const).flatMap((field) => [
-    connect("plain TCP", PLAIN, PLAIN_PORT, field),
-    connect("haproxy pair, full", PLAIN, HAPROXY.full.entry, field),
-    connect("haproxy pair, resumed", PLAIN, HAPROXY.resumed.entry, field),
-    connect("riprap", CLIENT, RIPRAP_PORT, field),
+    connect("plain TCP", PLAIN, `127.0.0.1 ${PLAIN_PORT} ${options.connections}`, field),
+    connect("haproxy pair, full", PLAIN, `127.0.0.1 ${HAPROXY.full.entry} ${options.connections}`, field),
+    connect("haproxy pair, resumed", PLAIN, `127.0.0.1 ${HAPROXY.resumed.entry} ${options.connections}`, field),
+    // A resumption secret is kept for an address and port: a new address each time means a full handshake each time.
+    connect("riprap, full", CLIENT, `127.${round}.0.1 ${RIPRAP_PORT} ${options.connections} --spread`, field),
+    connect("riprap, resumed", CLIENT, `127.0.0.1 ${RIPRAP_PORT} ${options.connections}`, field),
   ]);
   return [
     ...connections,
     ...established("plain TCP", PLAIN, PLAIN_PORT),
     ...established("bare kTLS", PLAIN, KTLS_PORT, " --ktls"),
     ...established("haproxy pair, full", PLAIN, HAPROXY.full.entry),
-    ...established("riprap", CLIENT, RIPRAP_PORT),
+    ...established("riprap, resumed", CLIENT, RIPRAP_PORT),
   ];
 }
 
 async function measureRound(vm: Vm, round: number, options: DataPathOptions): Promise<Row[]> {
   const rows: Row[] = [];
   const printed = new Map<string, Record<string, number>>();
-  for (const { metric, peer, command, field } of measurements(options)) {
+  for (const { metric, peer, command, field } of measurements(round, options)) {
     // One run of a command gives all its figures.
     const known =
       printed.get(command) ?? (JSON.parse(await vm.check(command, { timeout: 300_000 })) as Record<string, number>);

@@ -5,7 +5,8 @@
  * setsockopt, without any handshake.
  *
  *   wire serve PORT [--ktls]
- *   wire connect ADDRESS PORT COUNT            new connections one after the other, 100 bytes each way
+ *   wire connect ADDRESS PORT COUNT [--spread] new connections one after the other, 100 bytes each way;
+ *                                              --spread: each to the next address, so that none can resume another
  *   wire rr ADDRESS PORT SECONDS [--ktls]      100-byte request and response on one connection
  *   wire stream ADDRESS PORT MIB [--ktls]      16 KiB writes on one connection
  *
@@ -36,7 +37,7 @@
 #define MESSAGE_BYTES	100
 #define STREAM_BYTES	16384
 
-static int use_ktls;
+static int use_ktls, spread;
 
 static void die(const char *what)
 {
@@ -148,13 +149,15 @@ static _Noreturn void serve(uint16_t port)
 	}
 }
 
-static int open_connection(const char *address, uint16_t port)
+static int open_connection(const char *address, uint16_t port, size_t nth)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
 	if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
 		die("parse the address");
+	if (spread)
+		to.sin_addr.s_addr = htonl(ntohl(to.sin_addr.s_addr) + (uint32_t)nth);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
 		die("connect");
@@ -184,7 +187,7 @@ static void run_connect(const char *address, uint16_t port, size_t count)
 
 	for (size_t i = 0; i < count; i++) {
 		uint64_t start = now_ns();
-		int fd = open_connection(address, port);
+		int fd = open_connection(address, port, i);
 
 		write_whole(fd, data, sizeof(data));
 		if (read_whole(fd, data, sizeof(data)) <= 0)
@@ -199,7 +202,7 @@ static void run_rr(const char *address, uint16_t port, unsigned int seconds)
 {
 	size_t max = 4000000, n = 0;
 	uint64_t *took = calloc(max, sizeof(*took)), begin, end;
-	int fd = open_connection(address, port);
+	int fd = open_connection(address, port, 0);
 	char data[MESSAGE_BYTES] = "R";
 
 	begin = now_ns();
@@ -218,7 +221,7 @@ static void run_rr(const char *address, uint16_t port, unsigned int seconds)
 static void run_stream(const char *address, uint16_t port, size_t mib)
 {
 	static char data[STREAM_BYTES];
-	int fd = open_connection(address, port);
+	int fd = open_connection(address, port, 0);
 	uint64_t begin = now_ns(), total = 0, took;
 
 	data[0] = 'S';
@@ -237,6 +240,9 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[argc - 1], "--ktls")) {
 		use_ktls = 1;
 		argc--;
+	} else if (argc > 1 && !strcmp(argv[argc - 1], "--spread")) {
+		spread = 1;
+		argc--;
 	}
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		serve((uint16_t)atoi(argv[2]));
@@ -247,7 +253,7 @@ int main(int argc, char **argv)
 	else if (argc == 5 && !strcmp(argv[1], "stream"))
 		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10));
 	else {
-		fprintf(stderr, "usage: wire serve PORT | connect ADDRESS PORT COUNT | rr ADDRESS PORT SECONDS | stream ADDRESS PORT MIB [--ktls]\n");
+		fprintf(stderr, "usage: wire serve PORT | connect ADDRESS PORT COUNT | rr ADDRESS PORT SECONDS | stream ADDRESS PORT MIB [--ktls | --spread]\n");
 		return 2;
 	}
 	return 0;
