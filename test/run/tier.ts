@@ -18,7 +18,12 @@ const TEST_TIMEOUT = "--timeout=30000";
 
 const TIERS: readonly Tier[] = [
   { name: "check", timeoutMs: 5 * MINUTE_MS, run: check },
-  { name: "unit", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, (file) => !isEngine(file) && !isVm(file)) },
+  {
+    name: "unit",
+    timeoutMs: 8 * MINUTE_MS,
+    run: (tier) => runBunTest(tier, (file) => !isEngine(file) && !isVm(file) && !isGo(file)),
+  },
+  { name: "go", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isGo) },
   { name: "engine", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isEngine) },
   { name: "vm", timeoutMs: 20 * MINUTE_MS, run: vm },
 ];
@@ -38,6 +43,11 @@ export async function runTiers(names: readonly string[]): Promise<TierReport[]> 
 
 function isVm(file: string): boolean {
   return file.startsWith("test/vm/");
+}
+
+/** Clients in Go: to build them takes a minute or two, once. */
+function isGo(file: string): boolean {
+  return /\/go_[a-z]+\.test\.ts$/.test(file);
 }
 
 /** The TLS engine in user space: its tests compile C, so they come after those that do not. */

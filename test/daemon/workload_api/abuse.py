@@ -1,0 +1,111 @@
+# What no good client does, from a gRPC stack that is not ours: prints, as JSON, the status of each misdeed. Run by abuse.test.ts with the socket's path.
+import json
+import socket
+import sys
+import time
+
+import grpc
+
+path = sys.argv[1]
+PREFIX = "/SpiffeWorkloadAPI/"
+HEADER = ("workload.spiffe.io", "true")
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+raw = lambda data: data
+channel = grpc.insecure_channel("unix:" + path)
+
+
+def unary(method, request=b"", metadata=(HEADER,), on=channel):
+    call = on.unary_unary(PREFIX + method, request_serializer=raw, response_deserializer=raw)
+    try:
+        call(request, metadata=metadata, timeout=10)
+        return "OK"
+    except grpc.RpcError as error:
+        return error.code().name
+
+
+def stream(method, request=b"", metadata=(HEADER,), on=channel):
+    call = on.unary_stream(PREFIX + method, request_serializer=raw, response_deserializer=raw)
+    try:
+        answers = call(request, metadata=metadata, timeout=10)
+        next(answers)
+        answers.cancel()
+        return "OK"
+    except grpc.RpcError as error:
+        return error.code().name
+
+
+def connect():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(5)
+    for _ in range(5000):
+        try:
+            connection.connect(path)
+            return connection
+        except BlockingIOError:
+            # The queue of the listening socket is full for the moment.
+            time.sleep(0.001)
+    raise TimeoutError("the server accepts no more")
+
+
+def half_open(count):
+    """How many of these connections, that begin and say no more, are kept."""
+    connections = []
+    for _ in range(count):
+        connection = connect()
+        try:
+            connection.sendall(PREFACE + SETTINGS)
+        except OSError:
+            pass
+        connections.append(connection)
+    kept = 0
+    for connection in connections:
+        try:
+            kept += 1 if connection.recv(1) else 0
+        except OSError:
+            pass
+    for connection in connections:
+        connection.close()
+    return kept
+
+
+def send_and_leave(data):
+    connection = connect()
+    try:
+        connection.sendall(data)
+    except OSError:
+        pass
+    connection.close()
+
+
+audience = b"\x0a\x01a"
+report = {
+    "good": [stream("FetchX509SVID"), unary("FetchJWTSVID", audience)],
+    "no header": [stream("FetchX509SVID", metadata=()), unary("FetchJWTSVID", audience, metadata=())],
+    "header twice": [stream("FetchX509Bundles", metadata=(HEADER, HEADER))],
+    "header in capitals": [stream("FetchX509SVID", metadata=(("workload.spiffe.io", "TRUE"),))],
+    "cut short": [unary("FetchJWTSVID", b"\x0a\x05a"), stream("FetchX509SVID", b"\xff")],
+    "no UTF-8": [unary("FetchJWTSVID", b"\x0a\x01\xff")],
+    "too large": [unary("ValidateJWTSVID", b"\x12\x80\x80\x40" + b"a" * (1 << 20))],
+    "unknown call": [unary("FetchEverything"), stream("fetchX509SVID")],
+    "compressed bomb": [],
+}
+compressed = grpc.insecure_channel("unix:" + path, compression=grpc.Compression.Gzip)
+report["compressed bomb"].append(unary("ValidateJWTSVID", b"\x12\x80\x80\x80\x02" + b"a" * (4 << 20), on=compressed))
+
+for data in (b"", b"GET / HTTP/1.1\r\n\r\n", PREFACE[:7], PREFACE + SETTINGS[:4], b"\x16\x03\x01\x02\x00\x01", b"\xff" * 4096):
+    send_and_leave(data)
+# A frame that says it is 16 MiB, and one of a stream that was never opened.
+send_and_leave(PREFACE + SETTINGS + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01")
+send_and_leave(PREFACE + SETTINGS + b"\x00\x00\x05\x00\x00\x00\x00\x00\x07hello")
+
+calls = []
+for _ in range(300):
+    call = channel.unary_stream(PREFIX + "FetchX509Bundles", request_serializer=raw, response_deserializer=raw)
+    calls.append(call(b"", metadata=(HEADER,), timeout=10))
+for call in calls:
+    call.cancel()
+
+report["half open"] = half_open(1000)
+report["afterwards"] = [stream("FetchX509SVID"), unary("FetchJWTSVID", audience)]
+print(json.dumps(report))
