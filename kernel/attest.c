@@ -117,7 +117,6 @@ void riprap_attest_tell_waiting(struct riprap_process *process)
 		list_del_init(&watch->node);
 		queue_work(riprap_workqueue, watch->work);
 	}
-	wake_up_all(&process->wait);
 }
 
 /* Pending since somebody watches: an answer that does not come in time is one, too. */
@@ -193,7 +192,6 @@ void riprap_attest_init_record(struct riprap_process *process)
 {
 	spin_lock_init(&process->lock);
 	INIT_LIST_HEAD(&process->watches);
-	init_waitqueue_head(&process->wait);
 	INIT_DELAYED_WORK(&process->deadline_work, on_deadline);
 	INIT_WORK(&process->key_work, make_key);
 }
@@ -285,47 +283,6 @@ enum riprap_process_answer riprap_process_answer(struct riprap_process *process,
 	return answer;
 }
 
-/* Somebody waits from now on: the daemon has its whole time for it. */
-static void extend_deadline(struct riprap_process *process)
-{
-	spin_lock_bh(&process->lock);
-	process->deadline = jiffies + riprap_attest_timeout();
-	spin_unlock_bh(&process->lock);
-}
-
-static bool is_answered(struct riprap_process *process)
-{
-	bool is_pending;
-
-	spin_lock_bh(&process->lock);
-	is_pending = riprap_attest_answer(process) == RIPRAP_ANSWER_PENDING;
-	spin_unlock_bh(&process->lock);
-	return !is_pending;
-}
-
-/**
- * riprap_process_wait() - wait until the answer is not PENDING
- * @process: referenced
- * @answer: as riprap_process_answer(); never PENDING
- * @subject: likewise
- * @identity: likewise
- *
- * Return: 0, -ERESTARTSYS (a signal), -ETIMEDOUT (the answer is UNKNOWN).
- */
-int riprap_process_wait(struct riprap_process *process, enum riprap_process_answer *answer, u32 *subject,
-			struct riprap_identity **identity)
-{
-	long left;
-
-	extend_deadline(process);
-	left = wait_event_interruptible_timeout(process->wait, is_answered(process), riprap_attest_timeout() + 1);
-	*answer = riprap_process_answer(process, subject, identity);
-	if (*answer != RIPRAP_ANSWER_PENDING)
-		return 0;
-	*answer = RIPRAP_ANSWER_UNKNOWN;
-	return left < 0 ? left : -ETIMEDOUT;
-}
-
 /**
  * riprap_process_watch() - queue a work item when the answer is not PENDING
  * @process: referenced until the work has run or riprap_process_unwatch() has returned
@@ -335,6 +292,7 @@ void riprap_process_watch(struct riprap_process *process, struct riprap_process_
 {
 	INIT_LIST_HEAD(&watch->node);
 	spin_lock_bh(&process->lock);
+	/* somebody waits from now on: the daemon has its whole time for it */
 	process->deadline = jiffies + riprap_attest_timeout();
 	list_add_tail(&watch->node, &process->watches);
 	riprap_attest_tell_waiting(process);

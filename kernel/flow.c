@@ -13,6 +13,7 @@
 #include "peer.h"
 #include "socket.h"
 #include "table.h"
+#include "trace.h"
 
 #define CUT_BATCH	64	/* sockets taken from the list in one hold of its lock */
 
@@ -111,6 +112,8 @@ static void send_event(struct riprap_flow *flow, u8 state, u32 flags)
 	}
 	event.own_id_len = part[0].len;
 	event.peer_id_len = part[1].len;
+	if (!(flags & RIPRAP_FRAME_SNAPSHOT))
+		trace_riprap_flow(event.flow, event.instance, state, event.tls, event.reason, event.error);
 	riprap_device_send(RIPRAP_FLOW, flags, &event, sizeof(event), part, ARRAY_SIZE(part));
 }
 
@@ -124,8 +127,10 @@ void riprap_flow_start(struct riprap_flow *flow)
 	spin_unlock_bh(&flows_lock);
 	if (flow->event.tls != RIPRAP_TLS_MUTUAL)
 		atomic64_inc(&riprap_counters.allowed_plain);
-	if (flow->event.flags & RIPRAP_FLOW_WOULD_DENY && flow->event.mode != RIPRAP_MODE_OBSERVE)
+	if (flow->event.flags & RIPRAP_FLOW_WOULD_DENY && flow->event.mode != RIPRAP_MODE_OBSERVE) {
 		atomic64_inc(&riprap_counters.fail_open);
+		trace_riprap_fail_open(flow->event.flow, flow->event.instance, flow->event.reason);
+	}
 	send_event(flow, RIPRAP_FLOW_OPEN, 0);
 }
 

@@ -35,7 +35,8 @@ static bool is_spiffe_id(const u8 *id, size_t len)
 	return true;
 }
 
-bool riprap_frame_is_chain(const u8 *chain, size_t len, unsigned int certs)
+/* `certs` certificates, each u32 length then bytes, and nothing after them. */
+static bool is_chain(const u8 *chain, size_t len, unsigned int certs)
 {
 	u32 cert;
 
@@ -83,7 +84,7 @@ static bool check_svid(const struct riprap_frame_view *view)
 	const struct riprap_svid *svid = &view->fixed.svid;
 
 	return view->tail_len == svid->chain_len && svid->not_before < svid->not_after && svid->not_before >= 0 &&
-	       riprap_frame_is_chain(view->tail, view->tail_len, svid->certs) &&
+	       is_chain(view->tail, view->tail_len, svid->certs) &&
 	       is_zero(svid->pad0, sizeof(svid->pad0));
 }
 

@@ -55,9 +55,6 @@ struct riprap_frame_view {
  */
 int riprap_frame_read(const u8 *data, size_t size, size_t *offset, u64 sequence, struct riprap_frame_view *view);
 
-/* `certs` certificates, each u32 length then bytes, and nothing after them. */
-bool riprap_frame_is_chain(const u8 *chain, size_t len, unsigned int certs);
-
 /* The parts of a compiled rule table, inside the caller's blob (8-byte aligned). */
 struct riprap_table_view {
 	const struct riprap_table *head;

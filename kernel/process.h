@@ -42,13 +42,6 @@ enum riprap_process_answer {
 enum riprap_process_answer riprap_process_answer(struct riprap_process *process, u32 *subject,
 						 struct riprap_identity **identity);
 
-/*
- * Waits, killable and interruptible, until the answer is not PENDING. 0, -EINTR/-ERESTARTSYS, or
- * -ETIMEDOUT (the answer is then UNKNOWN). Never called under a socket lock.
- */
-int riprap_process_wait(struct riprap_process *process, enum riprap_process_answer *answer, u32 *subject,
-			struct riprap_identity **identity);
-
 /* One-shot: `work` is queued on riprap_workqueue when the answer leaves PENDING (at once if it has). */
 struct riprap_process_watch {
 	struct list_head node;

@@ -7,7 +7,6 @@
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
-#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "fact.h"
@@ -55,7 +54,6 @@ struct riprap_process {
 
 	struct delayed_work deadline_work;	/* pending: has a reference */
 	struct work_struct key_work;		/* likewise */
-	wait_queue_head_t wait;
 };
 
 /* process.c */

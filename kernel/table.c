@@ -12,6 +12,7 @@
 #include "process.h"
 #include "table.h"
 #include "table_build.h"
+#include "trace.h"
 
 struct riprap_rules __rcu *riprap_rules;
 
@@ -285,6 +286,7 @@ void riprap_table_verdict(u32 subject, bool inbound, const struct in6_addr *remo
 	lookup.rules = rcu_dereference(riprap_rules);
 	look_up(&lookup, subject, inbound, remote, port);
 	rcu_read_unlock();
+	trace_riprap_verdict(subject, inbound, verdict->mode, verdict->action, verdict->reason, verdict->rule);
 }
 
 /**

@@ -33,13 +33,13 @@ TRACE_EVENT(riprap_key_made,
 );
 
 TRACE_EVENT(riprap_verdict,
-	TP_PROTO(u64 instance, bool inbound, u8 mode, u8 action, u8 reason, u32 rule),
-	TP_ARGS(instance, inbound, mode, action, reason, rule),
-	TP_STRUCT__entry(__field(u64, instance) __field(bool, inbound) __field(u8, mode) __field(u8, action)
+	TP_PROTO(u32 subject, bool inbound, u8 mode, u8 action, u8 reason, u32 rule),
+	TP_ARGS(subject, inbound, mode, action, reason, rule),
+	TP_STRUCT__entry(__field(u32, subject) __field(bool, inbound) __field(u8, mode) __field(u8, action)
 			 __field(u8, reason) __field(u32, rule)),
-	TP_fast_assign(__entry->instance = instance; __entry->inbound = inbound; __entry->mode = mode;
+	TP_fast_assign(__entry->subject = subject; __entry->inbound = inbound; __entry->mode = mode;
 		       __entry->action = action; __entry->reason = reason; __entry->rule = rule;),
-	TP_printk("instance=%llu inbound=%d mode=%u action=%u reason=%u rule=%u", __entry->instance,
+	TP_printk("subject=%u inbound=%d mode=%u action=%u reason=%u rule=%u", __entry->subject,
 		  __entry->inbound, __entry->mode, __entry->action, __entry->reason, __entry->rule)
 );
 
