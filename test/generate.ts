@@ -1,14 +1,16 @@
-// Writes the files that are made from tables in the code: docs/cli.md and systemd/riprap.yaml. Tests hold them equal; `bun run generate` writes them.
+// Writes the files that are made from tables in the code: docs/cli.md, docs/CONFORMANCE.md and systemd/riprap.yaml. Tests hold them equal; `bun run generate` writes them.
 
 import { dirname, join } from "node:path";
 import { type Command, HELP_OPTION, type Option, synopsisOf } from "../src/cli/command.ts";
 import { COMMANDS } from "../src/cli/table.ts";
 import { CONFIG_PATH, CONFIG_TABLE } from "../src/daemon/config.ts";
+import { conformancePage } from "./conformance.ts";
 
 const ROOT = dirname(import.meta.dir);
 
 /** Path below the root → the text that it must have. */
 export const GENERATED: Readonly<Record<string, () => string>> = {
+  "docs/CONFORMANCE.md": conformancePage,
   "docs/cli.md": manual,
   "systemd/riprap.yaml": configuration,
 };

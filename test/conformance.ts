@@ -1,0 +1,164 @@
+// The rows of the SPIFFE standards that tests name, in our words, and the page that is made of them: docs/CONFORMANCE.md.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+
+interface Standard {
+  readonly title: string;
+  readonly rows: Readonly<Record<string, readonly [section: string, says: string, note?: string]>>;
+}
+
+/** Revision 665a28f (2026-07-01) of the SPIFFE standards. */
+export const STANDARDS: readonly Standard[] = [
+  {
+    title: "SPIFFE-ID",
+    rows: {
+      "ID-1": ["2", "the scheme is spiffe"],
+      "ID-2": ["2, 2.1", "the trust domain is not empty"],
+      "ID-3": ["2", "no query, no fragment"],
+      "ID-4": ["2.1", "no user, no port"],
+      "ID-5": ["2.1", "the trust domain is in lower case"],
+      "ID-6": ["2.1", "the trust domain is made of a-z, 0-9, dot, dash and underscore"],
+      "ID-7": ["2.1", "no percent-encoding in the trust domain"],
+      "ID-8": ["2.1", "a trust domain that looks like an address or a name is one like any other"],
+      "ID-9": ["2.2", "no percent-encoding in the path"],
+      "ID-10": ["2.2", "no empty segment, no . and no .."],
+      "ID-11": ["2.2", "no slash at the end"],
+      "ID-12": ["2.2", "segments are made of letters, digits, dot, dash and underscore"],
+      "ID-13": ["2.3", "2048 bytes are taken, and no more are made"],
+      "ID-14": ["2.3", "a trust domain has at most 255 bytes"],
+      "ID-15": ["2.4", "the path keeps its case", "capitals in scheme and trust domain are refused, as go-spiffe does"],
+      "ID-17": ["3.1", "the signing authority's own ID has no path"],
+    },
+  },
+  {
+    title: "X509-SVID",
+    rows: {
+      "X-1": ["2", "exactly one URI name"],
+      "X-2": ["2", "other names may be there"],
+      "X-3": ["3.1", "a leaf's SPIFFE ID has a path"],
+      "X-4": ["3.1", "the names are critical when the subject is empty"],
+      "X-5": ["3.2", "a signing certificate is an SVID without a path"],
+      "X-7": ["3.2", "a signing certificate authenticates nobody"],
+      "X-8": ["4.1", "cA is true on signing certificates and false on leaves"],
+      "X-9": ["4.2", "URI name constraints are obeyed"],
+      "X-10": ["4.3", "key usage is there and critical"],
+      "X-11": ["4.3", "a signing certificate has keyCertSign"],
+      "X-12": ["4.3", "a leaf has digitalSignature, and neither keyCertSign nor cRLSign"],
+      "X-13": ["App. A", "digitalSignature is of leaves alone"],
+      "X-14": ["4.4", "extended key usage, where it is, holds client and server"],
+      "X-15": ["5.1", "path validation as RFC 5280 has it"],
+      "X-16": ["5.2", "a leaf is checked to be one"],
+      "X-17": ["6.1", "a bundle holds each CA certificate in a JWK of its own, with use and without kid"],
+      "X-18": ["6.2", "elements without a certificate are passed over; the first of x5c counts"],
+    },
+  },
+  {
+    title: "JWT-SVID",
+    rows: {
+      "J-1": ["1, 5.1", "compact serialization alone"],
+      "J-2": ["2", "no header besides alg, kid and typ"],
+      "J-3": ["2.1", "one of nine algorithms, RSA or ECDSA"],
+      "J-4": [
+        "2.2",
+        "kid may be missing",
+        "it is always written, and a token without one is tried with each fitting key",
+      ],
+      "J-5": ["2.3", "typ is JWT or JOSE, or missing"],
+      "J-6": ["3.1", "sub is the workload's SPIFFE ID"],
+      "J-7": ["3.2", "aud is there, and holds whoever validates"],
+      "J-8": ["3.3", "exp is there and not past", "ten seconds of leeway; more than a day away is refused"],
+      "J-9": ["4", "the algorithm is checked before anything is done with it; nbf is honoured"],
+      "J-11": ["6.1", "a bundle's JWT keys have use and kid"],
+      "J-12": ["6.2", "keys are chosen by use; a domain without one has no JWT-SVIDs"],
+      "J-13": ["7.1", "jti is allowed", "always written"],
+    },
+  },
+  {
+    title: "SPIFFE Trust Domain and Bundle",
+    rows: {
+      "B-2": ["4.1", "members that are not known may be there"],
+      "B-3": ["4.1.1", "the sequence number has 64 bits and changes with the contents"],
+      "B-4": ["4.1.2", "the refresh hint is in whole seconds"],
+      "B-5": ["4.1.3", "keys is there, and may be empty"],
+      "B-6": ["4.1.3", "elements that are not known are passed over, and the rest kept"],
+      "B-7": ["4.1.3", "an empty bundle makes every SVID of its domain invalid"],
+      "B-8": ["4.2", "no parameter is written that is not defined"],
+      "B-9": ["4.2.1", "kty is there; an unknown one is passed over"],
+      "B-10": ["4.2.2", "use is there; an element without a known one is passed over"],
+    },
+  },
+  {
+    title: "SPIFFE Workload Endpoint",
+    rows: {
+      "E-3": ["3", "every request carries the security header, once, or is refused"],
+      "E-7": ["5", "the workload takes no part in its own authentication"],
+      "E-9": ["6", "a missing header is InvalidArgument"],
+      "E-10": ["6", "shedding of load is Unavailable"],
+      "E-11": ["6", "no identity is PermissionDenied"],
+      "E-12": ["App. A", "an unknown call is Unimplemented"],
+    },
+  },
+  {
+    title: "SPIFFE Workload API",
+    rows: {
+      "A-2": ["1", "the WIT-SVID profile may be missing"],
+      "A-5": ["4.3", "each message of a stream is the whole state"],
+      "A-6": ["4.3", "the first answer comes as soon as it can"],
+      "A-9": ["4.5", "a mandatory field that is missing is InvalidArgument"],
+      "A-10": ["4.6", "a peer is judged by the bundle of its own trust domain; without one it is untrusted"],
+      "A-11": ["5.2, 6.2.2", "bundles of one kind are not used for another"],
+      "A-12": ["5.2.1", "one SVID at least, with all its fields"],
+      "A-13": ["5.2.1", "no two SVIDs of an answer have one hint", "there is one SVID, without a hint"],
+      "A-14": ["5.2, 6.2", "whoever is not entitled gets PermissionDenied"],
+      "A-15": ["5.2.1", "an identity that is taken away ends the stream"],
+      "A-16": ["5.2.2", "the bundle of the own trust domain is there"],
+      "A-17": ["6.2.1", "audiences are mandatory and all in the token; without an ID every identity answers"],
+      "A-18": ["6.2.2", "JWT bundles hold JWT keys alone"],
+      "A-19": ["6.2.3", "a token is validated by the JWT-SVID standard, and its claims come back"],
+      "A-20": ["6.3", "it is validated with the bundle of its subject's trust domain, or not at all"],
+      "A-21": ["7", "both calls of the WIT profile are Unimplemented where it is missing"],
+    },
+  },
+];
+
+const ROW = /\b(?:ID|X|J|B|E|A)-\d+\b/g;
+
+/** Row → the test files that name it, below test/. */
+export function testsOfRows(): ReadonlyMap<string, readonly string[]> {
+  const tests = new Map<string, string[]>();
+  for (const file of [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)].sort()) {
+    for (const row of new Set(readFileSync(join(ROOT, file), "utf8").match(ROW) ?? []))
+      tests.set(row, [...(tests.get(row) ?? []), file.replace("test/", "")]);
+  }
+  return tests;
+}
+
+/** docs/CONFORMANCE.md */
+export function conformancePage(): string {
+  const tests = testsOfRows();
+  const section = ({ title, rows }: Standard) => [
+    "",
+    `## ${title}`,
+    "",
+    "| row | section | what it asks | tests | note |",
+    "|---|---|---|---|---|",
+    ...Object.entries(rows).map(([row, [place, says, note = ""]]) => {
+      const files = (tests.get(row) ?? []).map((file) => `\`${file}\``).join(", ");
+      return `| ${row} | ${place} | ${says} | ${files} | ${note} |`;
+    }),
+  ];
+  return [
+    "# Conformance",
+    "",
+    "riprap implements SPIFFE at revision 665a28f of its standards (2026-07-01): X509-SVID and JWT-SVID, their bundles, and the",
+    "Workload API. The WIT-SVID profile, the Broker API, bundle maps and the federation of trust domains over HTTPS are not there.",
+    "",
+    "Each requirement here is held by the tests that name its row; what no test names is not claimed. Made by `bun run generate`",
+    "from `test/conformance.ts` and the tests themselves.",
+    ...STANDARDS.flatMap(section),
+    "",
+  ].join("\n");
+}
