@@ -41,7 +41,8 @@ static void on_event(struct sock *sk)
 	read_lock_bh(&sk->sk_callback_lock);
 	/* None while kTLS has the stand-in: what comes then is looked for right afterwards. */
 	rs = sk->sk_socket ? riprap_socket_of(sk->sk_socket) : NULL;
-	if (rs)
+	/* A late one, from a pointer that was read before unlisten(), must not queue work for a socket that goes. */
+	if (rs && riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
 		riprap_handshake_kick(rs);
 	read_unlock_bh(&sk->sk_callback_lock);
 }
@@ -60,7 +61,7 @@ static void listen_to(struct riprap_socket *rs)
 	write_unlock_bh(&sk->sk_callback_lock);
 }
 
-void riprap_handshake_unlisten(struct riprap_socket *rs)
+static void unlisten(struct riprap_socket *rs, u8 phase)
 {
 	struct sock *sk = rs->sk;
 
@@ -72,7 +73,14 @@ void riprap_handshake_unlisten(struct riprap_socket *rs)
 		sk->sk_state_change = rs->saved.state_change;
 	if (sk->sk_write_space == on_event)
 		sk->sk_write_space = rs->saved.write_space;
+	/* Under the lock that on_event() looks at it under: afterwards none of them kicks. */
+	riprap_socket_set_phase(rs, phase);
 	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+void riprap_handshake_unlisten(struct riprap_socket *rs)
+{
+	unlisten(rs, rs->phase);
 }
 
 static void on_timer(struct timer_list *timer)
@@ -163,12 +171,11 @@ void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase)
 	int shutdown = handshake->shutdown;
 
 	lockdep_assert_held(&rs->lock);
-	riprap_handshake_unlisten(rs);
 	if (READ_ONCE(sk->sk_rcvlowat) == 1)
 		WRITE_ONCE(sk->sk_rcvlowat, handshake->low_water);
 	rs->handshake = NULL;
 	riprap_handshake_free(handshake);
-	riprap_socket_set_phase(rs, phase);
+	unlisten(rs, phase);
 	wake_up_all(&rs->done);
 	if (shutdown && (phase == RIPRAP_PHASE_PLAIN || phase == RIPRAP_PHASE_MUTUAL))
 		riprap_socket_shut(rs, shutdown - 1);

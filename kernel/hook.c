@@ -266,16 +266,22 @@ static bool is_mediated(const struct sock *sk)
 	return sk->sk_socket && riprap_socket_of(sk->sk_socket);
 }
 
+/* Also a kernel socket that connects in a program's own context: AF_SMC, say, which rides on one. */
+static bool is_of_program(void)
+{
+	return !(current->flags & PF_KTHREAD) && riprap_process_maybe_managed();
+}
+
 static int connect_v4(struct sock *sk, struct sockaddr *address, int len)
 {
-	if (!is_mediated(sk) && (!is_program(sk) || !riprap_process_maybe_managed()))
+	if (!is_mediated(sk) && !is_of_program())
 		return saved_v4.connect(sk, address, len);
 	return connect_managed(sk, address, len, &saved_v4);
 }
 
 static int connect_v6(struct sock *sk, struct sockaddr *address, int len)
 {
-	if (!is_mediated(sk) && (!is_program(sk) || !riprap_process_maybe_managed()))
+	if (!is_mediated(sk) && !is_of_program())
 		return saved_v6.connect(sk, address, len);
 	return connect_managed(sk, address, len, &saved_v6);
 }
@@ -342,6 +348,7 @@ int riprap_hook_init(void)
 	save(&saved_v6, &tcpv6_prot);
 	restore(&tcp_prot, &hooks_v4);
 	restore(&tcpv6_prot, &hooks_v6);
+	riprap_hook_mptcp_init();
 	return 0;
 }
 
@@ -357,6 +364,7 @@ static long count_inside(void)
 
 void riprap_hook_exit(void)
 {
+	riprap_hook_mptcp_exit();
 	restore(&tcp_prot, &saved_v4);
 	restore(&tcpv6_prot, &saved_v6);
 	/* Threads that were preempted on their way in: afterwards they are counted, or gone by their tail call. */

@@ -6,4 +6,8 @@
 int riprap_hook_init(void);
 void riprap_hook_exit(void);
 
+/* hook_mptcp.c */
+void riprap_hook_mptcp_init(void);
+void riprap_hook_mptcp_exit(void);
+
 #endif

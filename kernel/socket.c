@@ -198,7 +198,7 @@ static int socket_setsockopt(struct socket *socket, int level, int name, sockptr
 	struct riprap_socket *rs = riprap_socket_of(socket);
 
 	/* The handshake's bytes would ride in the SYN, or connect() would claim to be done before the verdict. */
-	if (level == SOL_TCP && name == TCP_FASTOPEN_CONNECT)
+	if (level == SOL_TCP && (name == TCP_FASTOPEN_CONNECT || name == TCP_FASTOPEN))
 		return 0;
 	/* Would put IPv4's plain operations in the place of ours. */
 	if (level == SOL_IPV6 && name == IPV6_ADDRFORM)
