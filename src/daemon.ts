@@ -72,8 +72,8 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const authority = openAuthority({ stateDir: config.stateDir, clock, store });
     undo.push(() => authority.close());
     const rooms = buildRooms({ config, seams, clock, log, store, authority });
-    const session = openDevice(rooms.kernel, config, log);
     mkdirSync(config.rulesDir, { recursive: true, mode: 0o755 });
+    const session = openDevice(rooms.kernel, config, log);
     const loops = startLoops(rooms, { config, seams, clock, log, store, session });
     undo.push(() => loops.stop());
     if (session === undefined) rooms.trust.standAlone();

@@ -31,7 +31,11 @@ export interface LinkHandler {
 export interface ModuleLink extends OpenLink {
   readonly hello: BodyOf<"hello">;
   readonly tableGeneration: bigint;
+  /** Does the module take no new sockets under management? */
+  readonly isDraining: boolean;
   pushTable(table: Uint8Array, generation: bigint): Promise<void>;
+  /** How many flows still live. */
+  drain(on: boolean): Promise<number>;
 }
 
 export interface LinkParts {
@@ -178,9 +182,18 @@ class Opening {
 }
 
 function moduleLink(session: DeviceSession, hello: BodyOf<"hello">): ModuleLink {
+  let isDraining = hello.draining !== 0;
   return {
     session,
     hello,
+    get isDraining() {
+      return isDraining;
+    },
+    async drain(on) {
+      const { generation } = await session.ask("drain", { on: on ? 1 : 0 });
+      isDraining = on;
+      return Number(generation);
+    },
     boot: hello.bootNonce,
     tableGeneration: hello.tableGeneration,
     async pushTable(table, generation) {

@@ -69,8 +69,7 @@ export function createControlPort(parts: ViewParts): ControlPort {
       const link = parts.link();
       if (link === undefined)
         throw new RiprapError("unavailable", "Cannot drain: there is no kernel module; see `riprap status`");
-      const ack = await link.session.ask("drain", { on: on ? 1 : 0 });
-      return Number(ack.generation);
+      return await link.drain(on);
     },
     metrics: () =>
       formatMetrics({
@@ -123,7 +122,7 @@ function statusView(parts: ViewParts): StatusView {
       : {
           module: {
             version: link.hello.moduleVersion,
-            draining: link.hello.draining !== 0,
+            draining: link.isDraining,
             memoryBytes: Number(counts?.memoryBytes ?? 0n),
           },
         }),

@@ -576,6 +576,9 @@ describe("questions", () => {
   test("drain() gives the number of live flows when the module drains", async () => {
     const daemon = await house.start();
     expect(await daemon.drain(true)).toBe(3);
+    expect(daemon.status().module?.draining).toBe(true);
+    await daemon.drain(false);
+    expect(daemon.status().module?.draining).toBe(false);
   });
 });
 
