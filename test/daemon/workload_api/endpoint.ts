@@ -35,6 +35,8 @@ export interface Endpoint {
   /** Puts other rules in force, as the daemon does. */
   setRules(text: string): void;
   isRevoked(serial: string): boolean;
+  /** From now on the CA signs nothing. */
+  revokeIssuer(): void;
   close(): Promise<void>;
 }
 
@@ -92,6 +94,7 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
       changed.notify();
     },
     isRevoked: (serial) => authority.isRevoked(serial),
+    revokeIssuer: () => void authority.revoke(authority.info().issuer.serial, "a test"),
     async close() {
       await api.close();
       authority.close();

@@ -4,6 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { evidenceOfProc } from "../../../src/daemon/attestation/evidence.ts";
+import { ATTEST_AGAIN_MS } from "../../../src/daemon/workload_api/live.ts";
 import { openssl, pem } from "../../ca/authority_fixture.ts";
 import { ManualClock } from "../../manual_clock.ts";
 import { scratchDirectories } from "../../scratch.ts";
@@ -149,6 +151,49 @@ describe("FetchX509SVID", () => {
     endpoint.setRules(identityRule("next"));
     expect(svidOf(await inbox.next()).spiffe_id).toBe("spiffe://example.org/next");
     expect(inbox.waiting).toBe(0);
+  });
+});
+
+describe("LiveStreams", () => {
+  test("run() attests the callers of open streams again, and ends those that have become something else (A-15)", async () => {
+    const clock = new ManualClock();
+    const own = evidenceOfProc(process.pid);
+    let exe = "/opt/app";
+    const reports = { areComplete: true, find: () => ({ ...own, exe }) };
+    await open(identityRule("app", { exe: "/opt/app" }), { clock, reports });
+    const inbox = listen("FetchX509SVID");
+    await inbox.next();
+    await clock.advance(ATTEST_AGAIN_MS);
+    await client.unary("FetchJWTSVID", { audience: ["a"] });
+    expect([inbox.waiting, endpoint.api.streams]).toEqual([0, 1]);
+    exe = "/opt/other";
+    await clock.advance(ATTEST_AGAIN_MS);
+    expect((await statusOf(inbox.next())).code).toBe(7);
+  });
+
+  test("run() keeps a stream while the CA cannot sign, and ends it with Unavailable when its SVID ends (E-10)", async () => {
+    const clock = new ManualClock();
+    await open(identityRule("app", { ttl: "60s" }), { clock });
+    const inbox = listen("FetchX509SVID");
+    await inbox.next();
+    endpoint.revokeIssuer();
+    let isEnded = false;
+    const ended = statusOf(inbox.next()).then((status) => {
+      isEnded = true;
+      return status;
+    });
+    const begun = clock.now();
+    while (!isEnded) {
+      await clock.advance(1000);
+      await Bun.sleep(1);
+    }
+    expect((await ended).code).toBe(14);
+    // Not before its end, and not long after it.
+    expect(clock.now() - begun).toBeGreaterThanOrEqual(59_000);
+    expect(clock.now() - begun).toBeLessThan(150_000);
+    const tries = endpoint.log.filter((line) => line.includes("could not be renewed")).length;
+    expect(tries).toBeGreaterThan(2);
+    expect(tries).toBeLessThan(40);
   });
 });
 
