@@ -18,6 +18,8 @@
 #include "identity.h"
 #include "socket.h"
 
+#define SILENCE_MS	3000	/* many times a busy server's handshake, and a third of the handshake's default limit */
+
 /* Address and port of what connect() was given, or false when TCP itself will refuse it. */
 static bool read_address(const struct sock *sk, const struct sockaddr *address, int len, struct in6_addr *remote,
 			 u16 *port)
@@ -223,19 +225,43 @@ void riprap_connect_step(struct riprap_handshake *handshake)
 	sk_error_report(sk);
 }
 
+/* TCP is there, and the server has not said a byte: its program has not accepted yet. */
+static bool is_peer_silent(struct riprap_socket *rs)
+{
+	struct riprap_handshake *handshake;
+	bool silent;
+
+	mutex_lock(&rs->lock);
+	handshake = rs->handshake;
+	silent = handshake && handshake->stage == RIPRAP_STAGE_TLS && !handshake->read_any && !handshake->have;
+	mutex_unlock(&rs->lock);
+	return silent;
+}
+
 /*
  * Waits for what is under way and gives connect()'s result. TCP's own connect does the rest: it
- * reports the error and makes the socket usable again, or turns it to connected.
+ * reports the error and makes the socket usable again, or turns it to connected. A server that only
+ * queued the connection must not hold up a program that may be the one to accept it: connect() then
+ * succeeds as with TCP alone, and the first byte waits for the peer's identity.
  */
 static int wait_for_result(struct riprap_socket *rs, struct sockaddr *address, int len, int flags, int pending)
 {
-	struct socket *socket = rs->socket;
 	long timeout = sock_sndtimeo(rs->sk, flags & O_NONBLOCK);
+	long patience = msecs_to_jiffies(SILENCE_MS);
+	struct socket *socket = rs->socket;
 	int err;
 
 	if (!timeout)
 		return pending;
-	err = riprap_handshake_drive(rs, &timeout);
+	if (timeout <= patience) {
+		err = riprap_handshake_drive(rs, &timeout);
+	} else {
+		err = riprap_handshake_drive(rs, &patience);
+		if (err == -EAGAIN && is_peer_silent(rs))
+			return rs->plain->connect(socket, address, len, flags);
+		if (err == -EAGAIN)
+			err = riprap_handshake_drive(rs, &timeout);
+	}
 	if (err)
 		return err == -EAGAIN ? pending : err;
 	return riprap_connect(socket, address, len, flags);
@@ -367,6 +393,8 @@ int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int
 	case RIPRAP_PHASE_IDLE:
 		return begin(rs, address, len, flags);
 	case RIPRAP_PHASE_UNDER_WAY:
+		if (socket->state == SS_CONNECTED)
+			return -EISCONN;
 		return wait_for_result(rs, address, len, flags, -EALREADY);
 	case RIPRAP_PHASE_FAILED:
 		return report_failure(rs, address, len, flags);

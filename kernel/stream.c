@@ -92,6 +92,19 @@ void riprap_stream_flush(struct work_struct *work)
 	mutex_unlock(&rs->lock);
 }
 
+/* kTLS copies: the notification that the program waits for says so, as TCP's does when it had to copy. */
+static void notify_zerocopy(struct sock *sk, size_t len)
+{
+	struct ubuf_info *notification;
+
+	lock_sock(sk);
+	notification = msg_zerocopy_realloc(sk, len, NULL);
+	if (notification)
+		uarg_to_msgzc(notification)->zerocopy = 0;
+	release_sock(sk);
+	net_zcopy_put(notification);
+}
+
 static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct msghdr *msg, size_t len)
 {
 	size_t controllen = msg->msg_controllen;
@@ -113,6 +126,8 @@ static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct m
 		tcp_sock_set_cork(socket->sk, false);
 	if (flags & MSG_MORE)
 		flush_later(rs);
+	if (flags & MSG_ZEROCOPY && n > 0 && !msg->msg_ubuf && sock_flag(socket->sk, SOCK_ZEROCOPY))
+		notify_zerocopy(socket->sk, n);
 	msg->msg_controllen = controllen;
 	msg->msg_flags = flags;
 	return n;

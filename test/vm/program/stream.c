@@ -308,6 +308,58 @@ static void client_reads_then_writes(int fd)
 
 static void write_to_closed(void) { run_pair(AF_INET, close_unread, client_reads_then_writes); }
 
+/* One thread, both ends: the connection stands in the queue while connect() returns. */
+static void connect_before_accept(void)
+{
+	int port, listener = listen_anywhere(AF_INET, &port), client, served;
+	char data[4];
+
+	client = connect_to(AF_INET, port);
+	served = accept(listener, NULL, NULL);
+	NEED(client >= 0 && served >= 0);
+	NEED(write_all(client, "ping", 4));
+	NEED(read_exactly(served, data, 4));
+	CHECK(!memcmp(data, "ping", 4));
+	close(served);
+	EQUAL(read(client, data, 1), 0);
+	close(client);
+	close(listener);
+}
+
+static void client_zerocopy(int fd)
+{
+	static char data[40000];
+	char control[128];
+	struct msghdr message = { .msg_control = control, .msg_controllen = sizeof(control) };
+	struct pollfd poll_fd = { .fd = fd };
+	int one = 1;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
+		return;
+	NEED(send(fd, data, sizeof(data), MSG_ZEROCOPY) == sizeof(data));
+	/* The notification that the buffer may be used again. */
+	EQUAL(poll(&poll_fd, 1, 10000), 1);
+	CHECK(poll_fd.revents & POLLERR);
+	CHECK(recvmsg(fd, &message, MSG_ERRQUEUE) >= 0);
+	CHECK(CMSG_FIRSTHDR(&message));
+	shutdown(fd, SHUT_WR);
+	EQUAL(read(fd, data, 1), 0);
+}
+
+static void read_to_end(int fd)
+{
+	char data[4096];
+	size_t total = 0;
+	ssize_t n;
+
+	while ((n = read(fd, data, sizeof(data))) > 0)
+		total += n;
+	EQUAL(n, 0);
+	CHECK(total == 40000 || total == 0);
+}
+
+static void zerocopy(void) { run_pair(AF_INET, read_to_end, client_zerocopy); }
+
 int main(void)
 {
 	begin_cases();
@@ -326,5 +378,7 @@ int main(void)
 	run_case("more", more);
 	run_case("options", options);
 	run_case("write_to_closed", write_to_closed);
+	run_case("connect_before_accept", connect_before_accept);
+	run_case("zerocopy", zerocopy);
 	return end_cases("stream");
 }
