@@ -13,12 +13,13 @@ import type { EnforcementPlane } from "./plane.ts";
 import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { Caller, ProcessReports } from "./workload_api/caller.ts";
+import { createHealth } from "./workload_api/health.ts";
 import { identify } from "./workload_api/identity.ts";
 import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
 import { LiveStreams } from "./workload_api/live.ts";
 import { createGrpcServer, describeBug } from "./workload_api/server.ts";
-import { createService, SERVICE_PREFIX, type WorkloadCounters } from "./workload_api/service.ts";
+import { createService, type WorkloadCounters } from "./workload_api/service.ts";
 
 export interface WorkloadApiParts {
   readonly path: string;
@@ -93,8 +94,10 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
   const who = (caller: Caller) => identify(caller, parts);
   const live = new LiveStreams({ clock, log, identify: who });
   const server = createGrpcServer({
-    prefix: SERVICE_PREFIX,
-    methods: createService({ ...parts, limits, counters, live, identify: who }),
+    services: [
+      createService({ ...parts, limits, counters, live, identify: who }),
+      createHealth({ clock, limits, counters }, () => parts.book.resources !== undefined),
+    ],
     onBug: (thrown) => log.error("a call of the Workload API failed", { error: describeBug(thrown) }),
   });
   const listener = await listenForWorkloads({

@@ -5,6 +5,7 @@ import { RiprapError } from "../../error.ts";
 /** Status codes of gRPC, as far as the Workload Endpoint's standard (section 6) uses them. */
 export const STATUS = {
   invalidArgument: 3,
+  notFound: 5,
   permissionDenied: 7,
   unimplemented: 12,
   internal: 13,

@@ -46,10 +46,14 @@ export interface GrpcServer {
   close(): void;
 }
 
-export interface GrpcOptions {
+export interface Service {
   /** `/Service/` before a method's name. */
   readonly prefix: string;
   readonly methods: Readonly<Record<string, Method>>;
+}
+
+export interface GrpcOptions {
+  readonly services: readonly Service[];
   /** Told of what is no CallRefusal. */
   onBug(thrown: unknown): void;
 }
@@ -62,7 +66,8 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
     "grpc.enable_channelz": 0,
   });
   const callers = new Map<string, Caller>();
-  server.addService(serviceOf(options), implementationOf(options, callers));
+  for (const service of options.services)
+    server.addService(definitionOf(service), implementationOf(service, { callers, options }));
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   let count = 0;
   return {
@@ -80,7 +85,7 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
   };
 }
 
-function serviceOf({ prefix, methods }: GrpcOptions): ServiceDefinition {
+function definitionOf({ prefix, methods }: Service): ServiceDefinition {
   // Messages are bytes to gRPC: message.ts reads and writes them.
   const raw = (value: Uint8Array) => Buffer.from(value.buffer, value.byteOffset, value.byteLength);
   const define = ([name, { kind }]: [string, Method]) => [
@@ -101,7 +106,10 @@ function serviceOf({ prefix, methods }: GrpcOptions): ServiceDefinition {
 type AnyCall = ServerUnaryCall<Buffer, Uint8Array> | ServerWritableStream<Buffer, Uint8Array>;
 type Callers = ReadonlyMap<string, Caller>;
 
-function implementationOf(options: GrpcOptions, callers: Callers): UntypedServiceImplementation {
+function implementationOf(
+  { methods }: Service,
+  { callers, options }: { callers: Callers; options: GrpcOptions },
+): UntypedServiceImplementation {
   const implement = ([name, method]: [string, Method]) => [
     name,
     method.kind === "unary"
@@ -120,7 +128,7 @@ function implementationOf(options: GrpcOptions, callers: Callers): UntypedServic
             .catch((thrown) => stream.fail(statusOf(thrown, options)));
         },
   ];
-  return Object.fromEntries(Object.entries(options.methods).map(implement));
+  return Object.fromEntries(Object.entries(methods).map(implement));
 }
 
 function callOf(call: AnyCall, callers: Callers): Call {

@@ -17,10 +17,10 @@ import {
   parseValidateRequest,
 } from "./message.ts";
 import { CallRefusal } from "./refusal.ts";
-import type { Call, Method, StreamCall } from "./server.ts";
+import type { Call, Method, Service, StreamCall } from "./server.ts";
 
 /** The standard's proto file has no package. */
-export const SERVICE_PREFIX = "/SpiffeWorkloadAPI/";
+const SERVICE_PREFIX = "/SpiffeWorkloadAPI/";
 /** Workload Endpoint section 3: what a server-side request forgery cannot set. */
 const SECURITY_HEADER = "workload.spiffe.io";
 
@@ -40,8 +40,8 @@ export interface WorkloadCounters {
   limited: number;
 }
 
-export function createService(parts: ServiceParts): Readonly<Record<string, Method>> {
-  return {
+export function createService(parts: ServiceParts): Service {
+  const methods = {
     FetchX509SVID: stream(parts, () => new X509Feed(parts)),
     FetchX509Bundles: stream(parts, () => new BundleFeed("x509", parts)),
     FetchJWTSVID: unary(parts, (call) => fetchJwtSvid(call, parts)),
@@ -50,6 +50,7 @@ export function createService(parts: ServiceParts): Readonly<Record<string, Meth
     FetchWITSVID: stream(parts, refuseWit),
     FetchWITBundles: stream(parts, refuseWit),
   };
+  return { prefix: SERVICE_PREFIX, methods };
 }
 
 function unary(parts: ServiceParts, answer: (call: Call) => Promise<Uint8Array>): Method {
@@ -87,19 +88,27 @@ function stream(parts: ServiceParts, feed: () => Feed): Method {
 }
 
 /** In this order: what is refused here has cost next to nothing. */
-function letIn(call: Call, { clock, counters, limits }: ServiceParts): () => void {
-  counters.calls += 1;
-  const release = limits.call(call.caller, clock.now());
-  if (release === undefined) {
-    counters.limited += 1;
-    throw new CallRefusal("unavailable", "too many calls: try again later");
-  }
+function letIn(call: Call, parts: ServiceParts): () => void {
+  const { counters } = parts;
+  const release = countCall(call, parts);
   const header = call.metadata(SECURITY_HEADER);
   if (header.length === 1 && header[0] === "true") return release;
   release();
   counters.refused += 1;
   const fact = header.length === 0 ? "missing from request" : "must be there once, with the value true";
   throw new CallRefusal("invalidArgument", `security header ${fact}`);
+}
+
+/** Counts a call of its caller until the answer is called; throws CallRefusal `unavailable` past the caller's limits. */
+export function countCall(
+  { caller }: Call,
+  { clock, counters, limits }: Pick<ServiceParts, "clock" | "counters" | "limits">,
+): () => void {
+  counters.calls += 1;
+  const release = limits.call(caller, clock.now());
+  if (release !== undefined) return release;
+  counters.limited += 1;
+  throw new CallRefusal("unavailable", "too many calls: try again later");
 }
 
 function refuseWit(): never {

@@ -15,11 +15,11 @@ raw = lambda data: data
 channel = grpc.insecure_channel("unix:" + path)
 
 
-def unary(method, request=b"", metadata=(HEADER,), on=channel):
-    call = on.unary_unary(PREFIX + method, request_serializer=raw, response_deserializer=raw)
+def unary(method, request=b"", metadata=(HEADER,), on=channel, prefix=PREFIX):
+    call = on.unary_unary(prefix + method, request_serializer=raw, response_deserializer=raw)
     try:
-        call(request, metadata=metadata, timeout=10)
-        return "OK"
+        answer = call(request, metadata=metadata, timeout=10)
+        return "OK" if prefix == PREFIX else answer.hex()
     except grpc.RpcError as error:
         return error.code().name
 
@@ -79,6 +79,7 @@ def send_and_leave(data):
 
 
 audience = b"\x0a\x01a"
+HEALTH = "/grpc.health.v1.Health/"
 report = {
     "good": [stream("FetchX509SVID"), unary("FetchJWTSVID", audience)],
     "no header": [stream("FetchX509SVID", metadata=()), unary("FetchJWTSVID", audience, metadata=())],
@@ -88,6 +89,7 @@ report = {
     "no UTF-8": [unary("FetchJWTSVID", b"\x0a\x01\xff")],
     "too large": [unary("ValidateJWTSVID", b"\x12\x80\x80\x40" + b"a" * (1 << 20))],
     "unknown call": [unary("FetchEverything"), stream("fetchX509SVID")],
+    "health": [unary("Check", request, (), prefix=HEALTH) for request in (b"", b"\x0a\x11SpiffeWorkloadAPI", b"\x0a\x01x", b"\x0a")],
     "compressed bomb": [],
 }
 compressed = grpc.insecure_channel("unix:" + path, compression=grpc.Compression.Gzip)

@@ -57,6 +57,8 @@ describe("python3-grpcio", () => {
         "no UTF-8": ["INVALID_ARGUMENT"],
         "too large": ["RESOURCE_EXHAUSTED"],
         "unknown call": ["UNIMPLEMENTED", "UNIMPLEMENTED"],
+        // SERVING; and a service that is not there.
+        health: ["0801", "0801", "NOT_FOUND", "INVALID_ARGUMENT"],
         "compressed bomb": ["RESOURCE_EXHAUSTED"],
         afterwards: ["OK", "OK"],
       });
