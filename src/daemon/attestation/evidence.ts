@@ -44,7 +44,7 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
     name: facts.comm,
     exe: facts.exe,
     script: facts.script,
-    argv: splitArguments(facts.argv),
+    argv: splitArguments(facts.argv, (facts.flags & PROCESS_FLAG.argvCut) !== 0),
     uid: facts.euid,
     gid: facts.egid,
     capabilities: facts.capsEffective,
@@ -71,7 +71,7 @@ export function evidenceOfProc(pid: number): ProcessEvidence {
     name: stat.name,
     exe: links.exe,
     script: "",
-    argv: splitArguments(links.argv),
+    argv: splitArguments(links.argv, links.isArgvCut),
     uid: status.uid,
     gid: status.gid,
     capabilities: status.capabilities,
@@ -82,7 +82,9 @@ export function evidenceOfProc(pid: number): ProcessEvidence {
   };
 }
 
-function splitArguments(text: string): readonly string[] {
+/** Of arguments that were cut the last is left out: its beginning could pass for another one. */
+function splitArguments(text: string, isCut: boolean): readonly string[] {
   if (text === "") return [];
-  return (text.endsWith("\0") ? text.slice(0, -1) : text).split("\0");
+  const all = (text.endsWith("\0") ? text.slice(0, -1) : text).split("\0");
+  return isCut ? all.slice(0, -1) : all;
 }

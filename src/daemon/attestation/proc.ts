@@ -30,6 +30,7 @@ export interface ProcessFiles {
   /** Empty for a kernel thread, or when it may not be read. */
   readonly exe: string;
   readonly argv: string;
+  readonly isArgvCut: boolean;
   readonly cgroup: string;
 }
 
@@ -37,11 +38,13 @@ export interface ProcessFiles {
 export function readProcess(pid: number): ProcessFiles {
   const stat = readStat(pid);
   const status = readStatus(pid);
+  const argv = tryReadText(pid, "cmdline", ARGV_MAX) ?? "";
   return {
     stat,
     status,
     exe: tryReadLink(pid, "exe") ?? "",
-    argv: tryReadText(pid, "cmdline", ARGV_MAX) ?? "",
+    argv,
+    isArgvCut: Buffer.byteLength(argv) >= ARGV_MAX,
     cgroup: parseCgroup(tryReadText(pid, "cgroup", TEXT_MAX) ?? ""),
   };
 }

@@ -15,16 +15,18 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PROCESS_FLAG } from "../../../src/abi.ts";
 import { openAccountNames, parseNames } from "../../../src/daemon/attestation/account.ts";
 import { capabilityNames } from "../../../src/daemon/attestation/capability.ts";
 import { createDigestCache } from "../../../src/daemon/attestation/digest.ts";
-import { evidenceOfProc, type ProcessEvidence } from "../../../src/daemon/attestation/evidence.ts";
+import { evidenceOfFacts, evidenceOfProc, type ProcessEvidence } from "../../../src/daemon/attestation/evidence.ts";
 import { pinProcess } from "../../../src/daemon/attestation/pin.ts";
 import { parseStat, parseStatus } from "../../../src/daemon/attestation/proc.ts";
 import { findScript } from "../../../src/daemon/attestation/script.ts";
 import { ALL_LABELS, type WantedLabels } from "../../../src/daemon/attestation/wanted.ts";
 import { createAttestor } from "../../../src/daemon/attestation.ts";
 import { RiprapError } from "../../../src/error.ts";
+import { sampleBody } from "../../abi/sample.ts";
 import { eventually } from "../house.ts";
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), "riprap-attest-")));
@@ -43,12 +45,8 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 async function spawn(words: string[], options: { cwd?: string } = {}): Promise<number> {
   const child = Bun.spawn(words, { stdout: "ignore", ...options });
   children.push(child);
-  await eventually(
-    () =>
-      evidenceOfProc(child.pid).argv[0] === words[0] ||
-      evidenceOfProc(child.pid).script !== "" ||
-      evidenceOfProc(child.pid).argv.length >= words.length,
-  );
+  // Until its exec it is still a copy of us.
+  await eventually(() => evidenceOfProc(child.pid).argv[1] === words[1]);
   return child.pid;
 }
 
@@ -110,6 +108,14 @@ test("attest() gives no digest when the executable is not the one of the exec an
   const stamp = { dev: 0n, ino: 0n, size: 1n, mtimeNs: 1n, ctimeNs: 1n };
   const labels = await attestor.attest({ ...evidenceOfProc(pid), exeStamp: stamp }, ALL_LABELS);
   expect(labels.has("process:exe:sha256")).toBe(false);
+});
+
+test("evidenceOfProc() and evidenceOfFacts() leave the last argument out when the arguments were cut", async () => {
+  const pid = await spawn(["/bin/sh", "-c", "sleep 30; true", "agent", "x".repeat(5000)]);
+  expect(evidenceOfProc(pid).argv).toEqual(["/bin/sh", "-c", "sleep 30; true", "agent"]);
+  const facts = { ...sampleBody("process"), argv: "agent\0one\0tw", flags: PROCESS_FLAG.argvCut };
+  expect(evidenceOfFacts(facts).argv).toEqual(["agent", "one"]);
+  expect(evidenceOfFacts({ ...facts, flags: 0 }).argv).toEqual(["agent", "one", "tw"]);
 });
 
 test("pinProcess() sees that its process ended when it did", async () => {
