@@ -4,7 +4,7 @@ import { daemonKilled, moduleUnloaded, startSlowTransfer, svidsRenewed } from ".
 import { opensslClient, opensslServer } from "./demo/outside_peer.ts";
 import { curlAndPython, nginxAndSendfile, postgres, redis } from "./demo/plain_program.ts";
 import { wgetRefused } from "./demo/refusal.ts";
-import { bootScene, type Scene, setUp } from "./demo/scene.ts";
+import { bootScene, type Scene, SECRET, setUp } from "./demo/scene.ts";
 import { Story } from "./demo/story.ts";
 
 const story = new Story();
@@ -41,7 +41,10 @@ async function tell(scene: Scene): Promise<void> {
   });
   // Without riprap in force nothing of what follows would be worth telling.
   if (story.failed === 0) await tellConnections(scene);
-  await story.step("both VMs end with nothing amiss in the kernel log", async () => {
+  await story.step("both VMs end with nothing amiss on the wire or in the kernel log", async () => {
+    const { frames } = await alpha.vm.capture();
+    const plain = frames.filter((frame) => Buffer.from(frame.buffer, frame.byteOffset, frame.length).includes(SECRET));
+    story.check("no packet of the whole demo holds the payload", plain.length === 0, `${frames.length} packets`);
     for (const node of [alpha, beta]) {
       if (story.failed > 0) story.note(`the daemon's log on ${node.vm.name}:\n${await node.daemonLog()}`);
       await node.stop();

@@ -79,6 +79,7 @@ export async function daemonKilled(scene: Scene): Promise<void> {
     story.check("one that it does not know is refused", stranger.code !== 0 && stranger.stdout === "", stranger.stderr);
   });
   story.check("and no SYN of it left the machine", capture.synsTo(PORT.web).length === 0);
+  story.check("the transfer goes on without a daemon", transfer.running);
 
   await alpha.start();
   story.note("the daemon runs again");
