@@ -1,6 +1,6 @@
 // The processes that the module reported and their identities, and the numbers by which the rule table knows them.
 
-import { ABI, type BodyOf } from "../abi.ts";
+import { ABI } from "../abi.ts";
 import { RiprapError } from "../error.ts";
 import type { Delivery } from "../resource.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
@@ -156,5 +156,3 @@ export class Registry {
     this.#subjects.set(subject, spiffeId);
   }
 }
-
-export type ProcessFacts = BodyOf<"process">;
