@@ -1,7 +1,6 @@
 // JWT-SVIDs: signed and judged, by SPIFFE's JWT-SVID and RFC 7519. The one importer of jose. Pure: keys, bundles and the time come as values.
 
 import type { KeyObject } from "node:crypto";
-import { CompactSign, compactVerify } from "jose";
 import { isJsonObject, type JsonValue, parseJson } from "./json.ts";
 import { SpiffeId, type TrustDomain } from "./spiffe_id.ts";
 import type { JwtKey } from "./trust_bundle.ts";
@@ -41,7 +40,7 @@ export interface JwtSvidClaims {
 }
 
 /** Signs with ES256; always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). */
-export function signJwtSvid(claims: JwtSvidClaims, by: { key: KeyObject; keyId: string }): Promise<string> {
+export async function signJwtSvid(claims: JwtSvidClaims, by: { key: KeyObject; keyId: string }): Promise<string> {
   const { spiffeId, audience, tokenId, issuedAt, expiresAt, issuer } = claims;
   const payload = {
     ...(issuer === undefined ? {} : { iss: issuer }),
@@ -51,9 +50,15 @@ export function signJwtSvid(claims: JwtSvidClaims, by: { key: KeyObject; keyId: 
     iat: issuedAt,
     jti: tokenId,
   };
-  return new CompactSign(Buffer.from(JSON.stringify(payload)))
+  const { CompactSign } = await jose();
+  return await new CompactSign(Buffer.from(JSON.stringify(payload)))
     .setProtectedHeader({ alg: "ES256", kid: by.keyId, typ: "JWT" })
     .sign(by.key);
+}
+
+/** Loaded at the first token: whoever opens the CA for something else does without. */
+function jose() {
+  return import("jose");
 }
 
 export type JwtRefusalCode =
@@ -208,6 +213,7 @@ async function checkSignature(token: string, by: { header: Header; keys: readonl
   if (named.length === 0) throw new Refused("key_unknown", "its kid is of no key in the bundle of its trust domain");
   const fitting = named.filter((key) => key.kind === ALGORITHM_KEY[algorithm]);
   if (fitting.length === 0) throw new Refused("algorithm_refused", "the bundle has no key of that kid for its alg");
+  const { compactVerify } = await jose();
   for (const { key } of fitting.slice(0, TRIES_MAX)) {
     try {
       await compactVerify(token, key, { algorithms: [algorithm] });

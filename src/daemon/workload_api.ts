@@ -1,5 +1,6 @@
 // The SPIFFE Workload API of this node, on a Unix socket that everybody may open: who calls is what the kernel says and the rules make of it.
 
+import type { Socket } from "node:net";
 import { type JwtAuthority, type NodeAuthority, openJwtAuthority, trustBundle } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
@@ -18,7 +19,7 @@ import { identify } from "./workload_api/identity.ts";
 import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
 import { LiveStreams } from "./workload_api/live.ts";
-import { createGrpcServer, describeBug } from "./workload_api/server.ts";
+import type { GrpcOptions, GrpcServer } from "./workload_api/server.ts";
 import { createService, type WorkloadCounters } from "./workload_api/service.ts";
 
 export interface WorkloadApiParts {
@@ -93,7 +94,7 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
   const counters = { calls: 0, refused: 0, limited: 0 };
   const who = (caller: Caller) => identify(caller, parts);
   const live = new LiveStreams({ clock, log, identify: who });
-  const server = createGrpcServer({
+  const server = new LateServer({
     services: [
       createService({ ...parts, limits, counters, live, identify: who }),
       createHealth({ clock, limits, counters }, () => parts.book.resources !== undefined),
@@ -120,10 +121,44 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
     async close() {
       stopping.abort();
       await Promise.allSettled(loops);
-      server.close();
+      await server.close();
       await listener.close();
     },
   };
+}
+
+/** gRPC takes a tenth of a second to load and 16 MB: a node whose programs do not ask for SVIDs does without. */
+class LateServer {
+  readonly #options: GrpcOptions;
+  #loading: Promise<GrpcServer> | undefined;
+
+  constructor(options: GrpcOptions) {
+    this.#options = options;
+  }
+
+  take(socket: Socket, caller: Caller): void {
+    this.#loading ??= import("./workload_api/server.ts").then(({ createGrpcServer }) =>
+      createGrpcServer(this.#options),
+    );
+    this.#loading.then(
+      (server) => {
+        if (!socket.destroyed) server.take(socket, caller);
+      },
+      (thrown) => {
+        this.#options.onBug(thrown);
+        socket.destroy();
+      },
+    );
+  }
+
+  async close(): Promise<void> {
+    (await this.#loading?.catch(() => undefined))?.close();
+  }
+}
+
+/** With its stack: it is ours. */
+function describeBug(thrown: unknown): string {
+  return thrown instanceof Error ? (thrown.stack ?? thrown.message) : describeError(thrown);
 }
 
 async function followRules({ book, changed }: WorkloadApiParts, live: LiveStreams, signal: AbortSignal): Promise<void> {

@@ -11,7 +11,6 @@ import {
   type sendUnaryData,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { describeError } from "../../error.ts";
 import type { Caller } from "./caller.ts";
 import { CallRefusal, STATUS } from "./refusal.ts";
 
@@ -199,9 +198,4 @@ class Stream {
   #stop(): void {
     if (!this.#ended.signal.aborted) this.#ended.abort();
   }
-}
-
-/** The sentence of a failure, for a log. */
-export function describeBug(thrown: unknown): string {
-  return thrown instanceof Error ? (thrown.stack ?? describeError(thrown)) : describeError(thrown);
 }
