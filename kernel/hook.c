@@ -149,6 +149,34 @@ static bool is_program(const struct sock *sk)
 
 /* ---- init ---- */
 
+/*
+ * The module is about to leave and takes on no more sockets. A program that must not speak plainly gets
+ * none at all meanwhile: a listener made now would take plaintext.
+ */
+static int refuse_while_draining(void)
+{
+	static const struct in6_addr nowhere;
+	struct riprap_identity *identity = NULL;
+	struct riprap_process *process;
+	struct riprap_verdict verdict;
+	u32 subject = 0;
+	bool enforced;
+
+	process = riprap_process_current();
+	if (!process)
+		return 0;
+	riprap_process_answer(process, &subject, &identity);
+	if (identity)
+		riprap_identity_put(identity);
+	riprap_process_put(process);
+	if (!subject)
+		return riprap_unknown_mode() == RIPRAP_MODE_ENFORCE ? -EACCES : 0;
+	riprap_table_verdict(subject, false, &nowhere, 0, &verdict);
+	enforced = verdict.mode == RIPRAP_MODE_ENFORCE;
+	riprap_table_verdict(subject, true, &nowhere, 0, &verdict);
+	return enforced || verdict.mode == RIPRAP_MODE_ENFORCE ? -EACCES : 0;
+}
+
 /* socket() of a managed process. The core takes the reference on the module that socket->ops->owner asks for. */
 static int create(struct sock *sk, const struct saved *saved)
 {
@@ -157,8 +185,12 @@ static int create(struct sock *sk, const struct saved *saved)
 
 	enter();
 	err = saved->init(sk);
-	if (err || !sk->sk_socket || riprap_socket_is_draining())
+	if (err || !sk->sk_socket)
 		goto out;
+	if (riprap_socket_is_draining()) {
+		err = refuse_while_draining();
+		goto out;
+	}
 	/* A BPF program may yet refuse the socket, and the core then forgets its operations: ours go in afterwards. */
 	if (cgroup_bpf_enabled(CGROUP_INET_SOCK_CREATE)) {
 		err = on_the_way_out(sk, TWA_RESUME);

@@ -108,6 +108,26 @@ for (const kernel of KERNEL_LINES) {
     );
 
     test(
+      "gives an enforced program no socket while draining, and leaves an unmanaged one alone",
+      async () => {
+        const listen = "import socket; socket.create_server(('127.0.0.1', 0)); print('listens')";
+        await node.vm.put("/srv/listen.py", listen);
+        await node.vm.put(
+          "/srv/one_listens.sh",
+          "cd /srv && cp one.py one.saved && cp listen.py one.py && python3 /srv/one.py; code=$?; mv one.saved one.py; exit $code",
+        );
+        expect(await node.vm.check("sh /srv/one_listens.sh")).toBe("listens\n");
+        await node.riprap("drain");
+        const refused = await node.vm.run("sh /srv/one_listens.sh");
+        expect([refused.code, refused.stderr.includes("Permission denied")]).toEqual([1, true]);
+        expect(await node.vm.check("python3 /srv/listen.py")).toBe("listens\n");
+        await node.riprap("drain", "--off");
+        expect(await node.vm.check("sh /srv/one_listens.sh")).toBe("listens\n");
+      },
+      VM_TEST_MS,
+    );
+
+    test(
       "renews SVIDs and comes back from SIGKILL when a transfer goes on meanwhile",
       async () => {
         const transfer = node.vm.spawn(`exec python3 /srv/one.py ${SLOW} > /tmp/big`);

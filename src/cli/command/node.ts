@@ -101,7 +101,9 @@ const drain: Command = {
   words: ["drain"],
   group: "Run",
   sentence: "Stop managing new sockets, and say how many flows still live.",
-  notes: ["What connects from then on is plain. To be undone with --off, and by loading the module anew."],
+  notes: [
+    "A program that a policy in enforce selects gets no new TCP socket (EACCES) meanwhile; others go plain. To be undone with --off, and by loading the module anew.",
+  ],
   arguments: [],
   options: [{ name: "off", sentence: "Manage new sockets again." }, JSON_OPTION, ...CONTROL],
   example: "riprap drain",
