@@ -59,6 +59,9 @@ function shimHeaders(): void {
         writeFileSync(join(folder, "linux", name), '#include "kernel_shim.h"\n');
     }
   }
+  // The end of kernel/trace.h asks for it, outside of any guard.
+  mkdirSync(join(folder, "trace"));
+  writeFileSync(join(folder, "trace", "define_trace.h"), "");
 }
 
 function check(table: Uint8Array): { ok: boolean; says: string } {
