@@ -12,6 +12,6 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 if (!Number.isSafeInteger(rounds) || rounds < 1 || rounds > 100) throw new RangeError("--rounds takes 1 to 100");
 
-const size = values.quick ? { connections: 50, seconds: 2, mib: 16 } : { connections: 300, seconds: 5, mib: 64 };
+const size = values.quick ? { connections: 50, seconds: 2, mib: 16 } : { connections: 100, seconds: 3, mib: 32 };
 const table = await benchDataPath({ rounds, ...size, output: OUTPUT });
 process.stdout.write(`\n${table}\n\nraw rows: ${join(OUTPUT, "data_path.json")}\n`);
