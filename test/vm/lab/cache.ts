@@ -12,6 +12,9 @@ const KEEP_UNUSED_MS = 2 * 3_600_000;
 /** One for each kernel line, and the lists they came from: they stay. */
 const KEPT_KINDS = ["kernel", "packages"];
 
+/** Entries that this process is at; one each. */
+const making = new Map<string, Promise<string>>();
+
 /** Sixteen hexadecimal digits that change with any of the parts. */
 export function digestOf(...parts: (string | Uint8Array)[]): string {
   const hasher = new Bun.CryptoHasher("sha256");
@@ -33,8 +36,16 @@ export async function exists(path: string): Promise<boolean> {
  * The directory `kind-key` of the cache, filled by `build` when it is not there. `build` works in a directory of its own that is
  * renamed at the end, so that neither an interruption nor two runs at once leave half an entry.
  */
-export async function cached(kind: string, key: string, build: (directory: string) => Promise<void>): Promise<string> {
-  const entry = join(CACHE_DIR, `${kind}-${key}`);
+export function cached(kind: string, key: string, build: (directory: string) => Promise<void>): Promise<string> {
+  const name = `${kind}-${key}`;
+  // VMs that boot side by side need the same parts.
+  const made = making.get(name) ?? make(kind, name, build).finally(() => making.delete(name));
+  making.set(name, made);
+  return made;
+}
+
+async function make(kind: string, name: string, build: (directory: string) => Promise<void>): Promise<string> {
+  const entry = join(CACHE_DIR, name);
   if (await exists(entry)) {
     await utimes(entry, new Date(), new Date()).catch(() => {}); // in use: see prune()
     return entry;
