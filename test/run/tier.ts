@@ -25,7 +25,7 @@ const TIERS: readonly Tier[] = [
   },
   { name: "go", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isGo) },
   { name: "engine", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isEngine) },
-  { name: "vm", timeoutMs: 20 * MINUTE_MS, run: vm },
+  { name: "vm", timeoutMs: 40 * MINUTE_MS, run: vm },
 ];
 
 export const TIER_NAMES: readonly string[] = TIERS.map((tier) => tier.name);
