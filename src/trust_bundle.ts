@@ -32,6 +32,9 @@ export interface TrustBundle {
   readonly refreshHintSeconds: number | undefined;
 }
 
+/** The bundle held of another trust domain; undefined: it is not trusted. */
+export type BundleOf = (trustDomain: TrustDomain) => TrustBundle | undefined;
+
 /** A bundle that was read, and a sentence for each element of it that was passed over (section 4.1.3). */
 export interface ParsedBundle extends TrustBundle {
   readonly ignored: readonly string[];

@@ -5,8 +5,10 @@ import { isWithinPrefixes } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
+import type { BundleOf } from "../trust_bundle.ts";
 import { type Certificate, sameBytes } from "./certificate.ts";
 import { issuersFault, type PeerAnswer, rootFault, verifyChain } from "./chain.ts";
+import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint, openKeyFile } from "./key.ts";
 import { BACKDATE_MS } from "./root.ts";
@@ -74,8 +76,11 @@ export interface NodeAuthority {
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
   isRevoked(serial: string): boolean;
-  /** Never throws. `chain` is DER, leaf first, as it came over TLS. */
-  verifyPeerChain(chain: readonly Uint8Array[]): PeerAnswer;
+  /**
+   * Never throws. `chain` is DER, leaf first, as it came over TLS. A leaf of another trust domain is judged by what `bundleOf` gives for that
+   * domain alone, and refused where it gives nothing.
+   */
+  verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer;
   info(): AuthorityInfo;
   close(): void;
 }
@@ -219,13 +224,17 @@ class FileAuthority implements NodeAuthority {
     return this.#parts.journal.isRevoked(serialBytes(serial));
   }
 
-  verifyPeerChain(chain: readonly Uint8Array[]): PeerAnswer {
+  verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer {
     const { record, roots, clock } = this.#parts;
     return verifyChain(chain, {
       trustDomain: record.trustDomain,
       anchors: roots,
       now: clock.now(),
       isRevoked: (serial) => this.isRevoked(serial),
+      foreignAnchors(trustDomain) {
+        const bundle = bundleOf?.(trustDomain);
+        return bundle === undefined ? undefined : anchorsOf(bundle);
+      },
     });
   }
 

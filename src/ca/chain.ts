@@ -56,6 +56,8 @@ export interface PeerAccepted {
   readonly notAfter: Date;
   /** Serial numbers of the path from the leaf up, without the root's: revoking one of them ends this answer. */
   readonly serials: readonly string[];
+  /** DER of the root that the path ends in: where it is trusted no longer, this answer ends. */
+  readonly root: Uint8Array;
 }
 
 export interface PeerRefused {
@@ -75,6 +77,8 @@ export interface ChainContext {
   /** Milliseconds since the epoch. */
   readonly now: number;
   isRevoked(serial: string): boolean;
+  /** Roots of another trust domain, by which its leaves alone are judged; undefined or none: it is not trusted. */
+  foreignAnchors?(trustDomain: TrustDomain): readonly Certificate[] | undefined;
 }
 
 type Fault = readonly [code: RefusalCode, fact: string];
@@ -85,8 +89,9 @@ export function verifyChain(chain: readonly Uint8Array[], context: ChainContext)
   try {
     const fault = boundFault(chain);
     if (fault !== undefined) return refuse(fault);
-    const path = readPath(chain, context.anchors);
-    return "fault" in path ? refuse(path.fault) : judgePath(path.path, context);
+    const scope = scopeOf(chain[0] as Uint8Array, context);
+    const path = readPath(chain, scope.anchors);
+    return "fault" in path ? refuse(path.fault) : judgePath(path.path, scope);
   } catch (thrown) {
     // Ours to mend: no chain should get here. The peer is refused all the same.
     return refuse(["internal", describeError(thrown)]);
@@ -127,6 +132,25 @@ function boundFault(chain: readonly Uint8Array[]): Fault | undefined {
     return ["chain_too_long", `it holds more than ${CHAIN_CERTIFICATES_MAX} certificates`];
   const bytes = chain.reduce((sum, certificate) => sum + certificate.length, 0);
   return bytes > CHAIN_BYTES_MAX ? ["chain_too_long", `it is longer than ${CHAIN_BYTES_MAX} bytes`] : undefined;
+}
+
+/** Trust domains are never mixed: a leaf is judged by the roots of its own trust domain, and by no other's. */
+function scopeOf(leaf: Uint8Array, context: ChainContext): ChainContext {
+  if (context.foreignAnchors === undefined) return context;
+  const trustDomain = foreignDomainOf(leaf, context.trustDomain);
+  const anchors = trustDomain === undefined ? [] : (context.foreignAnchors(trustDomain) ?? []);
+  // Without roots it is held against our own domain, and refused as a stranger to it.
+  return trustDomain === undefined || anchors.length === 0 ? context : { ...context, trustDomain, anchors };
+}
+
+function foreignDomainOf(leaf: Uint8Array, own: TrustDomain): TrustDomain | undefined {
+  try {
+    const id = SpiffeId.tryParse(parseCertificate(leaf).uris[0] ?? "");
+    return id === undefined || id.isMemberOf(own) ? undefined : id.trustDomain;
+  } catch {
+    // What is wrong with it is said where the whole path is read.
+    return undefined;
+  }
 }
 
 /** The path without the root, should the peer have sent that too. */
@@ -178,6 +202,7 @@ function judgePath(path: Path, context: ChainContext): PeerAnswer {
     publicKey: Uint8Array.from(leaf.publicKey as Uint8Array),
     notAfter: new Date(Math.min(...whole.map((certificate) => certificate.notAfter))),
     serials: path.map((certificate) => certificate.serial),
+    root: anchor.root.bytes,
   };
 }
 
@@ -231,7 +256,10 @@ function leafFault(leaf: Certificate): Fault | undefined {
 function idFault(leaf: Certificate, id: SpiffeId | undefined, trustDomain: TrustDomain): Fault | undefined {
   if (id === undefined)
     return ["leaf_spiffe_id", `its URI name ${JSON.stringify(leaf.uris[0]?.slice(0, 80))} is no SPIFFE ID`];
-  if (!id.isMemberOf(trustDomain)) return ["foreign_trust_domain", `${id} is not of the trust domain ${trustDomain}`];
+  if (!id.isMemberOf(trustDomain)) {
+    const fact = `${id} is not of the trust domain ${trustDomain}, and no bundle of ${id.trustDomain} is held`;
+    return ["foreign_trust_domain", fact];
+  }
   return id.path === "" ? ["leaf_spiffe_id", `${id} is the trust domain's own ID, which only its CAs have`] : undefined;
 }
 
