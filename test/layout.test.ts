@@ -141,6 +141,7 @@ describe("imports", () => {
       "what comes over the Workload API's socket is told from who sent it in one place",
     ],
     jose: ["src/jwt_svid.ts", "which tokens are taken is decided once"],
+    nats: ["src/federation/nats.ts", "what comes over the broker is told from what is believed in one place"],
     hono: ["src/daemon/control.ts", "the control API is one application, apart from its listener"],
     yaml: ["src/yaml.ts", "one reader decides which YAML is too clever to be taken"],
     "node:http": ["", "Bun.serve serves"],
