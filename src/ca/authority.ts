@@ -10,9 +10,10 @@ import { type Certificate, sameBytes } from "./certificate.ts";
 import { issuersFault, type PeerAnswer, rootFault, verifyChain } from "./chain.ts";
 import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
-import { fingerprint, keyIdentifier, keyOfPoint, openKeyFile } from "./key.ts";
+import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
+import { openKeyStore } from "./key_store.ts";
 import { BACKDATE_MS } from "./root.ts";
-import { type CaFiles, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
+import { type CaFiles, KEY_NAME, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
 import { parseDnsNames, SerialSource, SVID_LIFETIME_MAX_MS, type SvidContent, SvidTemplate } from "./svid.ts";
 
 /** Argv and labels of one process, JSON-escaped, fit. */
@@ -96,9 +97,9 @@ export function openNodeAuthority({ stateDir, clock, store }: OpenOptions): Node
   const record = readRecord(files.record);
   const roots = readCertificates(files.bundle);
   const issuers = readCertificates(files.nodeChain);
-  const key = openKeyFile(files.nodeKey);
+  const key = openKeyStore(stateDir).openKey(KEY_NAME.node);
   const [issuer, ...above] = issuers as [Certificate, ...Certificate[]];
-  if (issuer.publicKey === undefined || !sameBytes(issuer.publicKey, key.point)) {
+  if (issuer.publicKey === undefined || !sameBytes(issuer.publicKey, key.publicKey)) {
     throw invalidState(files.nodeChain, "its first certificate is not for the key in node.key");
   }
   for (const root of roots) {

@@ -18,12 +18,14 @@ import { openStore, storePath } from "../store.ts";
 import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts";
 import { CLOCK_SKEW_MAX_MS, issuersFault, PATH_CERTIFICATES_MAX, rootFault } from "./chain.ts";
 import { Journal } from "./journal.ts";
-import { type CaKey, copyKeyFile, createKeyFile, keyIdentifier, openKeyFile, signBytes, verifyBytes } from "./key.ts";
+import { keyIdentifier, verifyBytes } from "./key.ts";
+import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
 import { journalIntermediate, NODE_LIFETIME_MS, openRoot } from "./root.ts";
 import {
   type CaFiles,
   caFiles,
   ensureCaDirectory,
+  KEY_NAME,
   type NodeRecord,
   ROOTS_MAX,
   readCertificates,
@@ -54,7 +56,7 @@ export async function requestEnrolment(options: RequestOptions): Promise<Enrolme
   const nodeName = parseNodeName(options.nodeName);
   const files = ensureCaDirectory(stateDir);
   requireNoCa(files);
-  const key = openOrCreatePendingKey(files, trustDomain, nodeName);
+  const key = openOrCreatePendingKey({ files, keys: openKeyStore(stateDir) }, trustDomain, nodeName);
   const createdAt = Math.floor(clock.now() / 1000) * 1000;
   const csr = await buildRequest(trustDomain, nodeName, key);
   const unsigned = {
@@ -65,7 +67,7 @@ export async function requestEnrolment(options: RequestOptions): Promise<Enrolme
     csr,
   };
   writeRecord(files.pendingRecord, { trustDomain, nodeName, idPrefixes: [`${trustDomain.id}/`] });
-  return { ...unsigned, signature: signBytes(enrolmentRequestBytes(unsigned), key.privateKey) };
+  return { ...unsigned, signature: key.sign(enrolmentRequestBytes(unsigned)) };
 }
 
 export interface SignOptions {
@@ -86,7 +88,7 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
   const files = requireCa(stateDir);
   const { trustDomain } = readRecord(files.record);
   const roots = readCertificates(files.bundle);
-  const root = openRoot(files, roots);
+  const root = openRoot(files, openKeyStore(stateDir), roots);
   const now = clock.now();
   const idPrefixes = parseIdPrefixes(options.idPrefixes ?? [`${trustDomain.id}/`], trustDomain);
   const lifetimeMs = parseLifetime(options.lifetimeSeconds);
@@ -115,7 +117,7 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
       chain: [await buildCaCertificate(plan)],
       roots: roots.map((certificate) => certificate.bytes),
     };
-    return { ...unsigned, signature: signBytes(enrolmentGrantBytes(unsigned), root.key.privateKey) };
+    return { ...unsigned, signature: root.key.sign(enrolmentGrantBytes(unsigned)) };
   } finally {
     store.close();
   }
@@ -165,15 +167,16 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
       "it is not signed by its root as it stands; someone changed it, or it was damaged on the way",
     );
   }
-  const key = openKeyFile(files.pendingKey);
-  if (!sameBytes(issuer.publicKey as Uint8Array, key.point)) {
+  const keys = openKeyStore(stateDir);
+  const key = keys.openKey(KEY_NAME.pending);
+  if (!sameBytes(issuer.publicKey as Uint8Array, key.publicKey)) {
     throw grantRefused(
       "grant_other_key",
       "it is for a key that this node does not have; give it the grant for its latest request",
     );
   }
   requireCurrent(issuer, root, clock.now());
-  install(files, { record: { trustDomain, nodeName, idPrefixes }, chain: grant.chain, roots });
+  install({ files, keys }, { record: { trustDomain, nodeName, idPrefixes }, chain: grant.chain, roots });
   return {
     trustDomain: trustDomain.name,
     nodeName,
@@ -183,12 +186,17 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
   };
 }
 
+interface Ground {
+  readonly files: CaFiles;
+  readonly keys: KeyStore;
+}
+
 /** The key of the latest request is kept for the same name, so that asking again does not make an earlier grant worthless. */
-function openOrCreatePendingKey(files: CaFiles, trustDomain: TrustDomain, nodeName: string): CaKey {
-  if (!existsSync(files.pendingRecord)) return createKeyFile(files.pendingKey);
+function openOrCreatePendingKey({ files, keys }: Ground, trustDomain: TrustDomain, nodeName: string): CaKey {
+  if (!existsSync(files.pendingRecord)) return keys.createKey(KEY_NAME.pending);
   const earlier = readRecord(files.pendingRecord);
   const same = earlier.trustDomain.equals(trustDomain) && earlier.nodeName === nodeName;
-  return same ? openKeyFile(files.pendingKey) : createKeyFile(files.pendingKey);
+  return same ? keys.openKey(KEY_NAME.pending) : keys.createKey(KEY_NAME.pending);
 }
 
 /** The requester's point, once everything that it says of itself is proven by its key. */
@@ -308,10 +316,10 @@ function requireCurrent(issuer: Certificate, root: Certificate, now: number): vo
 
 /** The record comes last and the request leaves after it: a crash in between leaves a request whose grant can be installed again. */
 function install(
-  files: CaFiles,
+  { files, keys }: Ground,
   { record, chain, roots }: { record: NodeRecord; chain: readonly Uint8Array[]; roots: readonly Certificate[] },
 ): void {
-  copyKeyFile(files.pendingKey, files.nodeKey);
+  keys.copy(KEY_NAME.pending, KEY_NAME.node);
   writeCertificates(
     files.bundle,
     roots.map((root) => root.bytes),
@@ -319,7 +327,7 @@ function install(
   writeCertificates(files.nodeChain, chain);
   writeRecord(files.record, record);
   removePrivateFile(files.pendingRecord);
-  removePrivateFile(files.pendingKey);
+  keys.remove(KEY_NAME.pending);
 }
 
 /** Text from a document, for a message: control characters escaped, cut at a bound. */

@@ -1,7 +1,6 @@
 // The node's JWT authority: one ES256 key on disk beside the CA's, and the JWT-SVIDs that it signs. Nothing is signed before its journal entry is committed.
 
 import { createPublicKey, hash, type KeyObject, randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
 import { signJwtSvid } from "../jwt_svid.ts";
@@ -9,8 +8,9 @@ import type { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import { type JwtKey, jwtKeyOf } from "../trust_bundle.ts";
 import type { NodeAuthority } from "./authority.ts";
-import { createKeyFile, openKeyFile } from "./key.ts";
-import { requireCa } from "./state.ts";
+import { createKey, parsePrivateKey } from "./key.ts";
+import { type KeyStore, openKeyStore } from "./key_store.ts";
+import { KEY_NAME, requireCa } from "./state.ts";
 
 /** A bearer token: whoever sees one can use it until it ends. */
 export const JWT_LIFETIME_SECONDS = 300;
@@ -65,7 +65,7 @@ export interface JwtOptions {
 /** Makes the key (0600) when there is none. RiprapError `ca_key_invalid`, `ca_not_initialised`, `state_not_private`. */
 export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): JwtAuthority {
   const { jwtKey } = requireCa(stateDir);
-  const { privateKey } = existsSync(jwtKey) ? openKeyFile(jwtKey) : createKeyFile(jwtKey);
+  const privateKey = openPrivateKey(openKeyStore(stateDir), jwtKey);
   const publicKey = createPublicKey(privateKey);
   const key = jwtKeyOf(publicKey, thumbprint(publicKey));
   const journal = openJournal(store);
@@ -87,6 +87,20 @@ export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): J
       return { token, tokenId: claims.tokenId, expiresAt: new Date(claims.expiresAt * 1000) };
     },
   };
+}
+
+function openPrivateKey(keys: KeyStore, path: string): KeyObject {
+  if (!keys.has(KEY_NAME.jwt)) {
+    const { pkcs8 } = createKey();
+    keys.sealSecret(KEY_NAME.jwt, pkcs8);
+    pkcs8.fill(0);
+  }
+  const secret = keys.openSecret(KEY_NAME.jwt);
+  try {
+    return parsePrivateKey(secret, path);
+  } finally {
+    secret.fill(0);
+  }
 }
 
 function checkAudience(audience: readonly string[]): void {

@@ -1,39 +1,13 @@
-// P-256 keys: points, the private keys of CAs on disk, signatures. A private key leaves this file only as a KeyObject, never as bytes.
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  hash,
-  type KeyObject,
-  sign,
-  verify,
-} from "node:crypto";
+// P-256 keys: points, private keys from bytes, identifiers, verification. Reads no file and signs nothing.
+import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject, verify } from "node:crypto";
 import { RiprapError } from "../error.ts";
-import { readPrivateFile, writePrivateFile } from "../private_file.ts";
 
 /** Uncompressed point: 04, x, y (SEC 1 section 2.3.3). */
 export const POINT_BYTES = 65;
 /** A P-256 key in PKCS#8 takes 138 bytes; an explicit-parameter one still fits. */
-const KEY_FILE_MAX = 1024;
+export const KEY_BYTES_MAX = 1024;
 /** PEM of a public key takes 178 bytes. */
 const PEM_MAX = 4096;
-
-export interface CaKey {
-  readonly privateKey: KeyObject;
-  readonly point: Uint8Array;
-}
-
-/** Makes a key and writes it (PKCS#8 DER, 0600) before anyone can use it. */
-export function createKeyFile(path: string): CaKey {
-  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const bytes = pair.privateKey.export({ format: "der", type: "pkcs8" });
-  try {
-    writePrivateFile(path, bytes);
-  } finally {
-    bytes.fill(0);
-  }
-  return { privateKey: pair.privateKey, point: pointOf(pair.publicKey) };
-}
 
 /** A new key that is never on disk: its point, and PKCS#8 DER for whoever it is for. Wipe the latter after use. */
 export function createKey(): { readonly point: Uint8Array; readonly pkcs8: Uint8Array } {
@@ -41,32 +15,20 @@ export function createKey(): { readonly point: Uint8Array; readonly pkcs8: Uint8
   return { point: pointOf(publicKey), pkcs8: privateKey.export({ format: "der", type: "pkcs8" }) };
 }
 
-/** Throws RiprapError `ca_key_invalid`, or what readPrivateFile throws. */
-export function openKeyFile(path: string): CaKey {
-  const bytes = readPrivateFile(path, KEY_FILE_MAX);
+/** A P-256 key from PKCS#8 DER; the bytes stay the caller's to wipe. Throws RiprapError `ca_key_invalid`, which names `path`. */
+export function parsePrivateKey(pkcs8: Uint8Array, path: string): KeyObject {
   try {
-    const privateKey = createPrivateKey({
-      key: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length),
+    const key = createPrivateKey({
+      key: Buffer.from(pkcs8.buffer, pkcs8.byteOffset, pkcs8.length),
       format: "der",
       type: "pkcs8",
     });
-    return { privateKey, point: pointOf(createPublicKey(privateKey)) };
+    pointOf(createPublicKey(key));
+    return key;
   } catch (cause) {
     throw new RiprapError("ca_key_invalid", `Cannot use the key ${path}: it is not a P-256 private key in PKCS#8 DER`, {
       cause,
     });
-  } finally {
-    bytes.fill(0);
-  }
-}
-
-/** Puts a second copy of the key beside the first. */
-export function copyKeyFile(from: string, to: string): void {
-  const bytes = readPrivateFile(from, KEY_FILE_MAX);
-  try {
-    writePrivateFile(to, bytes);
-  } finally {
-    bytes.fill(0);
   }
 }
 
@@ -110,10 +72,6 @@ export function fingerprint(certificate: Uint8Array): string {
 }
 
 /** ECDSA with SHA-256, DER form. */
-export function signBytes(bytes: Uint8Array, key: KeyObject): Uint8Array {
-  return sign("sha256", bytes, key);
-}
-
 export function verifyBytes(bytes: Uint8Array, signature: Uint8Array, point: Uint8Array): boolean {
   const key = keyOfPoint(point);
   return key !== undefined && verify("sha256", bytes, key, signature);

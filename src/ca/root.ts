@@ -7,9 +7,10 @@ import { TrustDomain } from "../spiffe_id.ts";
 import { openStore, storePath } from "../store.ts";
 import type { Certificate } from "./certificate.ts";
 import { Journal } from "./journal.ts";
-import { type CaKey, createKeyFile, keyIdentifier, openKeyFile } from "./key.ts";
+import { keyIdentifier } from "./key.ts";
+import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
 import { constraintFault } from "./name_constraint.ts";
-import { type CaFiles, ensureCaDirectory, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
+import { type CaFiles, ensureCaDirectory, KEY_NAME, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
 import { SerialSource } from "./svid.ts";
 import { buildCaCertificate, type CaCertificateRequest } from "./x509.ts";
 
@@ -47,12 +48,13 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
   try {
     const journal = new Journal(store);
     const now = options.clock.now();
-    const root = await createRoot({ files, journal, trustDomain, now });
-    const key = createKeyFile(files.nodeKey);
+    const keys = openKeyStore(options.stateDir);
+    const root = await createRoot({ keys, journal, trustDomain, now });
+    const key = keys.createKey(KEY_NAME.node);
     const request = {
       trustDomain,
       nodeName,
-      point: key.point,
+      point: key.publicKey,
       lifetimeMs: NODE_LIFETIME_MS,
       now,
       context: { by: "init" },
@@ -116,16 +118,16 @@ export function journalIntermediate(root: Root, journal: Journal, request: Inter
 }
 
 /** The root key that lies on this node. Throws `root_not_here`, or `ca_state_invalid` when key and bundle do not belong together. */
-export function openRoot(files: CaFiles, roots: readonly Certificate[]): Root {
-  if (!existsSync(files.rootKey)) {
+export function openRoot(files: CaFiles, keys: KeyStore, roots: readonly Certificate[]): Root {
+  if (!keys.has(KEY_NAME.root)) {
     throw new RiprapError(
       "root_not_here",
       "Cannot sign for another node: the root key is not on this node; do it where `riprap init` was run",
     );
   }
-  const key = openKeyFile(files.rootKey);
+  const key = keys.openKey(KEY_NAME.root);
   const certificate = roots.find(
-    (root) => root.publicKey !== undefined && Buffer.compare(root.publicKey, key.point) === 0,
+    (root) => root.publicKey !== undefined && Buffer.compare(root.publicKey, key.publicKey) === 0,
   );
   if (certificate === undefined) {
     throw new RiprapError(
@@ -137,14 +139,14 @@ export function openRoot(files: CaFiles, roots: readonly Certificate[]): Root {
 }
 
 interface RootPlan {
-  readonly files: CaFiles;
+  readonly keys: KeyStore;
   readonly journal: Journal;
   readonly trustDomain: TrustDomain;
   readonly now: number;
 }
 
-async function createRoot({ files, journal, trustDomain, now }: RootPlan): Promise<Root> {
-  const key = createKeyFile(files.rootKey);
+async function createRoot({ keys, journal, trustDomain, now }: RootPlan): Promise<Root> {
+  const key = keys.createKey(KEY_NAME.root);
   const serial = new SerialSource().next(now);
   const notBefore = wholeSecond(now - BACKDATE_MS);
   const notAfter = wholeSecond(now + ROOT_LIFETIME_MS);
@@ -152,7 +154,7 @@ async function createRoot({ files, journal, trustDomain, now }: RootPlan): Promi
     serial,
     kind: "root",
     node: "",
-    keyId: keyIdentifier(key.point),
+    keyId: keyIdentifier(key.publicKey),
     notBefore,
     notAfter,
     signedAt: now,
@@ -162,7 +164,7 @@ async function createRoot({ files, journal, trustDomain, now }: RootPlan): Promi
     trustDomain,
     commonName: ROOT_NAME,
     serial: Buffer.from(serial).toString("hex"),
-    point: key.point,
+    point: key.publicKey,
     notBefore,
     notAfter,
     constrain: false,

@@ -33,6 +33,9 @@ export interface CaFiles {
   readonly pendingRecord: string;
 }
 
+/** Names in the key store of what caFiles gives paths for. */
+export const KEY_NAME = { node: "node", root: "root", jwt: "jwt", pending: "enrolment" } as const;
+
 export function caFiles(stateDir: string): CaFiles {
   const directory = join(stateDir, "ca");
   const file = (name: string) => join(directory, name);

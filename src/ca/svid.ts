@@ -5,7 +5,8 @@ import { SPIFFE_ID_MAX_BYTES, type SpiffeId } from "../spiffe_id.ts";
 import { type Certificate, OID } from "./certificate.ts";
 import { der, derOid, derTime, TAG } from "./der.ts";
 import { DerWriter } from "./der_writer.ts";
-import { type CaKey, keyIdentifier, signBytes } from "./key.ts";
+import { keyIdentifier } from "./key.ts";
+import type { CaKey } from "./key_store.ts";
 import { P256_SPKI_PREFIX } from "./x509.ts";
 
 /** 20 octets, the most that RFC 5280 section 4.1.2.2 allows: four of time, 16 random. In the order of time, so that the journal only grows at its end. */
@@ -61,7 +62,7 @@ export class SvidTemplate {
       extension(OID.extendedKeyUsage, false, der(TAG.sequence, derOid(OID.serverAuth), derOid(OID.clientAuth))),
       extension(OID.basicConstraints, true, der(TAG.sequence)),
     ]);
-    const issuerKeyId = issuer.subjectKeyId ?? keyIdentifier(key.point);
+    const issuerKeyId = issuer.subjectKeyId ?? keyIdentifier(key.publicKey);
     this.#authorityKeyId = extension(OID.authorityKeyId, false, der(TAG.sequence, der(0x80, issuerKeyId)));
   }
 
@@ -69,12 +70,7 @@ export class SvidTemplate {
   sign(content: SvidContent): Uint8Array {
     this.#writeTbs(content);
     const tbs = this.#writer.view();
-    return der(
-      TAG.sequence,
-      tbs,
-      ECDSA_WITH_SHA256,
-      der(TAG.bitString, NO_UNUSED_BITS, signBytes(tbs, this.#key.privateKey)),
-    );
+    return der(TAG.sequence, tbs, ECDSA_WITH_SHA256, der(TAG.bitString, NO_UNUSED_BITS, this.#key.sign(tbs)));
   }
 
   /** TBSCertificate, its last field first. */

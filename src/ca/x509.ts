@@ -14,8 +14,9 @@ import {
 } from "@peculiar/x509";
 import type { TrustDomain } from "../spiffe_id.ts";
 import { OID } from "./certificate.ts";
-import { ascii, der, TAG } from "./der.ts";
-import { type CaKey, keyIdentifier, keyOfPoint } from "./key.ts";
+import { ascii, der, readDer, TAG } from "./der.ts";
+import { keyIdentifier, keyOfPoint } from "./key.ts";
+import type { CaKey } from "./key_store.ts";
 
 const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -41,7 +42,7 @@ export async function buildCaCertificate(request: CaCertificateRequest): Promise
     new BasicConstraintsExtension(true, request.pathLength, true),
     new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
     new SubjectKeyIdentifierExtension(hex(keyIdentifier(request.point)), false),
-    new AuthorityKeyIdentifierExtension(hex(keyIdentifier(request.issuer.key.point)), false),
+    new AuthorityKeyIdentifierExtension(hex(keyIdentifier(request.issuer.key.publicKey)), false),
     new SubjectAlternativeNameExtension([{ type: "url", value: request.trustDomain.id.toString() }], false),
   ];
   if (request.constrain) extensions.push(uriConstraint(request.trustDomain));
@@ -53,21 +54,21 @@ export async function buildCaCertificate(request: CaCertificateRequest): Promise
     notAfter: new Date(request.notAfter),
     signingAlgorithm: ECDSA,
     publicKey: await importPoint(request.point),
-    signingKey: await importSigningKey(request.issuer.key),
+    signingKey: (await passingPair()).privateKey,
     extensions,
   });
-  return new Uint8Array(certificate.rawData);
+  return signedBy(request.issuer.key, certificate.rawData);
 }
 
 /** PKCS#10 request for a node's intermediate: the node's name and the trust domain, signed by the key it asks for. */
 export async function buildRequest(trustDomain: TrustDomain, nodeName: string, key: CaKey): Promise<Uint8Array> {
   const request = await Pkcs10CertificateRequestGenerator.create({
     name: caName(nodeName),
-    keys: { privateKey: await importSigningKey(key), publicKey: await importPoint(key.point) },
+    keys: { privateKey: (await passingPair()).privateKey, publicKey: await importPoint(key.publicKey) },
     signingAlgorithm: ECDSA,
     extensions: [new SubjectAlternativeNameExtension([{ type: "url", value: trustDomain.id.toString() }], false)],
   });
-  return new Uint8Array(request.rawData);
+  return signedBy(key, request.rawData);
 }
 
 export interface ReadRequest {
@@ -115,11 +116,15 @@ function importPoint(point: Uint8Array): Promise<CryptoKey> {
   return crypto.subtle.importKey("raw", Uint8Array.from(point), ECDSA, true, ["verify"]);
 }
 
-async function importSigningKey(key: CaKey): Promise<CryptoKey> {
-  const bytes = Uint8Array.from(key.privateKey.export({ format: "der", type: "pkcs8" }));
-  try {
-    return await crypto.subtle.importKey("pkcs8", bytes, ECDSA, false, ["sign"]);
-  } finally {
-    bytes.fill(0);
-  }
+/** The library signs with a WebCrypto key, and a CA key need not be in this process: it gets one of no worth, and the signature is made anew. */
+function passingPair(): Promise<CryptoKeyPair> {
+  return crypto.subtle.generateKey(ECDSA, false, ["sign", "verify"]);
+}
+
+/** The same to-be-signed part and algorithm, signed by the CA key (RFC 5280 section 4.1, RFC 2986 section 4.2). */
+function signedBy(key: CaKey, signed: ArrayBuffer): Uint8Array {
+  const parts = readDer(new Uint8Array(signed), TAG.sequence);
+  const content = parts.next(TAG.sequence).bytes;
+  const algorithm = parts.next(TAG.sequence).bytes;
+  return der(TAG.sequence, content, algorithm, der(TAG.bitString, Uint8Array.of(0), key.sign(content)));
 }
