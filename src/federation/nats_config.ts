@@ -1,0 +1,122 @@
+// Writes the part of a NATS server's configuration that lets each node of a fleet do what it must, and nothing else. Pure.
+
+import { RiprapError } from "../error.ts";
+import { type FleetSubjects, fleetSubjects } from "./subject.ts";
+
+export interface NatsUser {
+  readonly node: string;
+  /** Public nkey of the node: `U…`. */
+  readonly nkey: string;
+  readonly isIssuer: boolean;
+}
+
+export interface NatsConfigInput {
+  readonly trustDomain: string;
+  readonly users: readonly NatsUser[];
+  /** Nodes may keep statements in the server's JetStream. */
+  readonly hasStore: boolean;
+  /** Let whoever has no nkey try a token, and nothing more. */
+  readonly hasEnrolment: boolean;
+}
+
+const NKEY = /^U[A-Z2-7]{55}$/;
+
+/** Text for `include` into a server's own configuration. Throws RiprapError `nkey_invalid`. */
+export function natsConfig(input: NatsConfigInput): string {
+  const subjects = fleetSubjects(input.trustDomain);
+  const users = [...input.users].sort((a, b) => (a.node < b.node ? -1 : 1));
+  return [
+    `# NATS users of the trust domain ${input.trustDomain}, by riprap fleet nats-config. Include it in the server's configuration`,
+    "# and reload the server when nodes come or go. Each node is held to the subjects that it needs; what it says there is",
+    "# believed for its signature alone, so that this file keeps the fleet quiet and private rather than safe.",
+    ...(input.hasEnrolment ? ["no_auth_user: enrolment"] : []),
+    "accounts {",
+    `  ${accountName(input.trustDomain)} {`,
+    ...(input.hasStore ? ["    jetstream: enabled"] : []),
+    // Another trust domain's account may import this one stream.
+    `    exports: [ { stream: "${subjects.bundle}" } ]`,
+    "    users: [",
+    ...users.flatMap((user) => userLines(user, subjects, input.hasStore)),
+    ...(input.hasEnrolment ? enrolmentLines(subjects) : []),
+    "    ]",
+    "  }",
+    "}",
+    "",
+  ].join("\n");
+}
+
+/** `RIPRAP_edge_example`: letters that need no quotes. */
+function accountName(trustDomain: string): string {
+  return `RIPRAP_${trustDomain.replaceAll(/[^a-z0-9]/g, "_")}`;
+}
+
+function userLines({ node, nkey, isIssuer }: NatsUser, subjects: FleetSubjects, hasStore: boolean): string[] {
+  if (!NKEY.test(nkey)) {
+    throw new RiprapError(
+      "nkey_invalid",
+      `Cannot write the NATS configuration: ${JSON.stringify(nkey.slice(0, 60))} of the node ${node} is no public nkey of a user`,
+    );
+  }
+  const { store } = subjects;
+  const publish = [
+    subjects.gossip(node),
+    subjects.sync,
+    subjects.ask("*"),
+    subjects.renew,
+    ...(isIssuer ? [subjects.bundle] : []),
+    ...(hasStore ? storeSubjects(store) : []),
+  ];
+  const subscribe = [
+    subjects.allGossip,
+    subjects.sync,
+    subjects.ask(node),
+    `${subjects.inbox(node)}.>`,
+    subjects.bundle,
+    ...(isIssuer ? [subjects.allJoins, subjects.renew] : []),
+  ];
+  return [
+    "      {",
+    `        # ${node}${isIssuer ? ", an issuing node" : ""}`,
+    `        nkey: ${nkey}`,
+    "        permissions: {",
+    `          publish: { allow: [${quoted(publish)}] }`,
+    `          subscribe: { allow: [${quoted(subscribe)}] }`,
+    // One answer to each question that was put to it, within two minutes.
+    '          allow_responses: { max: 1, expires: "2m" }',
+    "        }",
+    "      }",
+  ];
+}
+
+/** What JetStream's protocol asks for one bucket: look, read, write; not make, purge or delete it. */
+function storeSubjects(store: string): string[] {
+  const stream = `KV_${store}`;
+  return [
+    `$KV.${store}.>`,
+    "$JS.API.INFO",
+    `$JS.API.STREAM.INFO.${stream}`,
+    `$JS.API.STREAM.CREATE.${stream}`,
+    `$JS.API.CONSUMER.CREATE.${stream}.>`,
+    `$JS.API.CONSUMER.CREATE.${stream}`,
+    `$JS.API.CONSUMER.DELETE.${stream}.>`,
+    `$JS.API.DIRECT.GET.${stream}.>`,
+    `$JS.FC.${stream}.>`,
+  ];
+}
+
+function enrolmentLines(subjects: FleetSubjects): string[] {
+  return [
+    "      {",
+    "        # who has a token and no nkey yet",
+    "        user: enrolment, password: enrolment",
+    "        permissions: {",
+    `          publish: { allow: [${quoted([subjects.join("*")])}] }`,
+    `          subscribe: { allow: [${quoted([`${subjects.joinInbox}.>`])}] }`,
+    "        }",
+    "      }",
+  ];
+}
+
+function quoted(subjects: readonly string[]): string {
+  return subjects.map((subject) => `"${subject}"`).join(", ");
+}
