@@ -1,4 +1,6 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
+
+import { listSigned, type SignedQuery, type SignedSvid } from "./ca/audit.ts";
 import {
   type IssuedSvid,
   type NodeAuthority,
@@ -24,6 +26,7 @@ import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
 
+export type { SignedQuery, SignedSvid } from "./ca/audit.ts";
 export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation, SvidRequest } from "./ca/authority.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
@@ -65,6 +68,11 @@ export function issueWithNewKey(
 ): IssuedSvid & { readonly privateKey: Uint8Array } {
   const { point, pkcs8 } = createKey();
   return { ...authority.issueX509Svid({ ...request, publicKey: point }), privateKey: pkcs8 };
+}
+
+/** What this node signed and still has in its journals, the latest first: for whom, by which rule and labels, revoked or not. */
+export function signedSvids(store: Store, query: SignedQuery): readonly SignedSvid[] {
+  return listSigned(store, query);
 }
 
 export interface PublicKeyRequest {

@@ -40,6 +40,12 @@ export interface SvidEntry {
   readonly context: string;
 }
 
+/** As it was signed, and what became of it: null while it is not revoked. */
+export interface SvidRecord extends SvidEntry {
+  readonly reason: string | null;
+  readonly revokedAt: number | null;
+}
+
 export interface AuthorityEntry {
   readonly serial: Uint8Array;
   readonly kind: "root" | "intermediate";
@@ -121,6 +127,14 @@ export class Journal {
     const sql =
       "SELECT not_after FROM ca_svid WHERE serial = ?1 UNION ALL SELECT not_after FROM ca_authority WHERE serial = ?1";
     return this.#store.prepare<{ not_after: number }>(sql).get(serial)?.not_after;
+  }
+
+  /** The latest first. */
+  latestSvids(limit: number, spiffeId = ""): SvidRecord[] {
+    const sql = `SELECT serial, spiffe_id AS spiffeId, issuer, not_before AS notBefore, not_after AS notAfter, signed_at AS signedAt, context,
+      reason, revoked_at AS revokedAt FROM ca_svid LEFT JOIN ca_revocation USING (serial)
+      WHERE ?2 = '' OR spiffe_id = ?2 ORDER BY serial DESC LIMIT ?1`;
+    return this.#store.prepare<SvidRecord>(sql).all(limit, spiffeId);
   }
 
   /** False when it was revoked before: the first reason stays. */

@@ -11,24 +11,13 @@ import type { NodeAuthority } from "./authority.ts";
 import { createKey, parsePrivateKey } from "./key.ts";
 import { type KeyStore, openKeyStore } from "./key_store.ts";
 import { KEY_NAME, requireCa } from "./state.ts";
+import { openTokenJournal } from "./token_journal.ts";
 
 /** A bearer token: whoever sees one can use it until it ends. */
 export const JWT_LIFETIME_SECONDS = 300;
 export const JWT_LIFETIME_SECONDS_MAX = 3600;
 export const AUDIENCES_MAX = 16;
 export const AUDIENCE_BYTES_MAX = 1024;
-const CONTEXT_MAX = 64 * 1024;
-/** As long as the X.509 journal keeps what has ended. */
-const RETENTION_SECONDS = 30 * 24 * 3600;
-const PRUNE_EVERY = 1000;
-
-const MIGRATIONS = [
-  `CREATE TABLE ca_jwt_svid (
-     jti TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL, audience TEXT NOT NULL, kid TEXT NOT NULL,
-     signed_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, context TEXT NOT NULL
-   ) STRICT, WITHOUT ROWID;
-   CREATE INDEX ca_jwt_svid_end ON ca_jwt_svid (expires_at);`,
-];
 
 export interface JwtSvidRequest {
   readonly spiffeId: SpiffeId | string;
@@ -68,7 +57,7 @@ export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): J
   const privateKey = openPrivateKey(openKeyStore(stateDir), jwtKey);
   const publicKey = createPublicKey(privateKey);
   const key = jwtKeyOf(publicKey, thumbprint(publicKey));
-  const journal = openJournal(store);
+  const journal = openTokenJournal(store);
   return {
     key,
     async issue({ spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer, context }) {
@@ -81,7 +70,7 @@ export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): J
       const issuedAt = Math.floor(clock.now() / 1000);
       const claims = { spiffeId: id, audience, tokenId: randomUUID(), issuedAt, expiresAt: issuedAt + lifetimeSeconds };
       // Journal first: a token that exists without an entry could never be accounted for.
-      journal({ ...claims, keyId: key.keyId, context });
+      journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: key.keyId, context });
       const by = { key: privateKey, keyId: key.keyId };
       const token = await signJwtSvid(issuer === undefined ? claims : { ...claims, issuer }, by);
       return { token, tokenId: claims.tokenId, expiresAt: new Date(claims.expiresAt * 1000) };
@@ -115,33 +104,6 @@ function checkAudience(audience: readonly string[]): void {
             ? `an audience is longer than ${AUDIENCE_BYTES_MAX} bytes`
             : undefined;
   if (fact !== undefined) throw new RiprapError("audience_invalid", `Cannot issue a JWT-SVID: ${fact}`);
-}
-
-interface Entry {
-  readonly spiffeId: SpiffeId;
-  readonly audience: readonly string[];
-  readonly tokenId: string;
-  readonly issuedAt: number;
-  readonly expiresAt: number;
-  readonly keyId: string;
-  readonly context: Record<string, unknown>;
-}
-
-function openJournal(store: Store): (entry: Entry) => void {
-  store.migrate("ca_jwt", MIGRATIONS);
-  const insert = store.prepare("INSERT INTO ca_jwt_svid VALUES (?, ?, ?, ?, ?, ?, ?)");
-  const prune = store.prepare("DELETE FROM ca_jwt_svid WHERE expires_at < ?");
-  let unpruned = 0;
-  return ({ spiffeId, audience, tokenId, issuedAt, expiresAt, keyId, context }) => {
-    const text = JSON.stringify(context);
-    if (text.length > CONTEXT_MAX)
-      throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${text.length}`);
-    insert.run(tokenId, spiffeId.toString(), JSON.stringify(audience), keyId, issuedAt, expiresAt, text);
-    unpruned += 1;
-    if (unpruned < PRUNE_EVERY) return;
-    unpruned = 0;
-    prune.run(issuedAt - RETENTION_SECONDS);
-  };
 }
 
 /** RFC 7638: the same key has the same name everywhere, and two keys never share one. */

@@ -113,9 +113,10 @@ export class Issuance {
     const { assignment, key, link, earlier } = about;
     const { instance, evidence } = workload;
     return store.transaction(() => {
-      const { spiffeId, lifetimeSeconds, dnsNames, rule } = assignment;
-      const { pid, exe } = evidence;
-      const context = { instance: instance.toString(), boot: link.boot.toString(), pid, exe, rule };
+      const { spiffeId, lifetimeSeconds, dnsNames, rule, because } = assignment;
+      const { pid, exe, uid } = evidence;
+      const by = { by: "kernel", instance: instance.toString(), boot: link.boot.toString() };
+      const context = { ...by, pid, exe, uid, rule, because };
       const issued = authority.issueX509Svid({
         spiffeId,
         publicKey: key.publicKey,

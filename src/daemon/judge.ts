@@ -23,6 +23,7 @@ export function judgeProcess(labels: LabelSet, resources: ResourceSet, lifetimeS
   const assignment = {
     spiffeId,
     rule,
+    because,
     lifetimeSeconds: identity.ttlSeconds ?? lifetimeSeconds,
     dnsNames: identity.dnsNames,
     delivery: identity.delivery,

@@ -76,6 +76,7 @@ export class Reconciler {
     const assignment = {
       spiffeId,
       rule: "an earlier daemon's rules",
+      because: [],
       lifetimeSeconds,
       dnsNames: [],
       delivery: "kernel",

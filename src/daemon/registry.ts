@@ -15,6 +15,8 @@ export interface Assignment {
   readonly spiffeId: SpiffeId;
   /** `WorkloadIdentity/name` */
   readonly rule: string;
+  /** A sentence for each label that matched: goes to the journal with every SVID. */
+  readonly because: readonly string[];
   readonly lifetimeSeconds: number;
   readonly dnsNames: readonly string[];
   readonly delivery: Delivery;

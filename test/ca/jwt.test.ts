@@ -57,6 +57,7 @@ describe("openJwtAuthority", () => {
         signed_at: now / 1000,
         expires_at: now / 1000 + 60,
         context: '{"by":"test"}',
+        kind: "jwt",
       },
     ]);
     expect(JSON.stringify(rows)).not.toContain(token);

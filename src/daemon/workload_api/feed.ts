@@ -55,9 +55,9 @@ export class X509Feed implements Feed {
     const held = this.#held;
     const now = clock.now();
     if (held !== undefined && now < held.renewAt && isSame(held.assignment, assignment)) return undefined;
-    const { spiffeId, lifetimeSeconds, dnsNames, rule } = assignment;
+    const { spiffeId, lifetimeSeconds, dnsNames, rule, because } = assignment;
     const { pid, exe, uid } = evidence;
-    const context = { by: "workload-api", pid, exe, uid, rule };
+    const context = { by: "workload-api", pid, exe, uid, rule, because };
     const { privateKey, ...svid } = issueWithNewKey(authority, { spiffeId, lifetimeSeconds, dnsNames, context });
     if (held !== undefined && !held.assignment.spiffeId.equals(spiffeId))
       this.withdraw("the rules give the process another identity");

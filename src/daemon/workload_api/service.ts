@@ -123,7 +123,8 @@ async function fetchJwtSvid(call: Call, parts: ServiceParts): Promise<Uint8Array
   if (spiffeId !== "" && spiffeId !== own)
     throw new CallRefusal("permissionDenied", "no identity issued: the SPIFFE ID asked for is not the caller's");
   const { pid, exe, uid } = evidence;
-  const context = { by: "workload-api", pid, exe, uid, rule: assignment.rule };
+  const { rule, because } = assignment;
+  const context = { by: "workload-api", pid, exe, uid, rule, because };
   const { token } = await parts.jwt.issue({ spiffeId: assignment.spiffeId, audience, context });
   return encodeJwtSvidResponse([{ spiffeId: own, token }]);
 }
