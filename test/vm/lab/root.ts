@@ -31,6 +31,7 @@ const PACKAGES = [
   // the programs that know nothing of riprap
   "curl",
   "haproxy",
+  "nats-server",
   "nginx-light",
   "openssl",
   "postgresql-15",
