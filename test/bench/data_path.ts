@@ -56,7 +56,7 @@ interface Measurement {
 
 /** Boots the guest, runs all rounds, writes `data_path.json` and `data_path.txt`, and returns the table. */
 export async function benchDataPath(options: DataPathOptions): Promise<string> {
-  const wire = await buildLoad();
+  const wire = await buildLoad("wire");
   // Without slab red zones: they tax the kernel side alone.
   const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false });
   try {

@@ -1,16 +1,16 @@
-// Builds the load program of the benches for the guest: static, so that it runs wherever it is put.
+// Builds the load programs of the benches for the guest: static, so that they run wherever they are put.
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-const SOURCE = join(import.meta.dir, "wire.c");
 const CACHE = join(import.meta.dir, "../../.cache/bench");
 
-/** The bytes of the static x86-64 program. Throws with the compiler's words when it cannot be built. */
-export async function buildLoad(): Promise<Uint8Array> {
+/** The bytes of the static x86-64 program that `name`.c makes. Throws with the compiler's words when it cannot be built. */
+export async function buildLoad(name: string, libraries: readonly string[] = []): Promise<Uint8Array> {
   await mkdir(CACHE, { recursive: true });
-  const output = join(CACHE, "wire");
-  const command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", output, SOURCE];
-  const compiler = Bun.spawnSync(command, { stderr: "pipe" });
-  if (compiler.exitCode !== 0) throw new Error(`Cannot build ${SOURCE}: ${compiler.stderr.toString()}`);
+  const source = join(import.meta.dir, `${name}.c`);
+  const output = join(CACHE, name);
+  const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"];
+  const compiler = Bun.spawnSync(["gcc", ...flags, "-o", output, source, ...libraries], { stderr: "pipe" });
+  if (compiler.exitCode !== 0) throw new Error(`Cannot build ${source}: ${compiler.stderr.toString()}`);
   return new Uint8Array(await readFile(output));
 }

@@ -11,16 +11,20 @@ import { basename, join } from "node:path";
 import { RiprapError } from "../../src/error.ts";
 import { type Capture, parseCapture } from "./capture.ts";
 import { Agent, type RunResult, type VmProcess } from "./lab/agent.ts";
-import { type KernelLine, prepareKernel } from "./lab/kernel.ts";
+import { CHOSEN_KERNEL, type KernelLine, prepareKernel, SLOWDOWN } from "./lab/kernel.ts";
 import { findKernelFaults } from "./lab/kernel_log.ts";
 import { agentSocket, consoleFile, type MachineOptions, startMachine } from "./lab/machine.ts";
 import { type Product, prepareProductDisk } from "./lab/product.ts";
 import { prepareRootDisk } from "./lab/root.ts";
 import type { Segment } from "./lab/segment.ts";
 
-const BOOT_TIMEOUT_MS = 120_000; // 4 s alone on two cores; other work may share them
+const BOOT_TIMEOUT_MS = 120_000 * SLOWDOWN; // 4 s alone on two cores; other work may share them
 const RUN_TIMEOUT_MS = 60_000;
 const POWER_OFF_TIMEOUT_MS = 10_000;
+
+/** The debug kernel keeps a shadow of its memory, and a record of every object. */
+const DEBUG_MEMORY_MIB = 768;
+const LEAK_SCAN_MS = 120_000;
 
 export interface BootOptions {
   kernel: KernelLine;
@@ -38,6 +42,8 @@ export interface BootOptions {
   product?: Product;
   /** See MachineOptions; on by default, off for benches. */
   memoryChecks?: boolean;
+  /** See MachineOptions; off by default. */
+  countInstructions?: boolean;
 }
 
 export interface RunOptions {
@@ -72,9 +78,10 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
   const machine: MachineOptions = {
     kernel,
     directory,
-    memoryMib: options.memory ?? 768,
+    memoryMib: (options.memory ?? 768) + (CHOSEN_KERNEL ? DEBUG_MEMORY_MIB : 0),
     processors: options.processors ?? 2,
     memoryChecks: options.memoryChecks ?? true,
+    countInstructions: options.countInstructions ?? false,
     disks: [rootDisk, kernel.modulesDisk, ...(productDisk ? [productDisk] : [])],
     initArguments: productDisk ? ["product"] : [],
     ...(options.segment && {
@@ -172,7 +179,7 @@ export class Vm {
     const timer = setTimeout(() => {
       late = true;
       program.kill("KILL", { group: true });
-    }, timeout);
+    }, timeout * SLOWDOWN);
     try {
       if (options.stdin !== undefined) await program.write(options.stdin);
       program.endInput();
@@ -221,7 +228,7 @@ export class Vm {
 
   /** Polls a shell condition until it holds. */
   async waitFor(condition: string, timeoutMs = 30_000): Promise<void> {
-    const tries = Math.ceil(timeoutMs / 100);
+    const tries = Math.ceil((timeoutMs * SLOWDOWN) / 100);
     const script = `i=0; until ${condition}; do i=$((i+1)); [ $i -lt ${tries} ] || exit 1; sleep 0.1; done`;
     const result = await this.run(script, { timeout: timeoutMs + RUN_TIMEOUT_MS });
     if (result.code !== 0)
@@ -249,7 +256,8 @@ export class Vm {
   /** Ends the VM. Throws when its kernel log holds a fault that was not expected. */
   async stop(options: StopOptions = {}): Promise<void> {
     if (this.#stopped) return;
-    const log = await this.kernelLog();
+    const leaks = await this.#findLeaks();
+    const log = `${await this.kernelLog()}\n${leaks}`;
     this.#stopped = true;
     this.#agent.powerOff();
     const timer = setTimeout(this.#kill, POWER_OFF_TIMEOUT_MS);
@@ -267,6 +275,16 @@ export class Vm {
       "vm_kernel_fault",
       `The kernel of ${this.name} (${this.release}) reported ${faults.map((fault) => fault.meaning).join(", ")}:\n${context.slice(at, at + 6000)}`,
     );
+  }
+
+  /** What no pointer leads to any more, where the kernel can tell; empty of a VM that has died: its log says why. */
+  async #findLeaks(): Promise<string> {
+    if (this.#machine.kernel.line !== "debug") return "";
+    // An object counts when it is five seconds old and two scans have missed it.
+    const script = `mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
+      cd /sys/kernel/debug && echo scan >kmemleak && sleep 6 && echo scan >kmemleak && cat kmemleak`;
+    const result = await this.run(script, { timeout: LEAK_SCAN_MS }).catch(() => undefined);
+    return result && result.code !== 0 ? `riprap: bug: kmemleak cannot scan: ${result.stderr}` : (result?.stdout ?? "");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,6 @@
 // One QEMU process: its command line, its start and its end. Knows nothing of what runs inside.
 import type { Subprocess } from "bun";
-import type { Kernel } from "./kernel.ts";
+import { CHOSEN_KERNEL, type Kernel } from "./kernel.ts";
 
 export interface MachineOptions {
   kernel: Kernel;
@@ -13,6 +13,8 @@ export interface MachineOptions {
   network?: { socketPath: string; mac: string; captureFile?: string };
   /** Red zones and poison in every slab object: use after free and overruns are said aloud. Costs time. */
   memoryChecks: boolean;
+  /** One processor, and a clock that moves by a nanosecond an instruction: figures that two boots agree on. */
+  countInstructions: boolean;
   /** Handed to process 1. */
   initArguments: readonly string[];
 }
@@ -54,8 +56,9 @@ function machineArguments(options: MachineOptions): string[] {
     "-machine",
     "pc",
     ...(accelerated ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", ACCELERATOR, "-cpu", EMULATED_CPU]),
+    ...(options.countInstructions ? ["-icount", "shift=0,sleep=off"] : []),
     "-smp",
-    `${options.processors}`,
+    `${options.countInstructions ? 1 : options.processors}`,
     "-m",
     `${options.memoryMib}`,
     "-kernel",
@@ -110,6 +113,7 @@ function kernelCommandLine(options: MachineOptions): string {
     "random.trust_cpu=on",
     "kfence.sample_interval=20",
   ];
-  if (options.memoryChecks) settings.push("slub_debug=FZP");
+  // The kernels of debug_kernel.ts have better means.
+  if (options.memoryChecks && !CHOSEN_KERNEL) settings.push("slub_debug=FZP");
   return [...settings, "--", ...options.initArguments].join(" ");
 }
