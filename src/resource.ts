@@ -7,7 +7,7 @@ import { checkSet } from "./resource/cross_check.ts";
 import { checkDocument } from "./resource/document.ts";
 import { ProblemList } from "./resource/problem.ts";
 import { boundTexts, readSources } from "./resource/read.ts";
-import type { TrustDomain } from "./spiffe_id.ts";
+import type { SpiffeId, TrustDomain } from "./spiffe_id.ts";
 import { type Position, parseYaml } from "./yaml.ts";
 
 /** Documents of one set: a node with one rule for each of its programs stays far below. */
@@ -109,7 +109,31 @@ export interface AccessPolicy extends Common {
   readonly ingress: readonly PolicyRule[] | undefined;
 }
 
-export type Resource = WorkloadIdentity | Service | AccessPolicy;
+/** How the one who serves bundles is known: by its name in the web's PKI, or by its SPIFFE ID. */
+export type BundleEndpoint =
+  | { readonly url: URL; readonly profile: "https_web" }
+  | { readonly url: URL; readonly profile: "https_spiffe"; readonly spiffeId: SpiffeId };
+
+/** The bundle that is taken before any other: at most one of file and inline. */
+export interface FirstBundle {
+  readonly file?: string | undefined;
+  /** The text of a SPIFFE bundle document, which can be read. */
+  readonly inline?: string | undefined;
+  /** `sha256:` and 64 digits: what the first bundle must have, wherever it comes from. */
+  readonly fingerprint?: string | undefined;
+}
+
+/** Another trust domain: its workloads are known as long as a bundle of it is held. */
+export interface ForeignTrustDomain extends Common {
+  readonly kind: "TrustDomain";
+  /** Never this node's own. */
+  readonly trustDomain: TrustDomain;
+  readonly bundle: FirstBundle;
+  /** Undefined: newer bundles come by a person's command alone. */
+  readonly endpoint: BundleEndpoint | undefined;
+}
+
+export type Resource = WorkloadIdentity | Service | AccessPolicy | ForeignTrustDomain;
 
 /** All resources of one generation, checked one by one and against one another. */
 export interface ResourceSet {
@@ -119,6 +143,8 @@ export interface ResourceSet {
   readonly services: ReadonlyMap<string, Service>;
   /** By name. */
   readonly policies: readonly AccessPolicy[];
+  /** By the name of the resource; each trust domain once. */
+  readonly trustDomains: readonly ForeignTrustDomain[];
   /** Things that load and are likely not meant. */
   readonly warnings: readonly ResourceProblem[];
 }
@@ -182,9 +208,9 @@ export function parseResources(texts: readonly ResourceText[], options: Resource
   return parseTexts(boundTexts(texts, problems), problems, options);
 }
 
-/** All of them: identities, services, policies, each by name. */
+/** All of them: identities, services, policies, trust domains, each by name. */
 export function listResources(resources: ResourceSet): readonly Resource[] {
-  return [...resources.identities, ...resources.services.values(), ...resources.policies];
+  return [...resources.identities, ...resources.services.values(), ...resources.policies, ...resources.trustDomains];
 }
 
 /** Every DNS name that a service gives as its address, sorted: what must be resolved to compile policies. */

@@ -3,6 +3,7 @@
 import type { NodeAuthority } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
+import { listResources } from "../resource.ts";
 import { VERSION } from "../version.ts";
 import type { Condition } from "./condition.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -175,7 +176,7 @@ function processView({ instance, evidence, state }: Workload, bootedAt: number):
 function resourceViews(book: RuleBook, kind: string | undefined): readonly ResourceView[] {
   const { resources } = book;
   if (resources === undefined) return [];
-  return [...resources.identities, ...resources.services.values(), ...resources.policies]
+  return listResources(resources)
     .filter((resource) => kind === undefined || resource.kind.toLowerCase() === kind.toLowerCase())
     .map(({ kind: its, name, source, document }) => ({
       kind: its,

@@ -2,6 +2,7 @@
 import { ABI, ACTION } from "../abi.ts";
 import { AddressPrefix } from "../address.ts";
 import { RiprapError } from "../error.ts";
+import type { IdPattern } from "../id_pattern.ts";
 import type { PolicyInput, RuleInfo } from "../policy.ts";
 import { intersectPorts, type PortRange } from "../port_range.ts";
 import type { AccessPolicy, Destination, PolicyRule, ResourceProblem, Service, TlsChoice } from "../resource.ts";
@@ -88,7 +89,7 @@ export class Expander {
     if (end.service !== undefined && service === undefined) throw new TypeError(`no service ${end.service}`);
     const action = actionOf(rule, service);
     const number = action * NUMBER_STEP + to.place;
-    const peerSet = this.#options.peers.intern(end.peers);
+    const peerSet = this.#options.peers.intern(action === ACTION.mutual ? this.#allowed(end) : end.peers);
     for (const { address, ports } of this.#targets(end, rule, service)) {
       this.#infos.set(number, to.info);
       const words = wordsOf(address.bytes);
@@ -98,6 +99,13 @@ export class Expander {
       if (to.flat.length > ABI.TABLE_RULES_MAX)
         throw tooLarge(`AccessPolicy ${to.info.resource.name} alone needs more`);
     }
+  }
+
+  /** A rule that names no peer means ours: who trusts another domain has not let all of it in. */
+  #allowed({ peers }: Destination): readonly IdPattern[] {
+    const { trustDomain, trustDomains } = this.#options.resources;
+    const isFederated = peers.length === 0 && trustDomains.length > 0;
+    return isFederated ? [{ text: `${trustDomain.id}/`, match: "prefix" }] : peers;
   }
 
   #targets(

@@ -57,15 +57,9 @@ function checkPattern(field: Field, options: { isOwn: boolean }): IdPattern | un
     const id = SpiffeId.parse(isPrefix ? whole.slice(0, -2) : whole);
     if (!isPrefix && id.path === "")
       return refusePattern(field, `${quote(text)} is a trust domain, which no workload is`);
-    if (!id.isMemberOf(field.trustDomain)) {
+    if (options.isOwn && !id.isMemberOf(field.trustDomain)) {
       const message = `${quote(text)} is outside the trust domain ${field.trustDomain}`;
-      if (options.isOwn)
-        return field.error({ code: "id_outside_trust_domain", message, remedy: `begin it with ${root}` });
-      field.warn({
-        code: "id_outside_trust_domain",
-        message,
-        remedy: "it matches once that trust domain is federated",
-      });
+      return field.error({ code: "id_outside_trust_domain", message, remedy: `begin it with ${root}` });
     }
     // One byte more than an ID may have, and the kernel refuses the table.
     if (isPrefix && String(id).length >= SPIFFE_ID_MAX_BYTES)

@@ -15,6 +15,7 @@ import type {
 } from "../resource.ts";
 import type { TrustDomain } from "../spiffe_id.ts";
 import { checkAmbiguity } from "./ambiguity.ts";
+import { checkFederation } from "./federation.ts";
 import { quote } from "./field.ts";
 import type { ProblemList } from "./problem.ts";
 
@@ -29,13 +30,15 @@ export function checkSet(
   const policies = resources.filter((resource) => resource.kind === "AccessPolicy").sort(byName);
   const services = new Map<string, Service>();
   for (const resource of resources) if (resource.kind === "Service") services.set(resource.name, resource);
+  const trustDomains = resources.filter((resource) => resource.kind === "TrustDomain").sort(byName);
   checkAmbiguity(identities, problems);
   // A reference to a document that was refused would be a second complaint about one fault.
   if (problems.errors.length === 0) {
     for (const policy of policies) checkRules(policy, services, problems);
     checkWorkloads(policies, identities, { trustDomain, problems });
+    checkFederation({ trustDomain, trustDomains, policies }, problems);
   }
-  return { trustDomain, identities, services, policies };
+  return { trustDomain, identities, services, policies, trustDomains };
 }
 
 function byName(a: Resource, b: Resource): number {

@@ -4,6 +4,7 @@ import { toPlain, type YamlDocument } from "../yaml.ts";
 import { checkAccessPolicy } from "./access_policy.ts";
 import { type CheckContext, Field, type FieldMap, quote, readTexts, suggest } from "./field.ts";
 import { checkService } from "./service.ts";
+import { checkTrustDomain } from "./trust_domain.ts";
 import { checkWorkloadIdentity } from "./workload_identity.ts";
 
 export const API_VERSION = "riprap.io/v1";
@@ -23,16 +24,10 @@ const KINDS: Readonly<Record<string, { readonly check: SpecCheck; readonly apiVe
   WorkloadIdentity: { check: checkWorkloadIdentity, apiVersions: [API_VERSION, RIPTIDES_API_VERSION] },
   Service: { check: checkService, apiVersions: [API_VERSION] },
   AccessPolicy: { check: checkAccessPolicy, apiVersions: [API_VERSION] },
+  TrustDomain: { check: checkTrustDomain, apiVersions: [API_VERSION] },
 };
 
-const KINDS_TO_COME = [
-  "PostureBaseline",
-  "CredentialSource",
-  "CredentialBinding",
-  "OAuthProvider",
-  "TrustDomain",
-  "NodeGroup",
-];
+const KINDS_TO_COME = ["PostureBaseline", "CredentialSource", "CredentialBinding", "OAuthProvider", "NodeGroup"];
 
 const NAME_MAX = 253;
 

@@ -71,7 +71,9 @@ function matchesOf(
         const bits = addressBits(prefix, connection.remote);
         const port = portBits(ports, rule, connection.port);
         if (bits === undefined || port === undefined) continue;
-        const peers = end.peers.map((pattern) => pattern.text + (pattern.match === "prefix" ? "*" : ""));
+        const named = end.peers.map((pattern) => pattern.text + (pattern.match === "prefix" ? "*" : ""));
+        const isOurs = named.length === 0 && tls === "mutual" && resources.trustDomains.length > 0;
+        const peers = isOurs ? [`${resources.trustDomain.id}/*`] : named;
         const rank = [-bits, -port, SAFETY.indexOf(tls)];
         found.push({ rule: `${policy.name}#${connection.direction}[${index}]`, tls, peers, rank });
       }

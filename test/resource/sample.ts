@@ -16,6 +16,10 @@ export function accessPolicy(name: string, spec: unknown): unknown {
   return { apiVersion: "riprap.io/v1", kind: "AccessPolicy", metadata: { name }, spec };
 }
 
+export function foreignDomain(name: string, spec: unknown): unknown {
+  return { apiVersion: "riprap.io/v1", kind: "TrustDomain", metadata: { name }, spec };
+}
+
 export function loadDocuments(...documents: readonly unknown[]): ResourceSet {
   return loadText(documents.map((document) => JSON.stringify(document)).join("\n---\n"));
 }
