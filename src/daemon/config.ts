@@ -1,6 +1,7 @@
 // The settings of the daemon: one table gives key, default, parser and a sentence. Never guesses: an unknown key is an error.
 
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { MODE } from "../abi.ts";
 import { describeError, RiprapError } from "../error.ts";
@@ -16,6 +17,10 @@ interface Entry<T> {
   readonly sentence: string;
 }
 
+/** A cluster of clusters names fewer; each is tried in turn. */
+const NATS_SERVERS_MAX = 32;
+/** What one node can announce (see the fleet's presence). */
+const NODE_ADDRESSES_MAX = 16;
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 export type UnknownMode = "observe" | "permissive" | "enforce";
@@ -56,6 +61,26 @@ export const CONFIG_TABLE = {
     "1h",
     duration(10 * SECOND, HOUR),
     "The life of an SVID where its rule gives none; an hour at most.",
+  ),
+  natsServers: entry(
+    "",
+    serverUrls,
+    "The NATS servers that connect this node to its fleet, as nats://a:4222, tls://b:4222; without any it stands alone.",
+  ),
+  natsCredentials: entry(
+    "",
+    absolutePathOrNone,
+    "A NATS credentials file or nkey seed; without it this node's own nkey, whose public half `riprap fleet nats-config` prints.",
+  ),
+  natsCa: entry(
+    "",
+    absolutePathOrNone,
+    "PEM of the CA of the NATS servers' certificates: with it, a server without TLS is refused.",
+  ),
+  nodeAddresses: entry(
+    "",
+    nodeAddresses,
+    "The addresses at which other nodes reach this one's workloads, with commas; without, those of its network cards.",
   ),
   logLevel: entry("info", oneOf(LOG_LEVELS), "The least severe events that are logged: error, warn, info or debug."),
 } as const;
@@ -120,6 +145,34 @@ function entry<T>(text: string, parse: Entry<T>["parse"], sentence: string): Ent
 function absolutePath({ value, text }: YamlScalar): Parsed<string> {
   const good = typeof value === "string" && isAbsolute(text) && !text.includes("\0");
   return good ? { ok: true, value: text } : { ok: false, fact: "is not an absolute path" };
+}
+
+function absolutePathOrNone(scalar: YamlScalar): Parsed<string> {
+  return isNothing(scalar) ? { ok: true, value: "" } : absolutePath(scalar);
+}
+
+function serverUrls(scalar: YamlScalar): Parsed<readonly string[]> {
+  const value = listOf(scalar);
+  const wrong = value.find((url) => !/^(nats|tls):\/\/(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?$/.test(url));
+  if (value.length > NATS_SERVERS_MAX) return { ok: false, fact: `has more than ${NATS_SERVERS_MAX} servers` };
+  return wrong === undefined
+    ? { ok: true, value }
+    : { ok: false, fact: `has "${wrong}", which is not like nats://host:4222` };
+}
+
+function nodeAddresses(scalar: YamlScalar): Parsed<readonly string[]> {
+  const value = listOf(scalar);
+  const wrong = value.find((text) => isIP(text) === 0);
+  if (value.length > NODE_ADDRESSES_MAX) return { ok: false, fact: `has more than ${NODE_ADDRESSES_MAX} addresses` };
+  return wrong === undefined ? { ok: true, value } : { ok: false, fact: `has "${wrong}", which is no IP address` };
+}
+
+function listOf(scalar: YamlScalar): string[] {
+  return isNothing(scalar) ? [] : scalar.text.split(",").map((item) => item.trim());
+}
+
+function isNothing({ text, value }: YamlScalar): boolean {
+  return text === "" || value === null;
 }
 
 function boolean({ text }: YamlScalar): Parsed<boolean> {
