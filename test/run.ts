@@ -1,8 +1,8 @@
-// The commands of ./run, once Bun and the packages are there: demo, test, bench, build.
+// The commands of ./run, once Bun and the packages are there: demo, test, debug-kernel, bench, build.
 import { describeError } from "../src/error.ts";
 import { buildBinaries } from "./run/build.ts";
 import { formatSummary, type TierReport } from "./run/report.ts";
-import { runTiers, TIER_NAMES } from "./run/tier.ts";
+import { runTiers, runVmTier, TIER_NAMES } from "./run/tier.ts";
 
 const COMMANDS: Readonly<Record<string, (names: readonly string[]) => Promise<number>>> = {
   test,
@@ -10,18 +10,27 @@ const COMMANDS: Readonly<Record<string, (names: readonly string[]) => Promise<nu
     await buildBinaries();
     return 0;
   },
+  "debug-kernel": (names) => runScript("test/vm/lab/debug/main.ts", names),
   demo: () => runScript("test/vm/demo.ts"),
   bench: (names) => runScript("test/bench/main.ts", names),
 };
 
+/** The VM tests in a kernel that looks for its own faults: see test/vm/lab/debug_kernel.ts. */
+const DEBUG_FLAGS: Readonly<Record<string, string>> = { "--debug-kernel": "debug", "--race-kernel": "race" };
+
 /** Every tier or those named; the summary is the very last line, whatever happened before it. */
 async function test(names: readonly string[]): Promise<number> {
+  const kernel = DEBUG_FLAGS[names[0] ?? ""];
+  if (kernel && names.length === 1) return report(await runVmTier(kernel));
   const unknown = names.filter((name) => !TIER_NAMES.includes(name));
   if (unknown.length > 0) {
     process.stderr.write(`run: no tier ${unknown.join(", ")}; there are ${TIER_NAMES.join(", ")}\n`);
     return 2;
   }
-  const reports: TierReport[] = await runTiers(names.length > 0 ? names : TIER_NAMES);
+  return report(await runTiers(names.length > 0 ? names : TIER_NAMES));
+}
+
+function report(reports: readonly TierReport[]): number {
   process.stdout.write(formatSummary(reports));
   return reports.some((report) => report.failures.length > 0) ? 1 : 0;
 }

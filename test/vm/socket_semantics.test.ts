@@ -5,9 +5,9 @@ import { basename, join } from "node:path";
 import { KERNEL_LINES } from "./lab/kernel.ts";
 import { PROGRAM_DIR } from "./lab/product.ts";
 import { bootNode, enrolNodes, type RiprapNode } from "./node.ts";
-import { BOOT_TEST_MS, describeVm } from "./tier.ts";
+import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
-const PROGRAM_MS = 180_000;
+const PROGRAM_MS = 1.5 * VM_TEST_MS;
 /** Where the same programs lie to be managed; the rules select them by this path. */
 const MANAGED_DIR = "/srv/managed";
 const ID = "spiffe://edge.test/program";

@@ -1,9 +1,10 @@
 // Keeps tests that boot VMs out of a plain `bun test`: `./run test` has a tier for them, and `RIPRAP_VM=1 bun test test/vm` runs them by hand.
 import { describe } from "bun:test";
+import { SLOWDOWN } from "./lab/kernel.ts";
 
 /** Milliseconds for a test that boots, on a machine that also does other things. */
-export const BOOT_TEST_MS = 240_000;
-export const VM_TEST_MS = 120_000;
+export const BOOT_TEST_MS = 240_000 * SLOWDOWN;
+export const VM_TEST_MS = 120_000 * SLOWDOWN;
 
 /** `describe` for what needs a VM; skipped, and said so by the reporter, outside the VM tier. */
 export const describeVm = process.env["RIPRAP_VM"] === "1" ? describe : describe.skip;

@@ -1,16 +1,27 @@
-// Gets Debian's own kernels ready to boot and to build against: image, initramfs, a disk of modules, headers. Installs nothing.
+// Gets kernels ready to boot and to build against: image, initramfs, a disk of modules, headers. Debian's own, or those of
+// debug_kernel.ts where the environment asks for one. Installs nothing.
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RiprapError } from "../../../src/error.ts";
 import { cached, digestOf, PROJECT_DIR, runHost } from "./cache.ts";
 import { openPackages } from "./debian.ts";
+import { buildDebugKernel, DEBUG_KERNEL_LINES, type DebugKernelLine } from "./debug_kernel.ts";
 import { makeDisk } from "./image.ts";
 import { makeInitramfs } from "./initramfs.ts";
 
-export const KERNEL_LINES = ["6.1", "6.12"] as const;
-export type KernelLine = (typeof KERNEL_LINES)[number];
+const DEBIAN_LINES = ["6.1", "6.12"] as const;
+export type KernelLine = (typeof DEBIAN_LINES)[number] | DebugKernelLine;
 
-const METAPACKAGE: Record<KernelLine, string> = {
+/** Set by `./run test --debug-kernel` and its like: every VM boots this one, whichever its test names. */
+export const CHOSEN_KERNEL = DEBUG_KERNEL_LINES.find((line) => line === process.env["RIPRAP_KERNEL"]);
+
+/** How much longer everything may take: KASAN and lockdep under emulation. */
+export const SLOWDOWN = CHOSEN_KERNEL ? 8 : 1;
+
+/** What a test that is about kernels goes through. */
+export const KERNEL_LINES: readonly KernelLine[] = CHOSEN_KERNEL ? [CHOSEN_KERNEL] : DEBIAN_LINES;
+
+const METAPACKAGE: Record<(typeof DEBIAN_LINES)[number], string> = {
   "6.1": "linux-image-cloud-amd64",
   "6.12": "linux-image-6.12-cloud-amd64",
 };
@@ -31,21 +42,25 @@ export interface Kernel {
   buildDir: string;
 }
 
-export async function prepareKernel(line: KernelLine): Promise<Kernel> {
-  const directory = await unpackKernel(line);
+export async function prepareKernel(asked: KernelLine): Promise<Kernel> {
+  const line = CHOSEN_KERNEL ?? asked;
+  const directory =
+    line === "debug" || line === "race"
+      ? await buildDebugKernel(line, (fresh, release) => makeModulesDisk(join(fresh, "tree"), release, fresh))
+      : await unpackKernel(line);
   const release = (await readFile(join(directory, "release"), "utf8")).trim();
   return {
     line,
     release,
     vmlinuz: join(directory, `tree/boot/vmlinuz-${release}`),
     modulesDisk: join(directory, "modules.ext4"),
-    buildDir: join(directory, `tree/usr/src/linux-headers-${release}`),
+    buildDir: join(directory, line === "debug" || line === "race" ? "source" : `tree/usr/src/linux-headers-${release}`),
     initramfs: await buildInitramfs(directory, release),
   };
 }
 
 /** Resolved once per cache, so that one checkout tests one kernel until its cache is deleted. */
-async function unpackKernel(line: KernelLine): Promise<string> {
+async function unpackKernel(line: (typeof DEBIAN_LINES)[number]): Promise<string> {
   return cached("kernel", line, async (fresh) => {
     const packages = await openPackages();
     const image = await packages.resolveMetapackage(METAPACKAGE[line], /^linux-image-\d/);

@@ -28,3 +28,15 @@ test("findKernelFaults() finds nothing when the log is that of a quiet boot", ()
     "[ 0.1] riprap: loading out-of-tree module taints kernel.\n[ 0.2] Debug: sleeping is fine\n[ 0.3] debugfs: ok";
   expect(findKernelFaults(log)).toEqual([]);
 });
+
+test("findKernelFaults() leaves out a race of the kernel's own when riprap has no part in it", () => {
+  const report = (frame: string) =>
+    [
+      "[ 1.0] ==================================================================",
+      `[ 1.0] BUG: KCSAN: data-race in ${frame} / tcp_poll`,
+      `[ 1.0]  ${frame}+0x1/0x2`,
+      "[ 1.0] ==================================================================",
+    ].join("\n");
+  expect(findKernelFaults(report("tcp_recvmsg"))).toEqual([]);
+  expect(findKernelFaults(`${report("tcp_recvmsg")}\n${report("on_event [riprap]")}`)).toHaveLength(1);
+});
