@@ -66,7 +66,7 @@ export interface WorkloadIdentity extends Common {
 export type TlsChoice = "mutual" | "passthrough" | "plain";
 
 export interface ServiceAddress {
-  readonly target: { readonly prefix: AddressPrefix } | { readonly dnsName: string };
+  readonly target: { readonly prefix: AddressPrefix } | { readonly dnsName: string } | { readonly workload: SpiffeId };
   /** Empty: any port. */
   readonly ports: readonly PortRange[];
 }

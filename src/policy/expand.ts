@@ -6,6 +6,7 @@ import type { IdPattern } from "../id_pattern.ts";
 import type { PolicyInput, RuleInfo } from "../policy.ts";
 import { intersectPorts, type PortRange } from "../port_range.ts";
 import type { AccessPolicy, Destination, PolicyRule, ResourceProblem, Service, TlsChoice } from "../resource.ts";
+import type { SpiffeId } from "../spiffe_id.ts";
 import type { PeerSets } from "./peer_set.ts";
 import { portPrefixes } from "./port_prefix.ts";
 
@@ -118,28 +119,30 @@ export class Expander {
       const ports = intersectPorts(address.ports, rule.ports);
       if (ports === undefined) return [];
       const { target } = address;
-      const prefixes = "prefix" in target ? [target.prefix] : this.#resolve(target.dnsName, service, rule);
+      const prefixes = "prefix" in target ? [target.prefix] : this.#resolve(nameOf(target), service, rule);
       return prefixes.map((prefix) => ({ address: prefix, ports }));
     });
   }
 
-  #resolve(dnsName: string, service: Service, rule: PolicyRule): AddressPrefix[] {
-    const texts = this.#options.addresses.get(dnsName) ?? [];
+  #resolve(name: string, service: Service, rule: PolicyRule): AddressPrefix[] {
+    const texts = this.#options.addresses.get(name) ?? [];
     const found = texts
       .map((text) => AddressPrefix.tryParse(text))
       .filter((prefix) => prefix !== undefined)
       .filter((prefix) => prefix.isSingle);
-    if (found.length === 0) this.#warnUnresolved(dnsName, service, rule);
+    if (found.length === 0) this.#warnUnresolved(name, service, rule);
     return found;
   }
 
-  #warnUnresolved(dnsName: string, service: Service, rule: PolicyRule): void {
+  #warnUnresolved(name: string, service: Service, rule: PolicyRule): void {
     const effect = rule.action === "deny" ? "a rule that denies it stops nothing" : "no rule allows it";
-    const key = `${service.name}\0${dnsName}\0${effect}`;
+    const key = `${service.name}\0${name}\0${effect}`;
     if (this.#unresolved.has(key)) return;
     this.#unresolved.add(key);
-    const message = `${dnsName} has no address now, so ${effect}`;
-    const remedy = "correct the name, or see that this node can resolve it";
+    const message = `${name} has no address now, so ${effect}`;
+    const remedy = name.startsWith("spiffe:")
+      ? "start the workload on a node of the fleet, or see riprap fleet status"
+      : "correct the name, or see that this node can resolve it";
     this.#options.warnings.push({
       ...service.source,
       code: "service_unresolved",
@@ -148,6 +151,11 @@ export class Expander {
       remedy,
     });
   }
+}
+
+/** What the addresses of a service are asked by: a DNS name, or the SPIFFE ID of a workload. */
+export function nameOf(target: { readonly dnsName: string } | { readonly workload: SpiffeId }): string {
+  return "dnsName" in target ? target.dnsName : target.workload.toString();
 }
 
 const ANYTHING: Destination = { service: undefined, prefix: undefined, peers: [] };

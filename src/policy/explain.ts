@@ -5,6 +5,7 @@ import { RiprapError } from "../error.ts";
 import type { CompiledPolicy, PolicyAnswer, PolicyInput, PolicyQuestion, RuleInfo } from "../policy.ts";
 import type { PortRange } from "../port_range.ts";
 import type { Service } from "../resource.ts";
+import { nameOf } from "./expand.ts";
 import { nameAction, showRule } from "./name.ts";
 import type { Connection, TableReader, Verdict } from "./reader.ts";
 import { remedyFor } from "./remedy.ts";
@@ -165,7 +166,7 @@ function judgeService(service: Service, question: PolicyQuestion, ground: Ground
     const texts =
       "prefix" in target
         ? [target.prefix.toString().replace(/\/\d+$/, "")]
-        : (ground.addresses.get(target.dnsName) ?? []);
+        : (ground.addresses.get(nameOf(target)) ?? []);
     const asked = question.to.port ?? (ports.length === 0 ? portOfRules(service, ground) : undefined);
     for (const port of portsOf(ports, asked)) {
       for (const text of texts) {

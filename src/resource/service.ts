@@ -1,7 +1,9 @@
 // kind: Service. A name for addresses and ports, and how one speaks to them.
 import { AddressPrefix } from "../address.ts";
 import { RiprapError } from "../error.ts";
+import type { PortRange } from "../port_range.ts";
 import type { Service, ServiceAddress } from "../resource.ts";
+import { SpiffeId } from "../spiffe_id.ts";
 import { parseDnsName } from "./dns_name.ts";
 import type { Head } from "./document.ts";
 import type { Field, FieldMap } from "./field.ts";
@@ -32,16 +34,33 @@ export function checkService(spec: FieldMap, head: Head): Service | undefined {
 }
 
 function checkServiceAddress(field: Field): ServiceAddress | undefined {
-  const map = field.map(["address", "ports"]);
-  const address = map?.required("address");
-  const text = address?.string();
+  const map = field.map(["address", "workload", "ports"]);
   const portsField = map?.optional("ports");
   const ports = portsField === undefined ? [] : checkPorts(portsField);
+  if (map?.has("workload") === true) return checkWorkloadAddress(map, ports);
+  const address = map?.required("address");
+  const text = address?.string();
   if (address === undefined || text === undefined || ports === undefined) return undefined;
   const dnsName = parseDnsName(text);
   if (dnsName !== undefined) return { target: { dnsName }, ports };
   const prefix = checkPrefix(address, "or a DNS name like db.example.org");
   return prefix === undefined ? undefined : { target: { prefix }, ports };
+}
+
+/** Wherever in the fleet a workload of this ID runs. */
+function checkWorkloadAddress(map: FieldMap, ports: readonly PortRange[] | undefined): ServiceAddress | undefined {
+  const field = map.required("workload");
+  const text = field?.string();
+  if (field === undefined || text === undefined || ports === undefined) return undefined;
+  if (map.has("address")) {
+    const message = "an entry names a workload or an address";
+    return field.error({ code: "field_invalid", message, remedy: "make two entries of it" });
+  }
+  const id = SpiffeId.tryParse(text.startsWith("spiffe:") ? text : `${field.trustDomain.id}/${text}`);
+  if (id !== undefined && id.path !== "" && id.isMemberOf(field.trustDomain))
+    return { target: { workload: id }, ports };
+  const message = `${quote(text)} is no workload of the trust domain ${field.trustDomain}`;
+  return field.error({ code: "id_invalid", message, remedy: "write an ID like team/agent, or the whole spiffe:// ID" });
 }
 
 /** An address or prefix; `orElse` ends the remedy. */

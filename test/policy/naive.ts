@@ -89,7 +89,10 @@ function placesOf(
 ): { prefix: string; ports: readonly PortRange[] }[] {
   if (service === undefined) return [{ prefix: end.prefix === undefined ? "any" : String(end.prefix), ports: [] }];
   return service.addresses.flatMap(({ target, ports }) => {
-    const texts = "prefix" in target ? [String(target.prefix)] : (addresses.get(target.dnsName) ?? []);
+    const texts =
+      "prefix" in target
+        ? [String(target.prefix)]
+        : (addresses.get("dnsName" in target ? target.dnsName : String(target.workload)) ?? []);
     return texts.map((prefix) => ({ prefix, ports }));
   });
 }

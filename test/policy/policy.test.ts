@@ -150,6 +150,17 @@ describe("compilePolicy()", () => {
     ]);
   });
 
+  test("compilePolicy() uses the addresses at which a service's workload runs now", () => {
+    const documents = [
+      service("db", { addresses: [{ workload: "db/orders", ports: [5432] }] }),
+      accessPolicy("p", { workloads: ["web"], egress: [{ to: [{ service: "db", peer: "db/orders" }] }] }),
+    ];
+    const found = compile(documents, { "spiffe://edge.test/db/orders": ["10.0.0.5"] });
+    expect(ask(found, "10.0.0.5", 5432).action).toBe(ACTION.mutual);
+    expect(ask(found, "10.0.0.6", 5432).action).toBe(ACTION.deny);
+    expect(compile(documents).warnings).toMatchObject([{ code: "service_unresolved" }]);
+  });
+
   test("compilePolicy() uses the addresses that a service's name has now", () => {
     const documents = [
       service("db", { addresses: [{ address: "DB.test.", ports: [5432] }], tls: "plain" }),

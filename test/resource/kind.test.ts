@@ -216,6 +216,16 @@ describe("kind Service", () => {
       { addresses: [{ address: "a.test", ports: [] }] },
       ["spec.addresses[0].ports: ports_empty"],
     ],
+    [
+      "a workload beside an address",
+      { addresses: [{ address: "a.test", workload: "a" }] },
+      ["spec.addresses[0].workload: field_invalid"],
+    ],
+    [
+      "a workload of another trust domain",
+      { addresses: [{ workload: "spiffe://b.test/a" }] },
+      ["spec.addresses[0].workload: id_invalid"],
+    ],
     ["one port", { addresses: [{ address: "a.test", ports: 80 }] }, ["spec.addresses[0].ports: field_type"]],
     ["a TLS that is none", { tls: "Mutual" }, ["spec.tls: field_invalid"]],
     ["external as a text", { external: "yes" }, ["spec.external: field_type"]],
