@@ -129,6 +129,7 @@ void riprap_handshake_free(struct riprap_handshake *handshake)
 		tls13_wipe(handshake->engine);
 		kvfree_sensitive(handshake->engine, tls13_size());
 	}
+	kvfree_sensitive(handshake->record, RIPRAP_RECORD_ROOM);
 	if (handshake->identity)
 		riprap_identity_put(handshake->identity);
 	riprap_process_put(handshake->process);

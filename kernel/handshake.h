@@ -60,8 +60,9 @@ struct riprap_handshake {
 	bool asking;
 	bool read_any;			/* a whole record came */
 	size_t have;			/* bytes in `record` */
-	u8 record[TLS13_RECORD_HEADER + TLS13_RECORD_MAX];
+	u8 *record;			/* RIPRAP_RECORD_ROOM bytes, made with the engine: most verdicts need neither */
 };
+#define RIPRAP_RECORD_ROOM	(TLS13_RECORD_HEADER + TLS13_RECORD_MAX)
 
 /* Takes over the caller's reference on `process`. NULL without memory or past RIPRAP_HANDSHAKES_MAX. */
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);

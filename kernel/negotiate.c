@@ -92,7 +92,8 @@ int riprap_negotiate_begin(struct riprap_handshake *handshake)
 	};
 	if (!handshake->server)
 		offer_psk(handshake);
-	handshake->engine = kvzalloc(tls13_size(), GFP_KERNEL);
+	handshake->record = kvmalloc(RIPRAP_RECORD_ROOM, GFP_KERNEL);
+	handshake->engine = handshake->record ? kvzalloc(tls13_size(), GFP_KERNEL) : NULL;
 	if (!handshake->engine)
 		return -ENOMEM;
 	handshake->started = ktime_get();
