@@ -52,22 +52,29 @@ export function openJwtAuthority(options: JwtOptions): JwtAuthority {
   return openJwtKey(options);
 }
 
-/** What this node tells others to trust: the roots of its trust domain and its own JWT key. Its sequence number is kept in the store. */
+/** What this node tells others to trust: the roots of its trust domain and its own JWT keys. Its sequence number is kept in the store. */
 export function trustBundle(
   store: Store,
   authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
-  jwt: Pick<JwtAuthority, "key">,
+  jwt: Pick<JwtAuthority, "keys">,
 ): TrustBundle {
   return currentBundle(store, authority, jwt);
 }
 
-/** An SVID with a key of its own, for a workload that must hold it itself: PKCS#8 DER, to be wiped after use. Throws what issueX509Svid throws. */
-export function issueWithNewKey(
-  authority: Pick<NodeAuthority, "issueX509Svid">,
-  request: Omit<SvidRequest, "publicKey">,
-): IssuedSvid & { readonly privateKey: Uint8Array } {
-  const { point, pkcs8 } = createKey();
-  return { ...authority.issueX509Svid({ ...request, publicKey: point }), privateKey: pkcs8 };
+/** SVIDs with keys of their own, for workloads that must hold them themselves: PKCS#8 DER, to be wiped after use. Throws what issueX509Svids throws. */
+export function issueWithNewKeys(
+  authority: Pick<NodeAuthority, "issueX509Svids">,
+  requests: readonly Omit<SvidRequest, "publicKey">[],
+): (IssuedSvid & { readonly privateKey: Uint8Array })[] {
+  const keys = requests.map(() => createKey());
+  const wanted = requests.map((request, index) => ({ ...request, publicKey: keys[index]?.point as Uint8Array }));
+  try {
+    const svids = authority.issueX509Svids(wanted);
+    return svids.map((svid, index) => ({ ...svid, privateKey: keys[index]?.pkcs8 as Uint8Array }));
+  } catch (thrown) {
+    for (const { pkcs8 } of keys) pkcs8.fill(0);
+    throw thrown;
+  }
 }
 
 /** What this node signed and still has in its journals, the latest first: for whom, by which rule and labels, revoked or not. */

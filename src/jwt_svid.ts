@@ -39,8 +39,14 @@ export interface JwtSvidClaims {
   readonly issuer?: string;
 }
 
-/** Signs with ES256; always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). */
-export async function signJwtSvid(claims: JwtSvidClaims, by: { key: KeyObject; keyId: string }): Promise<string> {
+export interface TokenSigning {
+  readonly algorithm: "ES256" | "RS256";
+  readonly keyId: string;
+  readonly privateKey: KeyObject;
+}
+
+/** Always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). */
+export async function signJwtSvid(claims: JwtSvidClaims, by: TokenSigning): Promise<string> {
   const { spiffeId, audience, tokenId, issuedAt, expiresAt, issuer } = claims;
   const payload = {
     ...(issuer === undefined ? {} : { iss: issuer }),
@@ -52,8 +58,8 @@ export async function signJwtSvid(claims: JwtSvidClaims, by: { key: KeyObject; k
   };
   const { CompactSign } = await jose();
   return await new CompactSign(Buffer.from(JSON.stringify(payload)))
-    .setProtectedHeader({ alg: "ES256", kid: by.keyId, typ: "JWT" })
-    .sign(by.key);
+    .setProtectedHeader({ alg: by.algorithm, kid: by.keyId, typ: "JWT" })
+    .sign(by.privateKey);
 }
 
 /** Loaded at the first token: whoever opens the CA for something else does without. */

@@ -67,24 +67,30 @@ const without = (name: keyof typeof GOOD_CLAIMS) => {
 };
 
 describe("signJwtSvid", () => {
-  test("signJwtSvid() makes a compact JWS with alg, kid and typ alone, which a general JWT library takes (J-1, J-2, J-3, J-4, J-6, J-13)", async () => {
-    const issue = { spiffeId: SpiffeId.parse(ID), audience: ["me"], tokenId: "t-1", issuedAt: SECONDS };
-    const token = await signJwtSvid(
-      { ...issue, expiresAt: SECONDS + 60, issuer: "https://issuer.example" },
-      { key: EC.privateKey, keyId: "ec" },
-    );
-    const { payload, protectedHeader } = await jwtVerify(token, EC.publicKey, { currentDate: new Date(NOW) });
-    expect(protectedHeader).toEqual({ alg: "ES256", kid: "ec", typ: "JWT" });
-    expect(payload as unknown).toEqual({
-      iss: "https://issuer.example",
-      sub: ID,
-      aud: ["me"],
-      exp: SECONDS + 60,
-      iat: SECONDS,
-      jti: "t-1",
-    });
-    expect(await judge(token)).toMatchObject({ ok: true, audience: ["me"], expiresAt: SECONDS + 60 });
-  });
+  test.each([
+    ["ES256", "ec", EC],
+    ["RS256", "rsa", RSA],
+  ] as const)(
+    "signJwtSvid() makes a compact JWS of %s with alg, kid and typ alone, which a general JWT library takes (J-1, J-2, J-3, J-4, J-6, J-13)",
+    async (algorithm, keyId, pair) => {
+      const issue = { spiffeId: SpiffeId.parse(ID), audience: ["me"], tokenId: "t-1", issuedAt: SECONDS };
+      const token = await signJwtSvid(
+        { ...issue, expiresAt: SECONDS + 60, issuer: "https://issuer.example" },
+        { algorithm, keyId, privateKey: pair.privateKey },
+      );
+      const { payload, protectedHeader } = await jwtVerify(token, pair.publicKey, { currentDate: new Date(NOW) });
+      expect(protectedHeader).toEqual({ alg: algorithm, kid: keyId, typ: "JWT" });
+      expect(payload as unknown).toEqual({
+        iss: "https://issuer.example",
+        sub: ID,
+        aud: ["me"],
+        exp: SECONDS + 60,
+        iat: SECONDS,
+        jti: "t-1",
+      });
+      expect(await judge(token)).toMatchObject({ ok: true, audience: ["me"], expiresAt: SECONDS + 60 });
+    },
+  );
 });
 
 describe("validateJwtSvid", () => {

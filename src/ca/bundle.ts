@@ -17,16 +17,17 @@ const MIGRATIONS = [
 export function currentBundle(
   store: Store,
   authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
-  jwt: Pick<JwtAuthority, "key">,
+  jwt: Pick<JwtAuthority, "keys">,
 ): TrustBundle {
   const x509 = authority.bundle;
   const hash = createHash("sha256");
   for (const root of x509) hash.update(root);
-  const digest = hash.update(jwt.key.keyId).digest("hex");
+  const { keys } = jwt;
+  const digest = hash.update(keys.map(({ keyId }) => keyId).join()).digest("hex");
   return {
     trustDomain: TrustDomain.parse(authority.trustDomain),
     x509,
-    jwt: [jwt.key],
+    jwt: keys,
     sequence: sequenceOf(store, digest),
     refreshHintSeconds: REFRESH_HINT_SECONDS,
   };

@@ -1,16 +1,13 @@
-// The node's JWT authority: one ES256 key on disk beside the CA's, and the JWT-SVIDs that it signs. Nothing is signed before its journal entry is committed.
+// The JWT authority of this node: the JWT-SVIDs that it signs, and the keys that validate them. Nothing is signed before its journal entry is committed.
 
-import { createPublicKey, hash, type KeyObject, randomUUID } from "node:crypto";
-import type { Clock } from "../clock.ts";
+import { randomUUID } from "node:crypto";
 import { RiprapError } from "../error.ts";
 import { signJwtSvid } from "../jwt_svid.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
-import type { Store } from "../store.ts";
-import { type JwtKey, jwtKeyOf } from "../trust_bundle.ts";
+import { type JwtKey, writeJwtBundle } from "../trust_bundle.ts";
 import type { NodeAuthority } from "./authority.ts";
-import { createKey, parsePrivateKey } from "./key.ts";
-import { type KeyStore, openKeyStore } from "./key_store.ts";
-import { KEY_NAME, requireCa } from "./state.ts";
+import { readRecord, requireCa } from "./state.ts";
+import { TokenAuthority, type TokenAuthorityOptions } from "./token_authority.ts";
 import { openTokenJournal } from "./token_journal.ts";
 
 /** A bearer token: whoever sees one can use it until it ends. */
@@ -37,59 +34,59 @@ export interface IssuedJwtSvid {
 }
 
 export interface JwtAuthority {
-  /** What validates its tokens. */
+  /** What validates the tokens that it signs now. */
   readonly key: JwtKey;
+  /** What validates its tokens: every key in the bundle. */
+  readonly keys: readonly JwtKey[];
+  /** The `iss` of its tokens. */
+  readonly issuer: string;
+  /** The keys as a plain JWK Set (RFC 7517), for OIDC discovery. */
+  jwks(): string;
   /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `audience_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
   issue(request: JwtSvidRequest): Promise<IssuedJwtSvid>;
 }
 
-export interface JwtOptions {
-  readonly stateDir: string;
-  readonly clock: Clock;
-  readonly store: Store;
+export interface JwtOptions extends TokenAuthorityOptions {
   /** Says which IDs this node may issue. */
   readonly authority: Pick<NodeAuthority, "requireIssuable">;
+  /** `iss`: a URL under which OIDC discovery finds the keys; the trust domain's ID unless given. */
+  readonly issuer?: string;
 }
 
 /** Makes the key (0600) when there is none. RiprapError `ca_key_invalid`, `ca_not_initialised`, `state_not_private`. */
-export function openJwtKey({ stateDir, clock, store, authority }: JwtOptions): JwtAuthority {
-  const { jwtKey } = requireCa(stateDir);
-  const privateKey = openPrivateKey(openKeyStore(stateDir), jwtKey);
-  const publicKey = createPublicKey(privateKey);
-  const key = jwtKeyOf(publicKey, thumbprint(publicKey));
+export function openJwtKey(options: JwtOptions): JwtAuthority {
+  const { stateDir, clock, store, authority } = options;
+  const { trustDomain } = readRecord(requireCa(stateDir).record);
+  const issuer = options.issuer ?? trustDomain.id.toString();
+  const signing = new TokenAuthority("jwt", options);
   const journal = openTokenJournal(store);
   return {
-    key,
-    async issue({ spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer, context }) {
+    issuer,
+    get key() {
+      const { keyId } = signing.signer();
+      return signing.keys.find((key) => key.keyId === keyId) as JwtKey;
+    },
+    get keys() {
+      return signing.keys;
+    },
+    jwks: () => writeJwtBundle({ jwt: signing.keys }),
+    async issue({ spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer: other, context }) {
       const id = authority.requireIssuable(spiffeId);
       checkAudience(audience);
       if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > JWT_LIFETIME_SECONDS_MAX) {
         const fact = `its life of ${lifetimeSeconds} seconds is not between 1 and ${JWT_LIFETIME_SECONDS_MAX}`;
         throw new RiprapError("lifetime_invalid", `Cannot issue a JWT-SVID for ${id}: ${fact}`);
       }
+      const by = signing.signer();
       const issuedAt = Math.floor(clock.now() / 1000);
-      const claims = { spiffeId: id, audience, tokenId: randomUUID(), issuedAt, expiresAt: issuedAt + lifetimeSeconds };
+      const expiresAt = Math.min(issuedAt + lifetimeSeconds, Math.floor(by.notAfter / 1000));
+      const claims = { audience, tokenId: randomUUID(), issuedAt, expiresAt };
       // Journal first: a token that exists without an entry could never be accounted for.
-      journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: key.keyId, context });
-      const by = { key: privateKey, keyId: key.keyId };
-      const token = await signJwtSvid(issuer === undefined ? claims : { ...claims, issuer }, by);
-      return { token, tokenId: claims.tokenId, expiresAt: new Date(claims.expiresAt * 1000) };
+      journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: by.keyId, context });
+      const token = await signJwtSvid({ ...claims, spiffeId: id, issuer: other ?? issuer }, by);
+      return { token, tokenId: claims.tokenId, expiresAt: new Date(expiresAt * 1000) };
     },
   };
-}
-
-function openPrivateKey(keys: KeyStore, path: string): KeyObject {
-  if (!keys.has(KEY_NAME.jwt)) {
-    const { pkcs8 } = createKey();
-    keys.sealSecret(KEY_NAME.jwt, pkcs8);
-    pkcs8.fill(0);
-  }
-  const secret = keys.openSecret(KEY_NAME.jwt);
-  try {
-    return parsePrivateKey(secret, path);
-  } finally {
-    secret.fill(0);
-  }
 }
 
 function checkAudience(audience: readonly string[]): void {
@@ -104,10 +101,4 @@ function checkAudience(audience: readonly string[]): void {
             ? `an audience is longer than ${AUDIENCE_BYTES_MAX} bytes`
             : undefined;
   if (fact !== undefined) throw new RiprapError("audience_invalid", `Cannot issue a JWT-SVID: ${fact}`);
-}
-
-/** RFC 7638: the same key has the same name everywhere, and two keys never share one. */
-function thumbprint(key: KeyObject): string {
-  const { crv, kty, x, y } = key.export({ format: "jwk" });
-  return hash("sha256", JSON.stringify({ crv, kty, x, y }), "base64url");
 }

@@ -35,8 +35,10 @@ describe("openJwtAuthority", () => {
     expect(() => open(node)).toThrow("chmod 600");
     chmodSync(path, 0o600);
     writeFileSync(path, "");
-    expect(() => open(node)).toThrow("not a P-256 private key");
     node.close();
+    const again = openNode(node.stateDir, node.clock);
+    expect(() => open(again)).toThrow("neither a P-256 private key nor an RSA one");
+    again.close();
   });
 
   test("issue() signs for each audience, journals it, and validates with the node's bundle", async () => {
@@ -96,9 +98,10 @@ describe("trustBundle", () => {
   test("trustBundle() keeps its sequence while nothing changes, and counts up when a key does (B-3)", async () => {
     const node = await makeNode(scratch());
     const jwt = open(node);
-    const sequence = (authority = node.authority, key = jwt) => trustBundle(node.store, authority, key).sequence;
+    const sequence = (authority = node.authority, keys: Pick<typeof jwt, "keys"> = jwt) =>
+      trustBundle(node.store, authority, keys).sequence;
     expect([sequence(), sequence()]).toEqual([1n, 1n]);
-    const other = { key: { ...jwt.key, keyId: "another" } };
+    const other = { keys: [...jwt.keys, { ...jwt.key, keyId: "another" }] };
     expect(trustBundle(node.store, node.authority, other).sequence).toBe(2n);
     expect(sequence()).toBe(3n);
     node.close();
