@@ -41,4 +41,4 @@ export interface Transport {
 }
 
 /** What one message may hold at most: below the megabyte that a NATS server takes unless told otherwise. */
-export const MESSAGE_BYTES_MAX = 512 * 1024;
+export const MESSAGE_BYTES_MAX = 768 * 1024;

@@ -15,7 +15,7 @@ import type { Log } from "../log.ts";
 import type { NameKeeper } from "../name.ts";
 import type { RuleBook } from "../rule_book.ts";
 import type { DaemonState } from "../state.ts";
-import { applyText, listKeys, removeKeys, writeTexts } from "./file.ts";
+import { applyText, listKeys, type ResourceKey, removeKeys, writeTexts } from "./file.ts";
 
 /** YAML text and the name it goes by in messages. */
 export interface ResourceSource {
@@ -30,6 +30,8 @@ export interface RuleKeeperParts {
   readonly names: NameKeeper;
   readonly state: DaemonState;
   readonly log: Log;
+  /** What the fleet says, a text for each resource: it takes the place of a file's resource of the same kind and name. */
+  readonly fleetTexts?: () => readonly ResourceText[];
   /** A new set is in force. */
   readonly onSwap: () => void;
 }
@@ -69,7 +71,7 @@ export class RuleKeeper {
     return this.#inTurn(async () => {
       const { book, rulesDir, trustDomain } = this.#parts;
       try {
-        const texts = readResourceTexts(rulesDir);
+        const texts = this.#withFleet(readResourceTexts(rulesDir));
         const digest = digestOf(texts);
         if (digest === this.#digest) return;
         this.#digest = digest;
@@ -87,9 +89,11 @@ export class RuleKeeper {
   apply(source: ResourceSource): Promise<ApplyView> {
     return this.#change((texts) => {
       const keys = listKeys(source.text);
+      this.#refuseFleetKeys(keys);
       const asGiven = { file: source.name, text: source.text };
       // Checked as it was given first, so that errors name the lines of the person's own file.
-      parseResources([...removeKeys(texts, keys), asGiven], { trustDomain: this.#parts.trustDomain });
+      const others = removeKeys(texts, keys);
+      parseResources(this.#withFleet([...others, asGiven]), { trustDomain: this.#parts.trustDomain });
       if (keys.length > 0) return applyText(texts, source.text, this.#parts.rulesDir);
       throw new RiprapError("invalid", `Cannot apply ${source.name}: it holds no resource`);
     });
@@ -97,6 +101,7 @@ export class RuleKeeper {
 
   async remove(kind: string, name: string): Promise<ApplyView> {
     return this.#change((texts) => {
+      this.#refuseFleetKeys([{ kind, name }]);
       const left = removeKeys(texts, [{ kind, name }]);
       const isThere = texts.some(({ text }) => listKeys(text).some((key) => key.kind === kind && key.name === name));
       if (isThere) return left;
@@ -112,19 +117,43 @@ export class RuleKeeper {
       const { book, rulesDir, trustDomain } = this.#parts;
       const before = readResourceTexts(rulesDir);
       const after = edit(before);
-      const resources = parseResources(after, { trustDomain });
+      const whole = this.#withFleet(after);
+      const resources = parseResources(whole, { trustDomain });
       const written = writeTexts(before, after);
       // The watcher will see these files: they are in force by then.
-      this.#digest = digestOf(readResourceTexts(rulesDir));
+      this.#digest = digestOf(this.#withFleet(readResourceTexts(rulesDir)));
       try {
-        await this.#swap(resources, after);
+        await this.#swap(resources, whole);
       } catch (thrown) {
         writeTexts(after, before);
-        this.#digest = digestOf(readResourceTexts(rulesDir));
+        this.#digest = digestOf(this.#withFleet(readResourceTexts(rulesDir)));
         throw thrown;
       }
       return { generation: book.view.applied, written, warnings: book.warnings };
     });
+  }
+
+  #withFleet(own: readonly ResourceText[]): readonly ResourceText[] {
+    const fleet = this.#parts.fleetTexts?.() ?? [];
+    if (fleet.length === 0) return own;
+    return [
+      ...removeKeys(
+        own,
+        fleet.flatMap(({ text }) => listKeys(text)),
+      ),
+      ...fleet,
+    ];
+  }
+
+  #refuseFleetKeys(keys: readonly ResourceKey[]): void {
+    const fleet = (this.#parts.fleetTexts?.() ?? []).flatMap(({ text }) => listKeys(text));
+    const taken = keys.find((key) => fleet.some((other) => other.kind === key.kind && other.name === key.name));
+    if (taken === undefined) return;
+    const remedy = "change it there (riprap apply --fleet), or choose another name";
+    throw new RiprapError(
+      "conflict",
+      `Cannot change ${taken.kind}/${taken.name} on this node: the fleet says what it is; ${remedy}`,
+    );
   }
 
   async #swap(resources: ResourceSet, texts?: readonly ResourceText[]): Promise<void> {
