@@ -99,6 +99,8 @@ export const STANDARDS: readonly Standard[] = [
       "E-10": ["6", "shedding of load is Unavailable"],
       "E-11": ["6", "no identity is PermissionDenied"],
       "E-12": ["App. A", "an unknown call is Unimplemented"],
+      "E-13": ["7", "nothing is added to the service: what is new is a service of its own"],
+      "E-14": ["7", "gRPC server reflection", "v1 and v1alpha"],
     },
   },
   {

@@ -16,9 +16,12 @@ import type { RuleBook } from "./rule_book.ts";
 import type { Caller, ProcessReports } from "./workload_api/caller.ts";
 import { createHealth } from "./workload_api/health.ts";
 import { identify } from "./workload_api/identity.ts";
+import { SvidIssuer } from "./workload_api/issuer.ts";
+import { Ledger } from "./workload_api/ledger.ts";
 import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
 import { LiveStreams } from "./workload_api/live.ts";
+import { createReflection } from "./workload_api/reflection.ts";
 import type { GrpcOptions, GrpcServer } from "./workload_api/server.ts";
 import { createService, type WorkloadCounters } from "./workload_api/service.ts";
 
@@ -26,6 +29,7 @@ export interface WorkloadApiParts {
   readonly path: string;
   readonly authority: NodeAuthority;
   readonly jwt: Pick<JwtAuthority, "issue">;
+  readonly store: Store;
   readonly attestor: Attestor;
   readonly book: Pick<RuleBook, "resources" | "wanted">;
   readonly clock: Clock;
@@ -38,6 +42,7 @@ export interface WorkloadApiParts {
   /** Notified when the rules may have changed. */
   readonly changed: Pick<Condition, "until">;
   bundle(): TrustBundle;
+  foreignBundles?(): readonly TrustBundle[];
 }
 
 export interface WorkloadApi {
@@ -45,6 +50,12 @@ export interface WorkloadApi {
   readonly counters: Readonly<WorkloadCounters>;
   /** Open streams. */
   readonly streams: number;
+  /** Processes that hold an SVID of it. */
+  readonly holders: number;
+  /** X509-SVIDs since the start. */
+  readonly svids: { readonly issued: number; readonly revoked: number };
+  /** The bundles have changed: open streams are told. Resolves when they are. */
+  refresh(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -74,7 +85,7 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
   const bundle = trustBundle(store, authority, jwt);
   const { attestor, registry, book, changed, plane } = rooms;
   return openWorkloadApi({
-    ...{ authority, jwt, attestor, book, clock, log, random, changed },
+    ...{ authority, jwt, store, attestor, book, clock, log, random, changed },
     path: config.workloadSocket,
     lifetimeSeconds: Math.floor(config.svidLifetime / 1000),
     reports: {
@@ -89,25 +100,26 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
 
 /** Throws RiprapError `workload_socket` or `control_socket` when the socket cannot be opened. */
 export async function openWorkloadApi(parts: WorkloadApiParts): Promise<WorkloadApi> {
-  const { clock, log } = parts;
+  const { log } = parts;
   const limits = parts.limits ?? new CallerLimits();
-  const counters = { calls: 0, refused: 0, limited: 0 };
-  const who = (caller: Caller) => identify(caller, parts);
-  const live = new LiveStreams({ clock, log, identify: who });
+  const rooms = buildRooms(parts, limits);
+  const { counters, issuer, ledger, live, health } = rooms;
   const server = new LateServer({
-    services: [
-      createService({ ...parts, limits, counters, live, identify: who }),
-      createHealth({ clock, limits, counters }, () => parts.book.resources !== undefined),
-    ],
+    services: rooms.services,
     onBug: (thrown) => log.error("a call of the Workload API failed", { error: describeBug(thrown) }),
   });
   const listener = await listenForWorkloads({
     ...parts,
     limits,
     take: (socket, caller) => server.take(socket, caller),
+    gone: ({ pid, startTimeNs }) => void ledger.lookSoon({ pid, startTimeNs }),
   });
   const stopping = new AbortController();
-  const loops = [live.run(stopping.signal), followRules(parts, live, stopping.signal)];
+  const refresh = async () => {
+    health.refresh();
+    await live.refresh();
+  };
+  const loops = [live.run(stopping.signal), ledger.run(stopping.signal), followRules(parts, refresh, stopping.signal)];
   for (const loop of loops) {
     loop.catch((thrown: unknown) => log.error("a loop of the daemon ended", { error: describeError(thrown) }));
   }
@@ -118,6 +130,13 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
     get streams() {
       return live.size;
     },
+    get holders() {
+      return ledger.size;
+    },
+    get svids() {
+      return { issued: issuer.issued, revoked: ledger.revoked };
+    },
+    refresh,
     async close() {
       stopping.abort();
       await Promise.allSettled(loops);
@@ -125,6 +144,32 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
       await listener.close();
     },
   };
+}
+
+/** The services by name, as reflection and health know them. */
+const SERVICES = ["SpiffeWorkloadAPI"] as const;
+const ASIDE = [
+  "grpc.health.v1.Health",
+  "grpc.reflection.v1.ServerReflection",
+  "grpc.reflection.v1alpha.ServerReflection",
+] as const;
+
+function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
+  const { authority, clock, log, store } = parts;
+  const counters = { calls: 0, refused: 0, limited: 0 };
+  const who = (caller: Caller) => identify(caller, parts);
+  const ledger = new Ledger({ store, authority, clock, log });
+  const issuer = new SvidIssuer({ authority, store, ledger });
+  const live = new LiveStreams({ clock, log, ledger, identify: who });
+  const counted = { clock, limits, counters };
+  const health = createHealth(counted, {
+    services: SERVICES,
+    isServing: () => parts.book.resources !== undefined,
+  });
+  const foreignBundles = () => parts.foreignBundles?.() ?? [];
+  const service = createService({ ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles });
+  const reflection = createReflection(counted, [...SERVICES, ...ASIDE]);
+  return { counters, issuer, ledger, live, health, services: [service, health.service, ...reflection] };
 }
 
 /** gRPC takes a tenth of a second to load and 16 MB: a node whose programs do not ask for SVIDs does without. */
@@ -161,12 +206,16 @@ function describeBug(thrown: unknown): string {
   return thrown instanceof Error ? (thrown.stack ?? thrown.message) : describeError(thrown);
 }
 
-async function followRules({ book, changed }: WorkloadApiParts, live: LiveStreams, signal: AbortSignal): Promise<void> {
+async function followRules(
+  { book, changed }: WorkloadApiParts,
+  refresh: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
   let seen = book.resources;
   while (!signal.aborted) {
     await changed.until(() => book.resources !== seen, signal).catch(() => undefined);
     if (signal.aborted) return;
     seen = book.resources;
-    await live.refresh();
+    await refresh();
   }
 }

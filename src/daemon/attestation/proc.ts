@@ -6,6 +6,9 @@ import { clockTicks } from "../libc.ts";
 
 const TEXT_MAX = 65_536; // /proc/PID/status with 65,536 groups is cut; nothing else of it is that long
 const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
+/** Fields of /proc/PID/stat after the name, the state being 0; a reader without the right to trace the process sees 0. */
+const START_CODE = 23;
+const START_STACK = 25;
 const NS_PER_SECOND = 1_000_000_000n;
 
 export interface ProcessStat {
@@ -55,6 +58,26 @@ export function readStat(pid: number): ProcessStat {
   const stat = text === undefined ? undefined : parseStat(text);
   if (stat === undefined) throw new RiprapError("not_found", `Cannot read process ${pid}: there is no such process`);
   return stat;
+}
+
+/** When the process started; undefined when there is none, or only what its parent has yet to be told of. */
+export function tryReadRunning(pid: number): bigint | undefined {
+  const text = tryReadText(pid, "stat", TEXT_MAX);
+  const stat = text === undefined ? undefined : parseStat(text);
+  if (text === undefined || stat === undefined) return undefined;
+  return "ZX".includes(text.charAt(text.lastIndexOf(")") + 2)) ? undefined : stat.startTimeNs;
+}
+
+/**
+ * Tells the program that runs in a process from the next one there: where its code and its stack were put, which is new at each
+ * exec, and its file. Undefined when it ends meanwhile.
+ */
+export function tryReadProgram(pid: number): string | undefined {
+  const text = tryReadText(pid, "stat", TEXT_MAX);
+  const exe = tryReadLink(pid, "exe");
+  if (text === undefined || exe === undefined) return undefined;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return [exe, fields[START_CODE], fields[START_STACK]].join(" ");
 }
 
 /** /proc/PID/status; RiprapError `not_found`. */

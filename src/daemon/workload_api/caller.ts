@@ -4,7 +4,7 @@ import { closeSync, statSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 import { evidenceOfProc, type ProcessEvidence } from "../attestation/evidence.ts";
 import { isSameStart } from "../attestation/pin.ts";
-import { readStat, readStatus } from "../attestation/proc.ts";
+import { readStat, readStatus, tryReadProgram } from "../attestation/proc.ts";
 import { getsockoptBytes, pidfdIsAlive, pidfdOpen } from "../libc.ts";
 
 const SOL_SOCKET = 1;
@@ -21,8 +21,8 @@ export interface Caller {
   /** Does the process that connected still run? */
   isAlive(): boolean;
   /**
-   * What is known of it now: it may have become another program since. RiprapError `not_found` when it has ended, `not_reported` when
-   * the module has not spoken of it, or of the program that it has become.
+   * What is known of it now. RiprapError `not_found` when it has ended, `not_reported` when the module has not spoken of it,
+   * `another_program` when it has become another one since it connected: whoever shares the connection would be answered in its name.
    */
   evidence(): ProcessEvidence;
   close(): void;
@@ -47,9 +47,10 @@ export function openCaller(fd: number, reports: ProcessReports = NO_REPORTS): Ca
   const pidfd = peerPidfd(fd, { pid, uid });
   try {
     const { startTimeNs } = readStat(pid);
+    const program = tryReadProgram(pid);
     // Alive after the reading, so what was read was of this process.
     if (!pidfdIsAlive(pidfd)) throw ended(pid);
-    return callerOf({ pid, uid, startTimeNs, pidfd }, reports);
+    return callerOf({ pid, uid, startTimeNs, program, pidfd }, reports);
   } catch (thrown) {
     closeSync(pidfd);
     throw thrown;
@@ -92,10 +93,12 @@ interface Pinned {
   readonly pid: number;
   readonly uid: number;
   readonly startTimeNs: bigint;
+  /** Undefined where it may not be read. */
+  readonly program: string | undefined;
   readonly pidfd: number;
 }
 
-function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, reports: ProcessReports): Caller {
+function callerOf({ pid, uid, startTimeNs, program, pidfd }: Pinned, reports: ProcessReports): Caller {
   // A descriptor that was given back may be another's by now.
   let isOpen = true;
   const isAlive = () => isOpen && pidfdIsAlive(pidfd);
@@ -106,9 +109,12 @@ function callerOf({ pid, uid, startTimeNs, pidfd }: Pinned, reports: ProcessRepo
     isAlive,
     evidence() {
       const evidence = evidenceOf({ pid, startTimeNs }, reports);
+      const isSameProgram = tryReadProgram(pid) === program;
       // Whatever was read before was of this process.
-      if (isAlive()) return evidence;
-      throw ended(pid);
+      if (!isAlive()) throw ended(pid);
+      if (isSameProgram) return evidence;
+      const fact = "it has become another program since it connected";
+      throw new RiprapError("another_program", `Cannot attest process ${pid}: ${fact}`);
     },
     close() {
       if (isOpen) closeSync(pidfd);

@@ -1,82 +1,127 @@
-// What one open stream is told, and when that is something new: an X509-SVID with its key, or the bundles. Never waits.
+// What one open stream is told, and when that is something new: an X509-SVID with its key, or the bundles.
 
-import { type IssuedSvid, issueWithNewKey, type NodeAuthority } from "../../ca.ts";
+import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import type { TrustBundle } from "../../trust_bundle.ts";
 import { writeJwtBundle } from "../../trust_bundle.ts";
 import type { Assignment } from "../registry.ts";
 import { renewalTime } from "../renewal.ts";
+import type { Caller } from "./caller.ts";
 import type { Identified } from "./identity.ts";
+import type { KeyedSvid, SvidIssuer } from "./issuer.ts";
+import type { Ledger } from "./ledger.ts";
 import { encodeJwtBundlesResponse, encodeX509BundlesResponse, encodeX509SvidResponse } from "./message.ts";
 import { concat } from "./protobuf.ts";
 import { CallRefusal } from "./refusal.ts";
 
 export interface FeedParts {
   readonly authority: NodeAuthority;
+  readonly issuer: SvidIssuer;
+  readonly ledger: Ledger;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Of the own trust domain. */
   bundle(): TrustBundle;
+  /** Those held of other trust domains, never merged with it or with one another. */
+  foreignBundles(): readonly TrustBundle[];
 }
 
 export interface Feed {
-  /** The whole state to be sent, or undefined when the stream has it. Throws CallRefusal when it may not have it, or what the CA throws. */
-  next(identified: Identified): Uint8Array | undefined;
+  /** The whole state to be sent, or undefined when the stream has it. Rejects with CallRefusal when it may not have it, or with what the CA throws. */
+  next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined>;
   /** When there will be something new without a change of rules; undefined: never. */
   readonly renewAt: number | undefined;
   /** When what was sent is void; undefined: it never is. */
   readonly endsAt: number | undefined;
-  /** The rules take the identity away: what was issued for it is revoked. */
-  withdraw(reason: string): void;
 }
 
-/** The workload's own X509-SVID, where its rule delivers one: with a new key each time. */
-export class X509Feed implements Feed {
+interface Term {
+  readonly assignment: Assignment;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  readonly renewAt: number;
+}
+
+/** One workload's X509-SVID through its renewals: says when it needs another, and has that signed. */
+export class SvidTerm {
   readonly #parts: FeedParts;
-  #held: { readonly assignment: Assignment; readonly svid: IssuedSvid; readonly renewAt: number } | undefined;
+  #term: Term | undefined;
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
   }
 
   get renewAt(): number | undefined {
-    return this.#held?.renewAt;
+    return this.#term?.renewAt;
   }
 
   get endsAt(): number | undefined {
-    return this.#held?.svid.notAfter.getTime();
+    return this.#term?.notAfter;
   }
 
-  next({ assignment, evidence }: Identified): Uint8Array | undefined {
-    const { authority, clock, random } = this.#parts;
-    if (assignment.delivery !== "workload-api") {
-      const remedy = "set spec.svid.x509.delivery: workload-api there for a program that must hold its key itself";
-      throw new CallRefusal("permissionDenied", `${assignment.rule} keeps private keys in the kernel; ${remedy}`);
+  /** Is what was issued last good for what the rules now say? Not before half of its life is over, nor when the clock was set back before its beginning. */
+  isGood({ assignment }: Identified): boolean {
+    const term = this.#term;
+    const now = this.#parts.clock.now();
+    return term !== undefined && now >= term.notBefore && now < term.renewAt && isSame(term.assignment, assignment);
+  }
+
+  /** With a new key, to be wiped after use. Rejects with CallRefusal where the rule delivers no key. */
+  async issue(caller: Caller, identified: Identified): Promise<KeyedSvid> {
+    const { clock, issuer, ledger, random } = this.#parts;
+    const { assignment } = identified;
+    requireDelivery(assignment);
+    const issuedAt = clock.now();
+    const svid = await issuer.issue(caller, identified);
+    ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
+    const [notBefore, notAfter] = [svid.notBefore.getTime(), svid.notAfter.getTime()];
+    this.#term = { assignment, notBefore, notAfter, renewAt: renewalTime({ issuedAt, notAfter }, random()) };
+    return svid;
+  }
+}
+
+export function requireDelivery({ delivery, rule }: Assignment): void {
+  if (delivery === "workload-api") return;
+  const remedy = "set spec.svid.x509.delivery: workload-api there for a program that must hold its key itself";
+  throw new CallRefusal("permissionDenied", `${rule} keeps private keys in the kernel; ${remedy}`);
+}
+
+/** The workload's own X509-SVID, where its rule delivers one: with a new key each time. */
+export class X509Feed implements Feed {
+  readonly #parts: FeedParts;
+  readonly #term: SvidTerm;
+  /** What was sent beside the SVID. */
+  #bundles: { readonly own: Uint8Array; readonly foreign: Uint8Array } | undefined;
+
+  constructor(parts: FeedParts) {
+    this.#parts = parts;
+    this.#term = new SvidTerm(parts);
+  }
+
+  get renewAt(): number | undefined {
+    return this.#term.renewAt;
+  }
+
+  get endsAt(): number | undefined {
+    return this.#term.endsAt;
+  }
+
+  async next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined> {
+    requireDelivery(identified.assignment);
+    const own = this.#parts.bundle().x509;
+    const foreign = x509Bundles(this.#parts.foreignBundles());
+    const bundles = { own: concat(own), foreign: encodeX509BundlesResponse(foreign) };
+    if (this.#term.isGood(identified) && isEqual(this.#bundles?.own, bundles.own)) {
+      if (isEqual(this.#bundles?.foreign, bundles.foreign)) return undefined;
     }
-    const held = this.#held;
-    const now = clock.now();
-    if (held !== undefined && now < held.renewAt && isSame(held.assignment, assignment)) return undefined;
-    const { spiffeId, lifetimeSeconds, dnsNames, rule, because } = assignment;
-    const { pid, exe, uid } = evidence;
-    const context = { by: "workload-api", pid, exe, uid, rule, because };
-    const { privateKey, ...svid } = issueWithNewKey(authority, { spiffeId, lifetimeSeconds, dnsNames, context });
-    if (held !== undefined && !held.assignment.spiffeId.equals(spiffeId))
-      this.withdraw("the rules give the process another identity");
-    const term = { issuedAt: now, notAfter: svid.notAfter.getTime() };
-    this.#held = { assignment, svid, renewAt: renewalTime(term, random()) };
-    const { chain } = svid;
+    const { chain, privateKey } = await this.#term.issue(caller, identified);
+    this.#bundles = bundles;
     try {
-      const answer = { spiffeId: spiffeId.toString(), chain, privateKey, bundle: authority.bundle };
-      return encodeX509SvidResponse([answer]);
+      const spiffeId = identified.assignment.spiffeId.toString();
+      return encodeX509SvidResponse([{ spiffeId, chain, privateKey, bundle: own }], foreign);
     } finally {
       privateKey.fill(0);
     }
-  }
-
-  withdraw(reason: string): void {
-    const { authority, clock } = this.#parts;
-    if (this.#held !== undefined && this.#held.svid.notAfter.getTime() > clock.now())
-      authority.revoke(this.#held.svid.serial, reason);
-    this.#held = undefined;
   }
 }
 
@@ -87,27 +132,30 @@ export class BundleFeed implements Feed {
   readonly #write: () => Uint8Array;
   #sent: Uint8Array | undefined;
 
-  constructor(kind: "x509" | "jwt", { bundle }: FeedParts) {
-    this.#write = () => (kind === "x509" ? x509Bundles(bundle()) : jwtBundles(bundle()));
+  constructor(kind: "x509" | "jwt", { bundle, foreignBundles }: Pick<FeedParts, "bundle" | "foreignBundles">) {
+    const all = () => [bundle(), ...foreignBundles()];
+    this.#write = () =>
+      kind === "x509" ? encodeX509BundlesResponse(x509Bundles(all())) : encodeJwtBundlesResponse(jwtBundles(all()));
   }
 
-  next(): Uint8Array | undefined {
+  async next(): Promise<Uint8Array | undefined> {
     const message = this.#write();
-    if (this.#sent !== undefined && Buffer.compare(this.#sent, message) === 0) return undefined;
+    if (isEqual(this.#sent, message)) return undefined;
     this.#sent = message;
     return message;
   }
-
-  withdraw(): void {}
 }
 
-function x509Bundles({ trustDomain, x509 }: TrustBundle): Uint8Array {
-  return encodeX509BundlesResponse(new Map([[trustDomain.id.toString(), concat(x509)]]));
+function x509Bundles(bundles: readonly TrustBundle[]): ReadonlyMap<string, Uint8Array> {
+  return new Map(bundles.map(({ trustDomain, x509 }) => [trustDomain.id.toString(), concat(x509)]));
 }
 
-function jwtBundles(bundle: TrustBundle): Uint8Array {
-  const { id } = bundle.trustDomain;
-  return encodeJwtBundlesResponse(new Map([[id.toString(), Buffer.from(writeJwtBundle(bundle))]]));
+function jwtBundles(bundles: readonly TrustBundle[]): ReadonlyMap<string, Uint8Array> {
+  return new Map(bundles.map((bundle) => [bundle.trustDomain.id.toString(), Buffer.from(writeJwtBundle(bundle))]));
+}
+
+export function isEqual(a: Uint8Array | undefined, b: Uint8Array): boolean {
+  return a !== undefined && Buffer.compare(a, b) === 0;
 }
 
 function isSame(a: Assignment, b: Assignment): boolean {

@@ -68,6 +68,10 @@ async function attest(caller: Caller, { attestor, wanted, clock, log }: Attestin
   } catch (cause) {
     if (cause instanceof RiprapError && cause.code === "not_reported")
       throw new CallRefusal("permissionDenied", "no identity issued: no rule selects this process", { cause });
+    if (cause instanceof RiprapError && cause.code === "another_program") {
+      const fact = "the process has become another program since it connected; connect again";
+      throw new CallRefusal("permissionDenied", `no identity issued: ${fact}`, { cause });
+    }
     log.info("a caller of the Workload API could not be attested", { pid: caller.pid, error: describeError(cause) });
     throw new CallRefusal("unavailable", "workload attestation failed", { cause });
   }

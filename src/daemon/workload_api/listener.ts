@@ -17,6 +17,8 @@ export interface ListenerParts {
   readonly reports: ProcessReports;
   /** From now on it speaks on the connection; the caller is closed when the connection is. */
   take(socket: Socket, caller: Caller): void;
+  /** A connection that was taken has ended. */
+  gone(caller: Caller): void;
 }
 
 export interface Listener {
@@ -57,7 +59,7 @@ function listen(server: Server, path: string): Promise<void> {
   });
 }
 
-function admit(socket: Socket, { clock, limits, log, reports, take }: ListenerParts): void {
+function admit(socket: Socket, { clock, limits, log, reports, take, gone }: ListenerParts): void {
   const fd = descriptorOf(socket);
   let caller: Caller;
   try {
@@ -72,6 +74,7 @@ function admit(socket: Socket, { clock, limits, log, reports, take }: ListenerPa
   socket.once("close", () => {
     release?.();
     caller.close();
+    if (release !== undefined) gone(caller);
   });
   if (release !== undefined) {
     take(socket, caller);

@@ -8,22 +8,35 @@ import { retryTime } from "../renewal.ts";
 import type { Caller } from "./caller.ts";
 import type { Feed } from "./feed.ts";
 import type { Identified } from "./identity.ts";
+import type { Ledger } from "./ledger.ts";
 import { CallRefusal } from "./refusal.ts";
-import type { StreamCall } from "./server.ts";
+import type { Outbound } from "./server.ts";
 
 /** How long a process that becomes another program under its own streams is still told what it was. */
 export const ATTEST_AGAIN_MS = 10_000;
 
+/** Callers attested at once: as many as one commit of the CA takes. */
+const TOGETHER = 64;
+
 export interface LiveParts {
   readonly clock: Clock;
   readonly log: Log;
+  readonly ledger: Pick<Ledger, "withdraw">;
   identify(caller: Caller): Promise<Identified>;
 }
 
 interface LiveStream {
-  readonly call: StreamCall;
+  readonly call: Outbound;
   readonly feed: Feed;
   attempts: number;
+  /** Settled when all that was asked of it before is done: two answers at once would be two SVIDs. Never rejects. */
+  turn: Promise<void>;
+}
+
+/** An open stream, for whoever has something new to ask of its feed. */
+export interface LiveHandle {
+  /** Attests the caller again and sends what is new. */
+  judge(): Promise<void>;
 }
 
 export class LiveStreams {
@@ -42,17 +55,24 @@ export class LiveStreams {
     return this.#streams.size;
   }
 
-  /** Sends the first message and keeps the stream until it ends. Throws CallRefusal before anything was sent. */
-  async open(call: StreamCall, feed: Feed): Promise<void> {
+  /** Sends the first message and keeps the stream until it ends. Rejects with CallRefusal before anything was sent. */
+  async open(call: Outbound, feed: Feed): Promise<LiveHandle> {
+    const stream: LiveStream = { call, feed, attempts: 0, turn: Promise.resolve() };
+    const handle = { judge: () => this.#judge(call.caller, [stream]) };
     const identified = await this.#parts.identify(call.caller);
-    if (call.signal.aborted) return;
-    const stream: LiveStream = { call, feed, attempts: 0 };
-    this.#send(stream, identified);
+    if (call.signal.aborted) return handle;
+    // Kept from here on: rules that change while it is signed for are not to be missed.
     this.#streams.add(stream);
-    call.signal.addEventListener("abort", () => {
-      this.#streams.delete(stream);
-      this.#renewals.delete(stream);
-    });
+    call.signal.addEventListener("abort", () => this.#drop(stream));
+    const first = this.#send(stream, identified);
+    stream.turn = first.catch(() => undefined);
+    try {
+      await first;
+    } catch (thrown) {
+      this.#drop(stream);
+      throw thrown;
+    }
+    return handle;
   }
 
   /** Rules or trust have changed: every stream is judged anew. Calls that come while one runs share the next. */
@@ -77,7 +97,10 @@ export class LiveStreams {
     while (this.#again) {
       this.#again = false;
       const byCaller = Map.groupBy(this.#streams, ({ call }) => call.caller);
-      for (const [caller, streams] of byCaller) await this.#judge(caller, streams);
+      // Not one after the other: what is signed for them together is one commit.
+      const callers = [...byCaller];
+      for (let at = 0; at < callers.length; at += TOGETHER)
+        await Promise.all(callers.slice(at, at + TOGETHER).map(([caller, streams]) => this.#judge(caller, streams)));
     }
   }
 
@@ -92,23 +115,26 @@ export class LiveStreams {
     for (const stream of streams) {
       if (!this.#streams.has(stream)) continue;
       if (answer instanceof CallRefusal) this.#end(stream, answer);
-      else this.#update(stream, answer);
+      else stream.turn = stream.turn.then(() => this.#update(stream, answer));
     }
+    await Promise.all(streams.map(({ turn }) => turn));
   }
 
-  #update(stream: LiveStream, identified: Identified): void {
+  async #update(stream: LiveStream, identified: Identified): Promise<void> {
+    if (!this.#streams.has(stream)) return;
     try {
-      this.#send(stream, identified);
+      await this.#send(stream, identified);
     } catch (thrown) {
       if (thrown instanceof CallRefusal) this.#end(stream, thrown);
       else this.#retry(stream, thrown);
     }
   }
 
-  #send(stream: LiveStream, identified: Identified): void {
+  async #send(stream: LiveStream, identified: Identified): Promise<void> {
     const { call, feed } = stream;
-    const message = feed.next(identified);
+    const message = await feed.next(call.caller, identified);
     stream.attempts = 0;
+    if (call.signal.aborted) return;
     if (feed.renewAt !== undefined) this.#renewals.set(stream, feed.renewAt);
     if (message !== undefined) call.send(message);
   }
@@ -132,10 +158,15 @@ export class LiveStreams {
   }
 
   #end(stream: LiveStream, refusal: CallRefusal): void {
+    this.#drop(stream);
+    if (refusal.status === "permissionDenied")
+      this.#parts.ledger.withdraw(stream.call.caller, "the identity was withdrawn");
+    stream.call.end(refusal);
+  }
+
+  #drop(stream: LiveStream): void {
     this.#streams.delete(stream);
     this.#renewals.delete(stream);
-    if (refusal.status === "permissionDenied") stream.feed.withdraw("the identity was withdrawn");
-    stream.call.end(refusal);
   }
 
   #bug(thrown: unknown): CallRefusal {

@@ -1,7 +1,7 @@
 // The messages of the SPIFFE Workload API by the field numbers of its standard: answers written, requests read. Pure.
 
 import type { JsonValue } from "../../json.ts";
-import { concat, delimited, double, integer, mapEntry, readFields, readText } from "./protobuf.ts";
+import { concat, delimited, double, integer, mapEntry, readFields, textsOf } from "./protobuf.ts";
 
 export interface X509SvidAnswer {
   readonly spiffeId: string;
@@ -16,10 +16,10 @@ export interface X509SvidAnswer {
 /** SPIFFE ID of a trust domain → its bundle as that message has it. */
 export type BundleMap = ReadonlyMap<string, Uint8Array>;
 
-/** X509SVIDResponse; the first SVID is the default one. */
-export function encodeX509SvidResponse(svids: readonly X509SvidAnswer[]): Uint8Array {
-  return concat(
-    svids.map(({ spiffeId, chain, privateKey, bundle }) =>
+/** X509SVIDResponse; the first SVID is the default one. `federated`: the roots of other trust domains. */
+export function encodeX509SvidResponse(svids: readonly X509SvidAnswer[], federated: BundleMap = new Map()): Uint8Array {
+  return concat([
+    ...svids.map(({ spiffeId, chain, privateKey, bundle }) =>
       delimited(
         1,
         concat([
@@ -30,7 +30,8 @@ export function encodeX509SvidResponse(svids: readonly X509SvidAnswer[]): Uint8A
         ]),
       ),
     ),
-  );
+    ...[...federated].map(([trustDomainId, bundle]) => mapEntry(3, trustDomainId, bundle)),
+  ]);
 }
 
 /** X509BundlesResponse: DER certificates, one after another. */
@@ -62,18 +63,14 @@ export function parseEmptyRequest(message: Uint8Array): void {
 
 /** JWTSVIDRequest. RiprapError `message_invalid`. */
 export function parseJwtSvidRequest(message: Uint8Array): { audience: readonly string[]; spiffeId: string } {
-  return { audience: textsOf(message, 1), spiffeId: textsOf(message, 2).at(-1) ?? "" };
+  const fields = readFields(message);
+  return { audience: textsOf(fields, 1), spiffeId: textsOf(fields, 2).at(-1) ?? "" };
 }
 
 /** ValidateJWTSVIDRequest. RiprapError `message_invalid`. */
 export function parseValidateRequest(message: Uint8Array): { audience: string; token: string } {
-  return { audience: textsOf(message, 1).at(-1) ?? "", token: textsOf(message, 2).at(-1) ?? "" };
-}
-
-function textsOf(message: Uint8Array, number: number): string[] {
-  return readFields(message).flatMap((field) =>
-    field.number === number && field.bytes !== undefined ? [readText(field.bytes)] : [],
-  );
+  const fields = readFields(message);
+  return { audience: textsOf(fields, 1).at(-1) ?? "", token: textsOf(fields, 2).at(-1) ?? "" };
 }
 
 /** google.protobuf.Struct */

@@ -3,15 +3,17 @@
 import { RiprapError } from "../../error.ts";
 
 const WIRE = { varint: 0, fixed64: 1, delimited: 2, fixed32: 5 } as const;
-/** A request of the Workload API has two kinds of fields, and an audience a field each. */
+/** The requests that are read here have few kinds of fields, and an audience or a name a field each. */
 const FIELDS_MAX = 1024;
 const FIELD_NUMBER_MAX = 536_870_911;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export interface WireField {
   readonly number: number;
-  /** Undefined for a number: no request has one, and one of a later revision is passed over. */
+  /** Undefined for a number. */
   readonly bytes: Uint8Array | undefined;
+  /** Of a varint, as it stands; undefined for anything else. */
+  readonly value: bigint | undefined;
 }
 
 /** A string, bytes or a message inside another. Empty ones are left out where they stand alone, as proto3 does. */
@@ -51,6 +53,18 @@ export function readFields(message: Uint8Array): readonly WireField[] {
   return fields;
 }
 
+/** The texts of one repeated string field, in their order. RiprapError `message_invalid`. */
+export function textsOf(fields: readonly WireField[], number: number): string[] {
+  return fields.flatMap((field) =>
+    field.number === number && field.bytes !== undefined ? [readText(field.bytes)] : [],
+  );
+}
+
+/** The message inside another that counts: the last of its number; undefined when there is none. */
+export function lastOf(fields: readonly WireField[], number: number): Uint8Array | undefined {
+  return fields.findLast((field) => field.number === number && field.bytes !== undefined)?.bytes;
+}
+
 /** UTF-8, as proto3 requires of a string. RiprapError `message_invalid`. */
 export function readText(bytes: Uint8Array): string {
   try {
@@ -71,16 +85,15 @@ function readField(reader: Reader): WireField {
   if (number < 1 || number > FIELD_NUMBER_MAX) throw invalid("a field has no number");
   switch (Number(tag & 7n)) {
     case WIRE.delimited:
-      return { number, bytes: take(reader, readVarint(reader)) };
+      return { number, bytes: take(reader, readVarint(reader)), value: undefined };
     case WIRE.varint:
-      readVarint(reader);
-      return { number, bytes: undefined };
+      return { number, bytes: undefined, value: readVarint(reader) };
     case WIRE.fixed64:
       take(reader, 8n);
-      return { number, bytes: undefined };
+      return { number, bytes: undefined, value: undefined };
     case WIRE.fixed32:
       take(reader, 4n);
-      return { number, bytes: undefined };
+      return { number, bytes: undefined, value: undefined };
     default:
       throw invalid("a field is of a kind that does not exist");
   }
@@ -116,5 +129,5 @@ function varint(value: number): Uint8Array {
 }
 
 function invalid(fact: string): RiprapError {
-  return new RiprapError("message_invalid", `Cannot read a message of the Workload API: ${fact}`);
+  return new RiprapError("message_invalid", `Cannot read the message: ${fact}`);
 }

@@ -19,14 +19,18 @@ const REQUEST_BYTES_MAX = 65_536;
 /** Streams of one connection; a client has one of each kind. */
 const STREAMS_MAX = 128;
 
-export interface Call {
+export interface CallHead {
   readonly caller: Caller;
   /** Values of a metadata key, in their order. */
   metadata(key: string): readonly string[];
+}
+
+export interface Call extends CallHead {
   readonly request: Uint8Array;
 }
 
-export interface StreamCall extends Call {
+/** The side of a call on which the server speaks. */
+export interface Outbound extends CallHead {
   /** Aborted when the client has gone or the stream was ended. */
   readonly signal: AbortSignal;
   /** Each message is the whole state: of those that a slow reader has not taken, it gets the last alone. */
@@ -34,10 +38,21 @@ export interface StreamCall extends Call {
   end(refusal: CallRefusal): void;
 }
 
+export interface StreamCall extends Outbound, Call {}
+
+/** Both sides speak. It ends without a refusal when its method's promise resolves. */
+export interface BidiCall extends Outbound {
+  /** One at a time, as they are asked for; it ends when the client has said all. */
+  readonly requests: AsyncIterable<Uint8Array>;
+  /** Resolves when what was sent has left: for messages of which each counts. */
+  drained(): Promise<void>;
+}
+
 /** Throws CallRefusal for what the caller may know; anything else is our own failure. */
 export type Method =
   | { readonly kind: "unary"; answer(call: Call): Promise<Uint8Array> }
-  | { readonly kind: "stream"; open(call: StreamCall): Promise<void> };
+  | { readonly kind: "stream"; open(call: StreamCall): Promise<void> }
+  | { readonly kind: "bidi"; converse(call: BidiCall): Promise<void> };
 
 export interface GrpcServer {
   /** Speaks on this connection in the name of its caller. */
@@ -91,8 +106,8 @@ function definitionOf({ prefix, methods }: Service): ServiceDefinition {
     name,
     {
       path: `${prefix}${name}`,
-      requestStream: false,
-      responseStream: kind === "stream",
+      requestStream: kind === "bidi",
+      responseStream: kind !== "unary",
       requestSerialize: raw,
       requestDeserialize: (value: Buffer) => value,
       responseSerialize: raw,
@@ -102,42 +117,71 @@ function definitionOf({ prefix, methods }: Service): ServiceDefinition {
   return Object.fromEntries(Object.entries(methods).map(define));
 }
 
-type AnyCall = ServerUnaryCall<Buffer, Uint8Array> | ServerWritableStream<Buffer, Uint8Array>;
+type UnaryCall = ServerUnaryCall<Buffer, Uint8Array>;
+type WritableCall = ServerWritableStream<Buffer, Uint8Array>;
+type DuplexCall = ServerDuplexStream<Buffer, Uint8Array>;
 type Callers = ReadonlyMap<string, Caller>;
 
-function implementationOf(
-  { methods }: Service,
-  { callers, options }: { callers: Callers; options: GrpcOptions },
-): UntypedServiceImplementation {
-  const implement = ([name, method]: [string, Method]) => [
-    name,
-    method.kind === "unary"
-      ? (call: ServerUnaryCall<Buffer, Uint8Array>, done: sendUnaryData<Uint8Array>) => {
-          Promise.resolve()
-            .then(() => method.answer(callOf(call, callers)))
-            .then(
-              (answer) => done(null, answer),
-              (thrown) => done(statusOf(thrown, options)),
-            );
-        }
-      : (call: ServerWritableStream<Buffer, Uint8Array>) => {
-          const stream = new Stream(call);
-          Promise.resolve()
-            .then(() => method.open(stream.of(callOf(call, callers))))
-            .catch((thrown) => stream.fail(statusOf(thrown, options)));
-        },
-  ];
-  return Object.fromEntries(Object.entries(methods).map(implement));
+interface Answering {
+  readonly callers: Callers;
+  readonly options: GrpcOptions;
 }
 
-function callOf(call: AnyCall, callers: Callers): Call {
+function implementationOf({ methods }: Service, answering: Answering): UntypedServiceImplementation {
+  return Object.fromEntries(Object.entries(methods).map(([name, method]) => [name, implement(method, answering)]));
+}
+
+function implement(method: Method, { callers, options }: Answering): UntypedServiceImplementation[string] {
+  switch (method.kind) {
+    case "unary":
+      return (call: UnaryCall, done: sendUnaryData<Uint8Array>) => {
+        Promise.resolve()
+          .then(() => method.answer({ ...headOf(call, callers), request: call.request }))
+          .then(
+            (answer) => done(null, answer),
+            (thrown) => done(statusOf(thrown, options)),
+          );
+      };
+    case "stream":
+      return (call: WritableCall) => {
+        const stream = new Stream(call);
+        Promise.resolve()
+          .then(() => method.open({ ...stream.of(headOf(call, callers)), request: call.request }))
+          .catch((thrown) => stream.fail(statusOf(thrown, options)));
+      };
+    case "bidi":
+      return (call: DuplexCall) => {
+        const stream = new Stream(call);
+        Promise.resolve()
+          .then(() =>
+            method.converse({
+              ...stream.of(headOf(call, callers)),
+              requests: requestsOf(call),
+              drained: () => stream.drained(),
+            }),
+          )
+          .then(
+            () => stream.finish(),
+            (thrown) => stream.fail(statusOf(thrown, options)),
+          );
+      };
+  }
+}
+
+function headOf(call: UnaryCall | WritableCall | DuplexCall, callers: Callers): CallHead {
   const caller = callers.get(call.getPeer());
   if (caller === undefined) throw new CallRefusal("unavailable", "the connection has ended");
-  return {
-    caller,
-    metadata: (key) => call.metadata.get(key).map(String),
-    request: call.request,
-  };
+  return { caller, metadata: (key) => call.metadata.get(key).map(String) };
+}
+
+async function* requestsOf(call: DuplexCall): AsyncGenerator<Uint8Array> {
+  try {
+    // Not destroyed by who stops reading: the status has yet to be sent.
+    for await (const request of call.iterator({ destroyOnReturn: false })) yield request as Buffer;
+  } catch (thrown) {
+    // A client that goes away in the middle has said all that it will say.
+    if (!call.cancelled && !call.destroyed) throw thrown;
+  }
 }
 
 interface Status {
@@ -153,12 +197,13 @@ function statusOf(thrown: unknown, { onBug }: GrpcOptions): Status {
 
 /** The writing side of a server stream: never more than one message in memory beside what gRPC holds. */
 class Stream {
-  readonly #call: ServerWritableStream<Buffer, Uint8Array> | ServerDuplexStream<Buffer, Uint8Array>;
+  readonly #call: WritableCall | DuplexCall;
   readonly #ended = new AbortController();
   #isBlocked = false;
   #waiting: Uint8Array | undefined;
+  #onDrain: () => void = () => {};
 
-  constructor(call: ServerWritableStream<Buffer, Uint8Array>) {
+  constructor(call: WritableCall | DuplexCall) {
     this.#call = call;
     call.on("cancelled", () => this.#stop());
     call.on("close", () => this.#stop());
@@ -169,16 +214,24 @@ class Stream {
       const message = this.#waiting;
       this.#waiting = undefined;
       if (message !== undefined) this.#send(message);
+      if (!this.#isBlocked) this.#onDrain();
     });
   }
 
-  of(call: Call): StreamCall {
+  of(head: CallHead): Outbound {
     return {
-      ...call,
+      ...head,
       signal: this.#ended.signal,
       send: (message) => this.#send(message),
       end: ({ status, message }) => this.fail({ code: STATUS[status], details: message }),
     };
+  }
+
+  async drained(): Promise<void> {
+    if (!this.#isBlocked || this.#ended.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.#onDrain = resolve;
+    });
   }
 
   fail(status: Status): void {
@@ -186,6 +239,13 @@ class Stream {
     this.#waiting = undefined;
     // How grpc-js ends a server stream with a status.
     this.#call.emit("error", status);
+    this.#stop();
+  }
+
+  finish(): void {
+    if (this.#ended.signal.aborted) return;
+    if (this.#waiting !== undefined) this.#call.write(this.#waiting);
+    this.#call.end();
     this.#stop();
   }
 
@@ -197,5 +257,6 @@ class Stream {
 
   #stop(): void {
     if (!this.#ended.signal.aborted) this.#ended.abort();
+    this.#onDrain();
   }
 }

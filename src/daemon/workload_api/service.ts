@@ -17,7 +17,7 @@ import {
   parseValidateRequest,
 } from "./message.ts";
 import { CallRefusal } from "./refusal.ts";
-import type { Call, Method, Service, StreamCall } from "./server.ts";
+import type { Call, CallHead, Method, Service, StreamCall } from "./server.ts";
 
 /** The standard's proto file has no package. */
 const SERVICE_PREFIX = "/SpiffeWorkloadAPI/";
@@ -88,7 +88,7 @@ function stream(parts: ServiceParts, feed: () => Feed): Method {
 }
 
 /** In this order: what is refused here has cost next to nothing. */
-function letIn(call: Call, parts: ServiceParts): () => void {
+function letIn(call: CallHead, parts: ServiceParts): () => void {
   const { counters } = parts;
   const release = countCall(call, parts);
   const header = call.metadata(SECURITY_HEADER);
@@ -101,7 +101,7 @@ function letIn(call: Call, parts: ServiceParts): () => void {
 
 /** Counts a call of its caller until the answer is called; throws CallRefusal `unavailable` past the caller's limits. */
 export function countCall(
-  { caller }: Call,
+  { caller }: CallHead,
   { clock, counters, limits }: Pick<ServiceParts, "clock" | "counters" | "limits">,
 ): () => void {
   counters.calls += 1;
@@ -134,11 +134,11 @@ async function validate(call: Call, parts: ServiceParts): Promise<Uint8Array> {
   const { audience, token } = parseValidateRequest(call.request);
   if (audience === "") throw new CallRefusal("invalidArgument", "audience must be specified");
   if (token === "") throw new CallRefusal("invalidArgument", "svid must be specified");
-  const { trustDomain, jwt } = parts.bundle();
+  const bundles = [parts.bundle(), ...parts.foreignBundles()];
   const answer = await validateJwtSvid(token, {
     audience,
     now: parts.clock.now(),
-    keysOf: (of) => (of.name === trustDomain.name ? jwt : undefined),
+    keysOf: (of) => bundles.find(({ trustDomain }) => trustDomain.name === of.name)?.jwt,
   });
   if (!answer.ok) throw new CallRefusal("invalidArgument", answer.message);
   // Always a list, which clients expect.

@@ -186,4 +186,25 @@ describe("openCaller", () => {
       socket.destroy();
     },
   );
+
+  testWithPython(
+    "openCaller() answers nobody in the name of a program that the caller became after it connected (skipped where there is no python3)",
+    async () => {
+      // A parent keeps the connection, and its child, which made it, runs another program: the answer would be the parent's to read.
+      const program = `import os, socket, sys\nr, w = os.pipe()\ns = socket.socket(socket.AF_UNIX)\nif os.fork() == 0:\n  s.connect('${path}')\n  print(os.getpid(), flush=True)\n  sys.stdin.readline()\n  os.execv('/bin/sleep', ['sleep', '30'])\nos.wait()`;
+      const parent = Bun.spawn([PYTHON, "-c", program], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+      const pid = Number((await linesOf(parent.stdout).next()).value);
+      const caller = openCaller(fdOf(await accepted));
+      expect(caller.pid).toBe(pid);
+      expect(caller.evidence().exe).toContain("python");
+      parent.stdin.write("go\n");
+      parent.stdin.flush();
+      await eventually(() => readStat(pid).name === "sleep");
+      expect(() => caller.evidence()).toThrow("another program");
+      expect(caller.isAlive()).toBe(true);
+      caller.close();
+      process.kill(pid, 9);
+      await parent.exited;
+    },
+  );
 });

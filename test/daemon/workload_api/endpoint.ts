@@ -28,12 +28,18 @@ import type { TrustBundle } from "../../../src/trust_bundle.ts";
 export interface Endpoint {
   readonly path: string;
   readonly api: WorkloadApi;
+  /** As it was at the start. */
   readonly bundle: TrustBundle;
   readonly jwt: JwtAuthority;
   readonly store: Store;
   readonly log: string[];
   /** Puts other rules in force, as the daemon does. */
   setRules(text: string): void;
+  /** As before the first rules are in force. */
+  dropRules(): void;
+  /** Another bundle of the own trust domain, or those of others, as the daemon has them. */
+  setBundle(change: Partial<TrustBundle>): void;
+  setForeign(bundles: readonly TrustBundle[]): void;
   isRevoked(serial: string): boolean;
   /** From now on the CA signs nothing. */
   revokeIssuer(): void;
@@ -69,21 +75,23 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
   const authority = openAuthority({ stateDir, clock, store });
   const jwt = openJwtAuthority({ stateDir, clock, store, authority });
   const bundle = trustBundle(store, authority, jwt);
+  const held = { own: bundle, foreign: [] as readonly TrustBundle[] };
   const path = join(folder, "workload.sock");
   const log: string[] = [];
   const changed = new Condition();
   const read = (text: string) =>
     parseResources([{ file: "rules", text }], { trustDomain: TrustDomain.parse("example.org") });
-  const book: { resources: ResourceSet; wanted: ReturnType<typeof wantedLabels> } = {
+  const book: { resources: ResourceSet | undefined; wanted: ReturnType<typeof wantedLabels> } = {
     resources: read(rules),
     wanted: wantedLabels(read(rules)),
   };
   const api = await openWorkloadApi({
-    ...{ path, authority, jwt, book, clock, changed, reports, lifetimeSeconds },
+    ...{ path, authority, jwt, store, book, clock, changed, reports, lifetimeSeconds },
     attestor: createAttestor({ nodeName: "node-1" }),
     log: createLog({ level: "debug", clock, write: (line) => void log.push(line) }),
     random: () => 0.5,
-    bundle: () => bundle,
+    bundle: () => held.own,
+    foreignBundles: () => held.foreign,
     ...(limits === undefined ? {} : { limits: new CallerLimits(limits) }),
   });
   return {
@@ -92,6 +100,18 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
       book.resources = read(text);
       book.wanted = wantedLabels(book.resources);
       changed.notify();
+    },
+    dropRules() {
+      book.resources = undefined;
+      changed.notify();
+    },
+    setBundle(change) {
+      held.own = { ...held.own, ...change };
+      void api.refresh();
+    },
+    setForeign(bundles) {
+      held.foreign = bundles;
+      void api.refresh();
     },
     isRevoked: (serial) => authority.isRevoked(serial),
     revokeIssuer: () => void authority.revoke(authority.info().issuer.serial, "a test"),

@@ -6,6 +6,7 @@ import { chmodSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { evidenceOfProc } from "../../../src/daemon/attestation/evidence.ts";
 import { ATTEST_AGAIN_MS } from "../../../src/daemon/workload_api/live.ts";
+import { TrustDomain } from "../../../src/spiffe_id.ts";
 import { openssl, pem } from "../../ca/authority_fixture.ts";
 import { ManualClock } from "../../manual_clock.ts";
 import { scratchDirectories } from "../../scratch.ts";
@@ -141,6 +142,63 @@ describe("FetchX509SVID", () => {
     expect(performance.now() - begun).toBeLessThan(2000);
     const serial = certificatesOf(first.x509_svid)[0]?.serialNumber.toLowerCase() ?? "";
     expect(endpoint.isRevoked(serial)).toBe(true);
+  });
+
+  test("streams have the new identity, a denial or a new bundle within 100 ms, at the median of several", async () => {
+    await open(identityRule("app"));
+    const [svids, bundles] = [listen("FetchX509SVID"), listen("FetchX509Bundles")];
+    await Promise.all([svids.next(), bundles.next()]);
+    const took = { rules: [] as number[], bundle: [] as number[] };
+    for (let round = 0; round < 9; round++) {
+      const begun = performance.now();
+      endpoint.setRules(identityRule(`app-${round}`));
+      await svids.next();
+      took.rules.push(performance.now() - begun);
+      const again = performance.now();
+      endpoint.setBundle({
+        x509: round % 2 === 0 ? [...endpoint.bundle.x509, ...endpoint.bundle.x509] : endpoint.bundle.x509,
+      });
+      await Promise.all([svids.next(), bundles.next()]);
+      took.bundle.push(performance.now() - again);
+    }
+    for (const times of Object.values(took)) expect(times.sort((a, b) => a - b)[4]).toBeLessThan(100);
+  });
+
+  test("FetchX509SVID() gives a new SVID when the clock was set back before the beginning of the old one, and when it leaps an hour (A-5)", async () => {
+    // Timers count what has passed, whatever the time of day is set to.
+    const passed = new ManualClock();
+    let set = 0;
+    const clock = { now: () => passed.now() + set, sleep: passed.sleep.bind(passed) };
+    await open(identityRule("app"), { clock });
+    // Later than the birth of the CA, before which it signs nothing.
+    set = 2 * HOUR_MS;
+    const inbox = listen("FetchX509SVID");
+    await inbox.next();
+    for (const leap of [-HOUR_MS, 2 * HOUR_MS]) {
+      set += leap;
+      const next = inbox.next();
+      await passed.advance(ATTEST_AGAIN_MS);
+      const [leaf] = certificatesOf(svidOf(await next).x509_svid);
+      expect(Date.parse(leaf?.validFrom ?? "")).toBeLessThanOrEqual(clock.now());
+      expect(Date.parse(leaf?.validTo ?? "")).toBeGreaterThan(clock.now() + HOUR_MS / 2);
+    }
+  });
+
+  test("FetchX509SVID() gives the bundles of other trust domains apart from its own (A-10, A-16, A-18)", async () => {
+    await open(identityRule("app"));
+    const foreign = { ...endpoint.bundle, trustDomain: TrustDomain.parse("partner.example") };
+    const [svids, bundles, jwts] = [listen("FetchX509SVID"), listen("FetchX509Bundles"), listen("FetchJWTBundles")];
+    const first = await svids.next();
+    await Promise.all([bundles.next(), jwts.next()]);
+    expect(first["federated_bundles"]).toEqual({});
+    endpoint.setForeign([foreign]);
+    const [svid, both, keys] = await Promise.all([svids.next(), bundles.next(), jwts.next()]);
+    expect(Object.keys(svid["federated_bundles"] as object)).toEqual(["spiffe://partner.example"]);
+    const names = ["spiffe://example.org", "spiffe://partner.example"];
+    for (const { bundles } of [both, keys] as { bundles: object }[]) expect(Object.keys(bundles).sort()).toEqual(names);
+    // What is no longer held is no longer told.
+    endpoint.setForeign([]);
+    expect((await svids.next())["federated_bundles"]).toEqual({});
   });
 
   test("FetchX509SVID() sends nothing when the rules change and the identity does not", async () => {

@@ -1,0 +1,209 @@
+// Which process was given which SVID with its key, also across restarts of the daemon: revoked when the process ends or its identity is taken away.
+
+import { readFileSync } from "node:fs";
+import type { NodeAuthority } from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
+import { describeError } from "../../error.ts";
+import type { SpiffeId } from "../../spiffe_id.ts";
+import type { Store, StoreStatement } from "../../store.ts";
+import { isSameStart } from "../attestation/pin.ts";
+import { tryReadRunning } from "../attestation/proc.ts";
+import type { Log } from "../log.ts";
+
+const MIGRATIONS = [
+  `CREATE TABLE workload_svid (
+     serial TEXT PRIMARY KEY, boot TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, spiffe_id TEXT NOT NULL, not_after INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`,
+];
+/** How long after the end of a process that keeps no connection its SVIDs are revoked, at most. */
+export const LOOK_EVERY_MS = 10_000;
+/** How long a process takes to end after it has closed its connections; a large one is met by the next round. */
+const END_WAITS_MS = [20, 200, 1000] as const;
+/** Processes looked at in one go, some 20 µs each: calls are answered in between. */
+const LOOKS_MAX = 256;
+const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+
+/** A process by number and start. */
+export interface Holder {
+  readonly pid: number;
+  readonly startTimeNs: bigint;
+}
+
+export interface DeliveredSvid {
+  readonly serial: string;
+  readonly spiffeId: SpiffeId;
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number;
+}
+
+interface Held {
+  readonly serial: string;
+  readonly spiffeId: string;
+  readonly notAfter: number;
+}
+
+interface Account extends Holder {
+  /** Oldest first. */
+  held: readonly Held[];
+  /** What could not be revoked when it was to be. */
+  owed: { readonly held: readonly Held[]; readonly reason: string } | undefined;
+}
+
+export interface LedgerParts {
+  readonly store: Store;
+  readonly authority: Pick<NodeAuthority, "revoke">;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Does this very process still run? */
+  readonly isRunning?: (holder: Holder) => boolean;
+}
+
+export class Ledger {
+  /** SVIDs revoked before their end. */
+  revoked = 0;
+  readonly #parts: LedgerParts;
+  readonly #accounts = new Map<string, Account>();
+  readonly #boot = readFileSync(BOOT_ID, "utf8").trim();
+  readonly #insert: StoreStatement<never>;
+  readonly #remove: StoreStatement<never>;
+  readonly #isRunning: (holder: Holder) => boolean;
+
+  /** Takes up what an earlier daemon delivered; what was of an earlier boot is revoked by the next sweep. */
+  constructor(parts: LedgerParts) {
+    const { store, clock } = parts;
+    this.#parts = parts;
+    this.#isRunning = parts.isRunning ?? isRunning;
+    store.migrate("workload", MIGRATIONS);
+    this.#insert = store.prepare("INSERT INTO workload_svid VALUES (?, ?, ?, ?, ?, ?)");
+    this.#remove = store.prepare("DELETE FROM workload_svid WHERE serial = ?");
+    const now = clock.now();
+    store.prepare("DELETE FROM workload_svid WHERE not_after <= ?").run(now);
+    for (const row of store.prepare<Row>("SELECT * FROM workload_svid ORDER BY not_after").all()) {
+      // Of an earlier boot: no process has such a number, so that the next look finds it ended.
+      const pid = row.boot === this.#boot ? row.pid : 0;
+      const holder = { pid, startTimeNs: BigInt(row.started) };
+      this.#keep(holder, { serial: row.serial, spiffeId: row.spiffe_id, notAfter: row.not_after });
+    }
+  }
+
+  /** Processes that hold an SVID. */
+  get size(): number {
+    return this.#accounts.size;
+  }
+
+  /** Written with the SVID's own entry in the journal: to be called inside its transaction. */
+  write({ pid, startTimeNs }: Holder, { serial, spiffeId, notAfter }: DeliveredSvid): void {
+    this.#insert.run(serial, this.#boot, pid, startTimeNs.toString(), spiffeId.toString(), notAfter);
+  }
+
+  /** After that transaction. */
+  add(holder: Holder, { serial, spiffeId, notAfter }: DeliveredSvid): void {
+    this.#keep(holder, { serial, spiffeId: spiffeId.toString(), notAfter });
+  }
+
+  #keep({ pid, startTimeNs }: Holder, held: Held): void {
+    const key = keyOf({ pid, startTimeNs });
+    const account = this.#accounts.get(key);
+    const now = this.#parts.clock.now();
+    if (account === undefined) this.#accounts.set(key, { pid, startTimeNs, held: [held], owed: undefined });
+    else account.held = [...account.held.filter(({ notAfter }) => notAfter > now), held];
+  }
+
+  /** Revokes what the process holds; with `except`, only what is of another identity. Never throws: what fails is tried again. */
+  withdraw(holder: Holder, reason: string, except?: SpiffeId): void {
+    const account = this.#accounts.get(keyOf(holder));
+    const kept = except === undefined ? "" : except.toString();
+    const taken = account?.held.filter(({ spiffeId }) => spiffeId !== kept) ?? [];
+    if (account === undefined || taken.length === 0) return;
+    account.held = account.held.filter(({ spiffeId }) => spiffeId === kept);
+    account.owed = { held: [...(account.owed?.held ?? []), ...taken], reason };
+    this.#look([account]);
+  }
+
+  /** A connection of the process has ended, which is often its own end: a process closes what it has open a little before that. */
+  async lookSoon(holder: Holder): Promise<void> {
+    for (const wait of END_WAITS_MS) {
+      const account = this.#accounts.get(keyOf(holder));
+      if (account === undefined) return;
+      await this.#parts.clock.sleep(wait);
+      this.#look([account]);
+    }
+  }
+
+  /** Looks at every process, in portions, until the signal. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const accounts = [...this.#accounts.values()];
+      for (let at = 0; at < accounts.length && !signal.aborted; at += LOOKS_MAX) {
+        this.#look(accounts.slice(at, at + LOOKS_MAX));
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      await this.#parts.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+    }
+  }
+
+  #look(accounts: readonly Account[]): void {
+    for (const account of accounts) {
+      try {
+        this.#settle(account);
+      } catch (thrown) {
+        // The store does not take it now: at the next look.
+        this.#parts.log.error("an SVID could not be revoked", { pid: account.pid, error: describeError(thrown) });
+      }
+    }
+  }
+
+  #settle(account: Account): void {
+    const now = this.#parts.clock.now();
+    if (account.owed !== undefined) this.#revoke(account.owed.held, account.owed.reason);
+    account.owed = undefined;
+    if (!this.#isRunning(account)) {
+      this.#revoke(account.held, "the process has ended");
+      account.held = [];
+    }
+    const ended = account.held.filter(({ notAfter }) => notAfter <= now);
+    if (ended.length > 0) {
+      this.#forget(ended);
+      account.held = account.held.filter(({ notAfter }) => notAfter > now);
+    }
+    if (account.held.length === 0) this.#accounts.delete(keyOf(account));
+  }
+
+  #revoke(held: readonly Held[], reason: string): void {
+    const { authority, clock, store } = this.#parts;
+    const now = clock.now();
+    store.transaction(() => {
+      for (const { serial, notAfter } of held) {
+        if (notAfter > now) {
+          authority.revoke(serial, reason);
+          this.revoked += 1;
+        }
+        this.#remove.run(serial);
+      }
+    });
+  }
+
+  #forget(held: readonly Held[]): void {
+    this.#parts.store.transaction(() => {
+      for (const { serial } of held) this.#remove.run(serial);
+    });
+  }
+}
+
+interface Row {
+  serial: string;
+  boot: string;
+  pid: number;
+  started: string;
+  spiffe_id: string;
+  not_after: number;
+}
+
+function keyOf({ pid, startTimeNs }: Holder): string {
+  return `${pid} ${startTimeNs}`;
+}
+
+function isRunning({ pid, startTimeNs }: Holder): boolean {
+  const found = pid > 0 ? tryReadRunning(pid) : undefined;
+  return found !== undefined && isSameStart(found, startTimeNs);
+}
