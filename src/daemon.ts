@@ -6,6 +6,7 @@ import { type NodeAuthority, openAuthority } from "./ca.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
+import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
 import type { DaemonConfig } from "./daemon/config.ts";
 import type { ControlPort } from "./daemon/control/port.ts";
@@ -113,7 +114,8 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
   const attestor = createAttestor({ nodeName: authority.nodeName });
   const flows = new FlowStore();
   const counters = new ModuleCounters(clock);
-  const peers = new PeerBook({ authority, log });
+  const bundles = new BundleBook({ store, clock, log });
+  const peers = new PeerBook({ authority, bundleOf: (trustDomain) => bundles.bundleOf(trustDomain), log });
   const changed = new Condition();
   const lifetimeSeconds = Math.floor(config.svidLifetime / 1000);
   const names: NameKeeper = new NameKeeper({
@@ -135,7 +137,7 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
   });
   const admission = new Admission({ registry, attestor, book, issuance, log, lifetimeSeconds });
   const reconciler = new Reconciler({ registry, book, admission, issuance, state, log, lifetimeSeconds });
-  const trust = new TrustKeeper({ authority, state, log });
+  const trust = new TrustKeeper({ authority, bundles, state, log });
   const plane: EnforcementPlane = new EnforcementPlane({
     ...{ registry, book, trust, admission, issuance },
     ...{ reconciler, flows, counters, peers, changed, log },
@@ -144,7 +146,11 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
   const openDevice = seams.openDevice ?? openDeviceFile;
   const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane });
   const trustDomain = TrustDomain.parse(authority.trustDomain);
-  const onSwap = () => plane.rulesChanged();
+  bundles.onChange(() => plane.trustChanged());
+  const onSwap = () => {
+    bundles.configure(book.resources?.trustDomains ?? []);
+    plane.rulesChanged();
+  };
   const rules: RuleKeeper = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   const port = createControlPort({
@@ -176,6 +182,7 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
     attestor,
     registry,
     book,
+    bundles,
     names,
     trust,
     issuance,

@@ -61,6 +61,12 @@ export class FlowStore {
     return limit <= 0 ? [] : all.slice(-limit);
   }
 
+  /** The SPIFFE IDs at the other end of flows that live, each once. */
+  livePeers(): readonly string[] {
+    const peers = [...this.#live.values()].map(({ peer }) => peer).filter((peer) => peer !== undefined);
+    return [...new Set(peers)];
+  }
+
   /** Events from now on, until the signal. Undefined when too many follow already. */
   follow(signal: AbortSignal): AsyncIterable<FlowView> | undefined {
     if (this.#followers.size >= FOLLOWERS_MAX) return undefined;

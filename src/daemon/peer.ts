@@ -1,7 +1,9 @@
-// Answers the module's questions about peers: chain in, SPIFFE ID and key or a TLS alert out. Remembers which serials an answer rests on.
+// Answers the module's questions about peers: chain in, SPIFFE ID and key or a TLS alert out. Remembers which serials and root an answer rests on.
 
 import type { BodyOf } from "../abi.ts";
 import type { NodeAuthority } from "../ca.ts";
+import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
+import type { BundleOf } from "../trust_bundle.ts";
 import type { Log } from "./log.ts";
 
 const NO_KEY = new Uint8Array(65);
@@ -9,19 +11,23 @@ const NO_KEY = new Uint8Array(65);
 const REMEMBERED_MAX = 4096;
 
 interface Remembered {
-  readonly spiffeId: string;
+  readonly spiffeId: SpiffeId;
+  /** DER of the root that its path ends in. */
+  readonly root: Uint8Array;
   /** From the leaf up: revoking one of them ends the answer. */
   readonly serials: readonly string[];
 }
 
 export interface PeerParts {
-  readonly authority: Pick<NodeAuthority, "verifyPeerChain" | "isRevoked">;
+  readonly authority: Pick<NodeAuthority, "verifyPeerChain" | "isRevoked" | "bundle" | "trustDomain">;
+  /** Of other trust domains. */
+  readonly bundleOf: BundleOf;
   readonly log: Log;
 }
 
 export class PeerBook {
   readonly #parts: PeerParts;
-  /** By the leaf's serial; the oldest goes first. */
+  /** By the leaf's serial, with its trust domain where that is not ours; the oldest goes first. */
   readonly #remembered = new Map<string, Remembered>();
   /** Counts of answers since start. */
   accepted = 0;
@@ -33,7 +39,7 @@ export class PeerBook {
 
   /** VERIFIED for a VERIFY. Says what is wrong to the log, and no more than an alert to the peer. */
   verify({ ask, trustGeneration, chain, flow }: BodyOf<"verify">): BodyOf<"verified"> {
-    const answer = this.#parts.authority.verifyPeerChain(chain);
+    const answer = this.#parts.authority.verifyPeerChain(chain, this.#parts.bundleOf);
     if (!answer.ok) {
       this.refused += 1;
       const { code, message, alert } = answer;
@@ -41,10 +47,10 @@ export class PeerBook {
       return { ask, trustGeneration, notAfter: 0n, alert, spiffeId: "", publicKey: NO_KEY };
     }
     this.accepted += 1;
-    const spiffeId = answer.spiffeId.toString();
-    this.#remember({ spiffeId, serials: answer.serials });
+    const { spiffeId, publicKey } = answer;
+    this.#remember(answer);
     const notAfter = BigInt(Math.floor(answer.notAfter.getTime() / 1000));
-    return { ask, trustGeneration, notAfter, alert: 0, spiffeId, publicKey: answer.publicKey };
+    return { ask, trustGeneration, notAfter, alert: 0, spiffeId: spiffeId.toString(), publicKey };
   }
 
   /** An SVID of this node ended with its process: nobody needs to be cut off for it. */
@@ -52,20 +58,37 @@ export class PeerBook {
     this.#remembered.delete(serial);
   }
 
-  /** Forgets and returns the IDs of accepted peers of which some certificate has been revoked since. */
+  /** Forgets and returns the IDs of accepted peers that would be refused now: some certificate is revoked since, or the root is trusted no longer. */
   takeRevoked(): readonly string[] {
-    const revoked = [...this.#remembered].filter(([, { serials }]) =>
-      serials.some((serial) => this.#parts.authority.isRevoked(serial)),
-    );
-    for (const [leaf] of revoked) this.#remembered.delete(leaf);
-    return [...new Set(revoked.map(([, { spiffeId }]) => spiffeId))];
+    const ended = [...this.#remembered].filter(([, answer]) => this.#isEnded(answer));
+    for (const [leaf] of ended) this.#remembered.delete(leaf);
+    return [...new Set(ended.map(([, { spiffeId }]) => spiffeId.toString()))];
   }
 
-  #remember(answer: Remembered): void {
-    const [leaf] = answer.serials;
+  /** Is it of a trust domain of which nothing is held? True for what an earlier daemon accepted, too. */
+  isStranger(spiffeId: string): boolean {
+    const trustDomain = SpiffeId.tryParse(spiffeId)?.trustDomain;
+    return trustDomain !== undefined && this.#rootsOf(trustDomain).length === 0;
+  }
+
+  #isEnded({ spiffeId, serials, root }: Remembered): boolean {
+    if (serials.some((serial) => this.#parts.authority.isRevoked(serial))) return true;
+    return !this.#rootsOf(spiffeId.trustDomain).some((trusted) => Buffer.compare(trusted, root) === 0);
+  }
+
+  #rootsOf(trustDomain: TrustDomain): readonly Uint8Array[] {
+    const { authority, bundleOf } = this.#parts;
+    return trustDomain.name === authority.trustDomain ? authority.bundle : (bundleOf(trustDomain)?.x509 ?? []);
+  }
+
+  #remember({ spiffeId, serials, root }: Remembered): void {
+    const [leaf] = serials;
     if (leaf === undefined) return;
-    this.#remembered.delete(leaf);
-    this.#remembered.set(leaf, answer);
+    // Two trust domains may use one serial number.
+    const key =
+      spiffeId.trustDomain.name === this.#parts.authority.trustDomain ? leaf : `${spiffeId.trustDomain} ${leaf}`;
+    this.#remembered.delete(key);
+    this.#remembered.set(key, { spiffeId, serials, root });
     const oldest = this.#remembered.size > REMEMBERED_MAX ? this.#remembered.keys().next().value : undefined;
     if (oldest !== undefined) this.#remembered.delete(oldest);
   }

@@ -68,7 +68,7 @@ export class EnforcementPlane implements LinkHandler {
     if (link !== undefined) this.#later("processes were not judged by the new rules", this.#judgeAll(link));
   }
 
-  /** Someone else revoked something: cached answers about peers are void, and peers that are revoked now are cut off. */
+  /** Something was revoked, or a bundle changed: cached answers about peers are void, and peers that would be refused now are cut off. */
   trustChanged(): void {
     this.#later("the module was not told of changed trust", this.#renewTrust());
   }
@@ -154,8 +154,10 @@ export class EnforcementPlane implements LinkHandler {
   }
 
   async #renewTrust(): Promise<void> {
-    const { trust, peers, log } = this.#parts;
-    const revoked = peers.takeRevoked();
+    const { trust, peers, flows, log } = this.#parts;
+    // Of what an earlier daemon accepted only the flows are left to say so.
+    const strangers = flows.livePeers().filter((peer) => peers.isStranger(peer));
+    const revoked = new Set([...peers.takeRevoked(), ...strangers]);
     trust.advance();
     const link = this.#link;
     if (link === undefined) return trust.standAlone();
@@ -163,7 +165,7 @@ export class EnforcementPlane implements LinkHandler {
     this.#parts.changed.notify();
     for (const id of revoked) {
       link.session.send("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
-      log.info("a revoked peer was cut off", { spiffeId: id });
+      log.info("a peer was cut off that is trusted no longer", { spiffeId: id });
     }
   }
 

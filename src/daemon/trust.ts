@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import type { NodeAuthority } from "../ca.ts";
 import { describeError } from "../error.ts";
+import type { BundleBook } from "./bundle.ts";
 import type { Generation } from "./control/port.ts";
 import type { ModuleLink } from "./link.ts";
 import type { Log } from "./log.ts";
@@ -11,6 +12,7 @@ import type { DaemonState } from "./state.ts";
 export class TrustKeeper {
   readonly #parts: {
     readonly authority: Pick<NodeAuthority, "bundle">;
+    readonly bundles: Pick<BundleBook, "bundles">;
     readonly state: DaemonState;
     readonly log: Log;
   };
@@ -20,6 +22,7 @@ export class TrustKeeper {
 
   constructor(parts: {
     readonly authority: Pick<NodeAuthority, "bundle">;
+    readonly bundles: Pick<BundleBook, "bundles">;
     readonly state: DaemonState;
     readonly log: Log;
   }) {
@@ -64,6 +67,11 @@ export class TrustKeeper {
   #digest(): string {
     const hash = createHash("sha256");
     for (const root of this.#parts.authority.bundle) hash.update(root);
+    for (const [name, { x509 }] of this.#parts.bundles.bundles()) {
+      // With their number, so that a root cannot move from one domain to another unseen.
+      hash.update(`${name} ${x509.length}\n`);
+      for (const root of x509) hash.update(root);
+    }
     return hash.digest("hex");
   }
 }

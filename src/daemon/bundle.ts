@@ -1,0 +1,202 @@
+// The trust bundles of other trust domains: what is held of each, what may take its place, and who is told. Bundles are never joined.
+
+import { hash } from "node:crypto";
+import { fingerprintBundle } from "../bundle_fingerprint.ts";
+import type { Clock } from "../clock.ts";
+import { describeError, RiprapError } from "../error.ts";
+import { decideUpdate } from "../federation/bundle_update.ts";
+import type { ForeignTrustDomain } from "../resource.ts";
+import { TrustDomain } from "../spiffe_id.ts";
+import type { Store } from "../store.ts";
+import { type ParsedBundle, parseTrustBundle, type TrustBundle } from "../trust_bundle.ts";
+import { readFirstBundle } from "./bundle/first.ts";
+import { type BundleSource, type BundleTable, openBundleTable } from "./bundle/store.ts";
+import type { Log } from "./log.ts";
+
+export interface BundleBookParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface HeldBundle {
+  readonly bundle: ParsedBundle;
+  /** As it came. */
+  readonly document: string;
+  readonly source: BundleSource;
+  readonly fingerprint: string;
+  /** Milliseconds since the epoch. */
+  readonly takenAt: number;
+}
+
+export interface TakeOptions {
+  readonly source: BundleSource;
+  /** A person says so: an older bundle, or one that is not the pinned one, is taken too. */
+  readonly isForced?: boolean;
+}
+
+export interface Taken {
+  readonly outcome: "taken" | "unchanged";
+  readonly held: HeldBundle;
+}
+
+type Listener = (trustDomain: TrustDomain) => void;
+
+export class BundleBook {
+  readonly #parts: BundleBookParts;
+  readonly #table: BundleTable;
+  readonly #held = new Map<string, HeldBundle>();
+  /** By trust domain; undefined until the first rules are in force, and the stored bundles stand alone. */
+  #configured: ReadonlyMap<string, ForeignTrustDomain> | undefined;
+  readonly #faults = new Map<string, string>();
+  readonly #listeners = new Set<Listener>();
+  #bundles: ReadonlyMap<string, TrustBundle> = new Map();
+
+  constructor(parts: BundleBookParts) {
+    this.#parts = parts;
+    this.#table = openBundleTable(parts.store);
+    for (const { trustDomain, document, source, takenAt } of this.#table.all()) {
+      const bundle = this.#tryParse(trustDomain, document);
+      if (bundle === undefined) continue;
+      this.#held.set(trustDomain, { bundle, document, source, takenAt, fingerprint: fingerprintBundle(bundle) });
+    }
+    this.#renew();
+  }
+
+  /** By the bare name of the trust domain, in its order. The map is another one after each change, and never changes itself. */
+  bundles(): ReadonlyMap<string, TrustBundle> {
+    return this.#bundles;
+  }
+
+  bundleOf(trustDomain: TrustDomain): TrustBundle | undefined {
+    return this.#bundles.get(trustDomain.name);
+  }
+
+  held(trustDomain: TrustDomain): HeldBundle | undefined {
+    return this.#held.get(trustDomain.name);
+  }
+
+  /** Of the rules in force, by name of the trust domain. */
+  configured(): readonly ForeignTrustDomain[] {
+    return [...(this.#configured?.values() ?? [])];
+  }
+
+  /** What is wrong with the first bundle of a trust domain's resource, if anything. */
+  faultOf(trustDomain: TrustDomain): string | undefined {
+    return this.#faults.get(trustDomain.name);
+  }
+
+  /** `listener` is called after a bundle was taken or dropped, when `bundles()` says so already. Returns what ends that. */
+  onChange(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** The rules in force name these trust domains: first bundles are taken, and those of others are dropped (SPIFFE Federation section 6.3). */
+  configure(trustDomains: readonly ForeignTrustDomain[]): void {
+    const sorted = [...trustDomains].sort((a, b) => (a.trustDomain.name < b.trustDomain.name ? -1 : 1));
+    this.#configured = new Map(sorted.map((resource) => [resource.trustDomain.name, resource]));
+    for (const row of this.#table.all()) if (!this.#configured.has(row.trustDomain)) this.#drop(row.trustDomain);
+    for (const resource of sorted) this.#takeFirst(resource);
+  }
+
+  /** A document that its source has authenticated. RiprapError `not_found`, `bundle_invalid`, or the refusal's code. */
+  take(trustDomain: TrustDomain, document: string, { source, isForced = false }: TakeOptions): Taken {
+    const resource = this.#configured?.get(trustDomain.name);
+    if (resource === undefined) {
+      const remedy = "apply a TrustDomain resource that names it first (see `riprap bundle list`)";
+      throw new RiprapError("not_found", `Cannot hold a bundle of ${trustDomain}: no rule trusts it; ${remedy}`);
+    }
+    const bundle = parseTrustBundle(document, trustDomain);
+    const held = this.#held.get(trustDomain.name);
+    const decision = decideUpdate({ held: held?.bundle, offered: bundle, pinned: resource.bundle.fingerprint });
+    if (decision.outcome === "unchanged" && held !== undefined) return { outcome: "unchanged", held };
+    if (decision.outcome === "refuse" && !isForced) {
+      throw new RiprapError(decision.code, `Cannot take the bundle of ${trustDomain}: ${decision.fact}`);
+    }
+    return { outcome: "taken", held: this.#put(resource, { bundle, document, source }) };
+  }
+
+  #put(
+    resource: ForeignTrustDomain,
+    { bundle, document, source }: Pick<HeldBundle, "bundle" | "document" | "source">,
+  ): HeldBundle {
+    const { trustDomain } = resource;
+    const takenAt = this.#parts.clock.now();
+    const firstDigest = digestOf(this.#tryReadFirst(resource));
+    this.#table.put({ trustDomain: trustDomain.name, document, source, firstDigest, takenAt });
+    const held = { bundle, document, source, takenAt, fingerprint: fingerprintBundle(bundle) };
+    this.#held.set(trustDomain.name, held);
+    const { x509, jwt, sequence, ignored } = bundle;
+    this.#parts.log.info("a bundle of another trust domain was taken", {
+      ...{ trustDomain: trustDomain.name, source, sequence, fingerprint: held.fingerprint },
+      ...{ x509: x509.length, jwt: jwt.length, ignored: ignored.length },
+    });
+    this.#changed(trustDomain);
+    return held;
+  }
+
+  /** A person who writes another first bundle means it; one that is older than what is held is said to be so, once. */
+  #takeFirst(resource: ForeignTrustDomain): void {
+    const { trustDomain } = resource;
+    const document = this.#tryReadFirst(resource);
+    const row = this.#table.all().find((stored) => stored.trustDomain === trustDomain.name);
+    if (document === undefined || row?.firstDigest === digestOf(document)) return;
+    try {
+      this.take(trustDomain, document, { source: "resource" });
+    } catch (thrown) {
+      if (!(thrown instanceof RiprapError)) throw thrown;
+      this.#faults.set(trustDomain.name, thrown.message);
+      this.#parts.log.warn("the first bundle of a trust domain was not taken", { error: thrown.message });
+    }
+    this.#table.noteFirst(trustDomain.name, digestOf(document));
+  }
+
+  #tryReadFirst(resource: ForeignTrustDomain): string | undefined {
+    const { name } = resource.trustDomain;
+    try {
+      const document = readFirstBundle(resource);
+      this.#faults.delete(name);
+      return document;
+    } catch (thrown) {
+      const error = describeError(thrown);
+      if (this.#faults.get(name) !== error) this.#parts.log.warn("a first bundle cannot be read", { error });
+      this.#faults.set(name, error);
+      return undefined;
+    }
+  }
+
+  #drop(name: string): void {
+    this.#table.drop(name);
+    this.#faults.delete(name);
+    if (!this.#held.delete(name)) return;
+    this.#parts.log.info("the bundle of another trust domain was dropped: no rule trusts it any longer", {
+      trustDomain: name,
+    });
+    this.#changed(TrustDomain.parse(name));
+  }
+
+  #tryParse(name: string, document: string): ParsedBundle | undefined {
+    try {
+      return parseTrustBundle(document, TrustDomain.parse(name));
+    } catch (thrown) {
+      const error = describeError(thrown);
+      this.#parts.log.error("a stored bundle cannot be read and is not used", { trustDomain: name, error });
+      return undefined;
+    }
+  }
+
+  #renew(): void {
+    const sorted = [...this.#held].sort(([a], [b]) => (a < b ? -1 : 1));
+    this.#bundles = new Map(sorted.map(([name, { bundle }]) => [name, bundle]));
+  }
+
+  #changed(trustDomain: TrustDomain): void {
+    this.#renew();
+    for (const listener of this.#listeners) listener(trustDomain);
+  }
+}
+
+function digestOf(document: string | undefined): string {
+  return document === undefined ? "" : hash("sha256", document, "hex");
+}

@@ -1,0 +1,61 @@
+// The table of bundles of other trust domains: the last good document of each, as it came. Survives the daemon.
+
+import type { Store } from "../../store.ts";
+
+const MIGRATIONS = [
+  `CREATE TABLE foreign_bundle (
+     trust_domain TEXT PRIMARY KEY, document TEXT NOT NULL, source TEXT NOT NULL, first_digest TEXT NOT NULL, taken_at INTEGER NOT NULL
+   ) STRICT;`,
+];
+
+/** Where a bundle came from: the resource, a person's command, its endpoint, or the fleet's broker. */
+export type BundleSource = "resource" | "command" | "endpoint" | "fleet";
+
+export interface StoredBundle {
+  readonly trustDomain: string;
+  readonly document: string;
+  readonly source: BundleSource;
+  /** SHA-256 of the first bundle that the resource gave when this was taken; empty: it gave none. */
+  readonly firstDigest: string;
+  /** Milliseconds since the epoch. */
+  readonly takenAt: number;
+}
+
+export interface BundleTable {
+  all(): readonly StoredBundle[];
+  put(bundle: StoredBundle): void;
+  /** The first bundle that was looked at last, without a change of what is held. */
+  noteFirst(trustDomain: string, digest: string): void;
+  drop(trustDomain: string): void;
+}
+
+interface Row {
+  trust_domain: string;
+  document: string;
+  source: string;
+  first_digest: string;
+  taken_at: number;
+}
+
+export function openBundleTable(store: Store): BundleTable {
+  store.migrate("foreign_bundle", MIGRATIONS);
+  const all = store.prepare<Row>("SELECT * FROM foreign_bundle ORDER BY trust_domain");
+  const put = store.prepare("INSERT OR REPLACE INTO foreign_bundle VALUES (?, ?, ?, ?, ?)");
+  const note = store.prepare("UPDATE foreign_bundle SET first_digest = ?2 WHERE trust_domain = ?1");
+  const drop = store.prepare("DELETE FROM foreign_bundle WHERE trust_domain = ?");
+  return {
+    all: () =>
+      all.all().map((row) => ({
+        trustDomain: row.trust_domain,
+        document: row.document,
+        source: row.source as BundleSource,
+        firstDigest: row.first_digest,
+        takenAt: row.taken_at,
+      })),
+    put({ trustDomain, document, source, firstDigest, takenAt }) {
+      put.run(trustDomain, document, source, firstDigest, takenAt);
+    },
+    noteFirst: (trustDomain, digest) => void note.run(trustDomain, digest),
+    drop: (trustDomain) => void drop.run(trustDomain),
+  };
+}

@@ -1,0 +1,146 @@
+import { describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { BundleBook } from "../../../src/daemon/bundle.ts";
+import { createLog } from "../../../src/daemon/log.ts";
+import { parseResources } from "../../../src/resource.ts";
+import { TrustDomain } from "../../../src/spiffe_id.ts";
+import { openStore, storePath } from "../../../src/store.ts";
+import { ManualClock } from "../../manual_clock.ts";
+import { foreignDomain, trustDomain } from "../../resource/sample.ts";
+import { scratchDirectories } from "../../scratch.ts";
+import { documentOf, rootsFor } from "./sample.ts";
+
+const scratch = scratchDirectories();
+const PARTNER = TrustDomain.parse("partner.test");
+const [ROOT_A, ROOT_B] = (await rootsFor("partner.test", 2)) as [Uint8Array, Uint8Array];
+
+function open(stateDir = scratch()) {
+  const store = openStore(storePath(stateDir));
+  const lines: { event: string; level: string }[] = [];
+  const clock = new ManualClock();
+  const log = createLog({ level: "debug", clock, write: (line) => void lines.push(JSON.parse(line)) });
+  const book = new BundleBook({ store, clock, log });
+  const changes: string[] = [];
+  book.onChange((name) => void changes.push(name.name));
+  return { book, store, stateDir, changes, events: () => lines.map(({ event }) => event) };
+}
+
+function resources(...specs: Record<string, unknown>[]) {
+  const documents = specs.map((spec, i) => foreignDomain(`d${i}`, { trustDomain: "partner.test", ...spec }));
+  const text = documents.map((document) => JSON.stringify(document)).join("\n---\n");
+  return parseResources([{ file: "rules.yaml", text }], { trustDomain }).trustDomains;
+}
+
+describe("BundleBook", () => {
+  test("take() holds nothing of a trust domain that no rule names", () => {
+    const { book } = open();
+    expect(() => book.take(PARTNER, documentOf([ROOT_A], 1n), { source: "command" })).toThrow("no rule trusts it");
+    expect(book.bundles().size).toBe(0);
+  });
+
+  test("configure() takes an inline bundle, and take() those after it in order (rows F-4, F-18)", () => {
+    const { book, changes } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 5n) } }));
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(5n);
+    expect(book.take(PARTNER, documentOf([ROOT_A], 5n), { source: "endpoint" }).outcome).toBe("unchanged");
+    expect(book.take(PARTNER, documentOf([ROOT_A, ROOT_B], 6n), { source: "endpoint" }).outcome).toBe("taken");
+    expect(book.bundleOf(PARTNER)?.x509).toHaveLength(2);
+    expect(changes).toEqual(["partner.test", "partner.test"]);
+  });
+
+  test("take() refuses a bundle that goes back in time, and takes it when a person forces it (row F-4)", () => {
+    const { book } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 2n ** 60n) } }));
+    const old = documentOf([ROOT_B], 2n ** 60n - 1n);
+    expect(() => book.take(PARTNER, old, { source: "endpoint" })).toThrow("goes back in time");
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(2n ** 60n);
+    expect(book.take(PARTNER, old, { source: "command", isForced: true }).outcome).toBe("taken");
+  });
+
+  test("take() never leaves a broken document in the place of a good one", () => {
+    const { book } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
+    for (const text of [
+      "",
+      "{}",
+      '{"keys":[],"keys":[]}',
+      '{"keys":[],"spiffe_sequence":18446744073709551616}',
+      "nonsense",
+    ])
+      expect(() => book.take(PARTNER, text, { source: "endpoint" })).toThrow("Cannot read the trust bundle");
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(1n);
+  });
+
+  test("bundles() are there after a restart, with the latest document that was taken (row F-4)", () => {
+    const first = open();
+    const inline = resources({ bundle: { inline: documentOf([ROOT_A], 1n) } });
+    first.book.configure(inline);
+    first.book.take(PARTNER, documentOf([ROOT_B], 2n), { source: "endpoint" });
+    first.store.close();
+    const second = open(first.stateDir);
+    expect(second.book.bundleOf(PARTNER)?.sequence).toBe(2n);
+    // The first bundle was looked at before: it does not come back.
+    second.book.configure(inline);
+    expect(second.book.bundleOf(PARTNER)?.sequence).toBe(2n);
+    expect(second.changes).toEqual([]);
+  });
+
+  test("configure() drops the bundle of a trust domain that no rule names any longer, for good (row F-23)", () => {
+    const { book, changes, stateDir, store } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
+    book.configure([]);
+    expect(book.bundles().size).toBe(0);
+    expect(changes).toEqual(["partner.test", "partner.test"]);
+    store.close();
+    expect(open(stateDir).book.bundles().size).toBe(0);
+  });
+
+  test("configure() takes another first bundle that a person has written, and refuses an older one aloud", () => {
+    const { book, events } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 3n) } }));
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_B], 2n) } }));
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(3n);
+    expect(events()).toContain("the first bundle of a trust domain was not taken");
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_B], 4n) } }));
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(4n);
+  });
+
+  test("configure() reads a file, and says what is wrong with one that cannot be read", () => {
+    const { book } = open();
+    const file = join(scratch(), "partner.json");
+    book.configure(resources({ bundle: { file } }));
+    expect(book.faultOf(PARTNER)).toContain("ENOENT");
+    writeFileSync(file, documentOf([ROOT_A], 1n));
+    book.configure(resources({ bundle: { file } }));
+    expect([book.faultOf(PARTNER), book.bundleOf(PARTNER)?.sequence]).toEqual([undefined, 1n]);
+    book.configure(resources({ bundle: { file: "/dev/zero" } }));
+    expect(book.faultOf(PARTNER)).toContain("not a regular file");
+  });
+
+  test("take() holds the first bundle against the pinned fingerprint, by whatever way it comes", () => {
+    const { book } = open();
+    const fingerprint = `sha256:${"00".repeat(32)}`;
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n), fingerprint } }));
+    expect(book.bundles().size).toBe(0);
+    expect(book.faultOf(PARTNER)).toContain("is pinned");
+    expect(() => book.take(PARTNER, documentOf([ROOT_A], 1n), { source: "command" })).toThrow("is pinned");
+  });
+
+  test("take() takes an empty bundle, which trusts nobody (row B-7)", () => {
+    const { book } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
+    book.take(PARTNER, '{"keys":[],"spiffe_sequence":2}', { source: "endpoint" });
+    expect(book.bundleOf(PARTNER)?.x509).toEqual([]);
+  });
+
+  test("new BundleBook() goes without a stored document that cannot be read, and says so", () => {
+    const { book, store, stateDir } = open();
+    book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
+    store.prepare("UPDATE foreign_bundle SET document = 'x'").run();
+    store.close();
+    const again = open(stateDir);
+    expect(again.book.bundles().size).toBe(0);
+    expect(again.events()).toContain("a stored bundle cannot be read and is not used");
+  });
+});
