@@ -16,6 +16,7 @@
 #ifndef RIPRAP_ABI_H
 #define RIPRAP_ABI_H
 
+#include <linux/ioctl.h>
 #include <linux/types.h>
 
 #define RIPRAP_ABI_MAGIC	0x50525052u	/* "RPRP" */
@@ -414,6 +415,35 @@ struct riprap_query {
 };
 
 /* WAKE has no payload: the pending read() returns 0 once. */
+
+/* ---- keys of the node's CA: ioctl() on the open device, for the process that opened it ---- */
+
+/* The authority in force, the next and the last, with room. */
+#define RIPRAP_AUTHORITY_KEYS_MAX	8u
+
+/* Hands a key in. It is never given out, and wiped at FORGET or when the device is closed. */
+struct riprap_authority_import {
+	__u8 private_key[32];	/* P-256 scalar, big-endian; zeroes when the call returns */
+	__u8 public_key[65];	/* out: its point, uncompressed */
+	__u8 pad0[3];
+	__u32 slot;		/* out: names the key from now on */
+};
+
+struct riprap_authority_sign {
+	__u32 slot;
+	__u32 signature_len;	/* out */
+	__u8 digest[32];	/* SHA-256 of what is signed */
+	__u8 signature[72];	/* out: DER ECDSA-Sig-Value */
+};
+
+struct riprap_authority_forget {
+	__u32 slot;
+	__u32 pad0;
+};
+
+#define RIPRAP_AUTHORITY_IMPORT		_IOWR('r', 0x01, struct riprap_authority_import)
+#define RIPRAP_AUTHORITY_SIGN		_IOWR('r', 0x02, struct riprap_authority_sign)
+#define RIPRAP_AUTHORITY_FORGET		_IOW('r', 0x03, struct riprap_authority_forget)
 
 /* ---- the compiled rule table ---- */
 

@@ -17,6 +17,7 @@
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 
+#include "authority_key.h"
 #include "compat.h"
 #include "device.h"
 #include "device_frame.h"
@@ -290,6 +291,7 @@ static int device_release(struct inode *inode, struct file *file)
 	spin_unlock_irq(&device.queue_lock);
 	list_for_each_entry_safe(frame, next, &dead, node)
 		free_queued(frame);
+	riprap_authority_key_forget_all();
 	riprap_table_abort();
 	riprap_peer_daemon_gone();
 	riprap_process_daemon_gone();
@@ -417,6 +419,11 @@ out_free:
 	return done;
 }
 
+static long device_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	return riprap_authority_key_ioctl(command, argument);
+}
+
 static const struct file_operations device_operations = {
 	.owner = THIS_MODULE,
 	.open = device_open,
@@ -424,6 +431,7 @@ static const struct file_operations device_operations = {
 	.read = device_read,
 	.write = device_write,
 	.poll = device_poll,
+	.unlocked_ioctl = device_ioctl,
 };
 
 static struct miscdevice device_node = {

@@ -211,6 +211,29 @@ int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65])
 	return err ?: make_pair(private_key, public_key);
 }
 
+/**
+ * riprap_ecdsa_derive() - the public key of a private key
+ * @private_key: the scalar, big-endian
+ * @public_key: its point, uncompressed
+ *
+ * Return: 0, -EINVAL (not a private key), or -errno of ecc_make_pub_key().
+ */
+int riprap_ecdsa_derive(const u8 private_key[32], u8 public_key[65])
+{
+	u64 scalar[DIGITS], point[2 * DIGITS];
+	int err = -EINVAL;
+
+	vli_from_be64(scalar, private_key, DIGITS);
+	if (is_scalar(scalar))
+		err = multiply_base(point, scalar);
+	if (!err) {
+		public_key[0] = 0x04;
+		memcpy(public_key + 1, point, 2 * BYTES);
+	}
+	memzero_explicit(scalar, sizeof(scalar));
+	return err;
+}
+
 /*
  * s = k^-1 (z + r d). vli_mod_inv() takes a time that depends on its input, so
  * it is given k times a fresh blind b, and z and d are multiplied by b too.

@@ -15,6 +15,8 @@
  * All may sleep and take up to a few milliseconds (making a key: until the random generator is seeded); 0 or -errno.
  */
 int riprap_ecdsa_generate(u8 private_key[32], u8 public_key[65]);
+/* -EINVAL when it is no private key. */
+int riprap_ecdsa_derive(const u8 private_key[32], u8 public_key[65]);
 int riprap_ecdsa_sign(const u8 private_key[32], const u8 digest[32], u8 sig[RIPRAP_ECDSA_SIGNATURE_MAX],
 		      size_t *sig_len);
 /* 0, -EBADMSG (not a DER ECDSA-Sig-Value), -EKEYREJECTED (does not verify), -EINVAL (not a point). */

@@ -22,6 +22,10 @@ export const ABI = {
   TABLE_PEERS_MAX: 262144,
   TABLE_FILTERS_MAX: 4096,
   TABLE_SHAPES_MAX: 64,
+  AUTHORITY_KEYS_MAX: 8,
+  AUTHORITY_IMPORT: 0xc0687201,
+  AUTHORITY_SIGN: 0xc0707202,
+  AUTHORITY_FORGET: 0x40087203,
 } as const;
 
 // Each object is one enum of kernel/abi.h; its keys are the C names in camel case without the enum's prefix.
@@ -284,6 +288,22 @@ export const FRAME = {
   query: frame(0x8e, { name: "riprap_query", fields: { query: "u64", what: "u32", pad0: "pad4" } }),
   wake: frame(0x8f, { name: "", fields: {} }),
 } as const;
+
+// ---- keys of the node's CA: arguments of ioctl() on the open device ----
+
+export const AUTHORITY_IMPORT = struct("riprap_authority_import", {
+  privateKey: "bytes32",
+  publicKey: "bytes65",
+  pad0: "pad3",
+  slot: "u32",
+});
+export const AUTHORITY_SIGN = struct("riprap_authority_sign", {
+  slot: "u32",
+  signatureLen: "u32",
+  digest: "bytes32",
+  signature: "bytes72",
+});
+export const AUTHORITY_FORGET = struct("riprap_authority_forget", { slot: "u32", pad0: "pad4" });
 
 // ---- the compiled rule table: header, subjects, rules, peers, filters, string bytes ----
 

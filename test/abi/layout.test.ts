@@ -35,6 +35,9 @@ const STRUCTS = [
   abi.TABLE_RULE,
   abi.TABLE_PEER,
   abi.TABLE_FILTER,
+  abi.AUTHORITY_IMPORT,
+  abi.AUTHORITY_SIGN,
+  abi.AUTHORITY_FORGET,
 ];
 
 function snake(name: string): string {
