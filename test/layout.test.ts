@@ -144,6 +144,7 @@ describe("imports", () => {
     nats: ["src/federation/nats.ts", "what comes over the broker is told from what is believed in one place"],
     hono: ["src/daemon/control.ts", "the control API is one application, apart from its listener"],
     yaml: ["src/yaml.ts", "one reader decides which YAML is too clever to be taken"],
+    "@noble/curves": ["src/federation/curve.ts", "which curve does what, and why, is said in one place"],
     "node:http": ["", "Bun.serve serves"],
     "node:https": ["", "node:tls shows the client's certificate, which this does not"],
     "node:vm": ["", "nothing is evaluated"],

@@ -1,0 +1,309 @@
+// All statements that stand on one node: takes or refuses each, and says what differs from another node. The same statements in any order give the same state.
+import { type FleetGeneration, writeScope } from "../fleet.ts";
+import { keyIdOf } from "./curve.ts";
+import { type Difference, DigestTree, HEADS_MAX, type StateDigest, type StatementHead, statementId } from "./digest.ts";
+import { Generation } from "./generation.ts";
+import { judgeRight, type RightRefusalCode } from "./right.ts";
+import { Standing } from "./standing.ts";
+import {
+  compareStatements,
+  parseStatement,
+  STATEMENT_KINDS,
+  type Statement,
+  type StatementDraft,
+  type StatementKind,
+  verifyStatement,
+} from "./statement.ts";
+
+/** 10,000 nodes with all that they say, and as many resources again, several times over. */
+export const STATEMENTS_MAX = 262_144;
+/** Of one author: a node that was taken over must not fill every other node's memory with revocations of its own serials. */
+const NODE_STATEMENTS_MAX = 4096;
+/** A certificate that ended an hour ago needs no revocation, whatever the clocks. */
+const EXPIRY_GRACE_MS = 3600 * 1000;
+
+/** Statements in one message: small ones are some 300 bytes. */
+export const BATCH_MAX = 4096;
+/** The length before each in a message. */
+const STATEMENT_HEAD_BYTES = 4;
+
+/** Where statements outlive the process. `atomically` keeps all of what `work` wrote or nothing. */
+export interface StatementStore {
+  load(): Iterable<Uint8Array>;
+  put(key: string, bytes: Uint8Array): void;
+  remove(key: string): void;
+  atomically<T>(work: () => T): T;
+}
+
+export type StatementRefusalCode =
+  | RightRefusalCode
+  | "wrong_trust_domain"
+  | "forged"
+  | "expired"
+  | "state_full"
+  | "author_full";
+
+/** `stale`: one that stands under this key is later; `held` is it. */
+export type ApplyOutcome =
+  | { readonly outcome: "accepted"; readonly changes: readonly Change[] }
+  | { readonly outcome: "duplicate" }
+  | { readonly outcome: "stale"; readonly held: Statement; readonly conflict: Conflict | undefined }
+  | { readonly outcome: "refused"; readonly code: StatementRefusalCode; readonly message: string };
+
+export type Change =
+  /** `replaced` stood there before; `conflict` when both were said without knowing of one another. */
+  | {
+      readonly type: "put";
+      readonly statement: Statement;
+      readonly replaced: Statement | undefined;
+      readonly conflict: Conflict | undefined;
+    }
+  /** It stands no more, because what gave its author the right is gone, or because it has ended. */
+  | { readonly type: "removed"; readonly statement: Statement; readonly reason: string };
+
+/** Two of one revision under one key: `winner` stands everywhere. */
+export interface Conflict {
+  readonly winner: Statement;
+  readonly loser: Statement;
+}
+
+export interface FleetStateOptions {
+  readonly trustDomain: string;
+  /** P-256 points (65 bytes) of the trust domain's roots. */
+  readonly roots: readonly Uint8Array[];
+  readonly store?: StatementStore;
+  /** verifyStatement, unless many states in one process share their answers. */
+  readonly verify?: (statement: Statement) => boolean;
+}
+
+export class FleetState {
+  readonly trustDomain: string;
+  /** Roles and revocations of what stands. */
+  readonly standing = new Standing();
+  readonly #held = new Map<string, Statement>();
+  readonly #byId = new Map<string, Statement>();
+  readonly #byAuthor = new Map<string, Set<string>>();
+  readonly #byKind = new Map<StatementKind, Map<string, Statement>>();
+  readonly #digests = new DigestTree();
+  readonly #generation = new Generation();
+  readonly #store: StatementStore | undefined;
+  readonly #verify: (statement: Statement) => boolean;
+  #roots: ReadonlySet<string>;
+
+  constructor({ trustDomain, roots, store, verify = verifyStatement }: FleetStateOptions) {
+    this.trustDomain = trustDomain;
+    this.#roots = new Set(roots.map(hexOf));
+    this.#verify = verify;
+    this.#store = undefined;
+    // What this node stored was verified when it came; its rights are judged again, because roots may have gone.
+    if (store !== undefined) for (const statement of readStore(store)) this.#take(statement, () => true);
+    this.#store = store;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** Takes a statement that stands by its author's right, its revision and its signature. `now` in milliseconds. */
+  apply(statement: Statement, now: number): ApplyOutcome {
+    if (statement.expiresAt !== 0 && now > statement.expiresAt + EXPIRY_GRACE_MS) {
+      return refuse("expired", "what it is about has ended");
+    }
+    return this.#take(statement, this.#verify);
+  }
+
+  /** Several at once, in the order in which they depend on one another; kept on disk together. */
+  applyAll(statements: readonly Statement[], now: number): { statement: Statement; outcome: ApplyOutcome }[] {
+    const work = () => sortByKind(statements).map((statement) => ({ statement, outcome: this.apply(statement, now) }));
+    return this.#store === undefined ? work() : this.#store.atomically(work);
+  }
+
+  /** Removes what has ended. */
+  prune(now: number): Change[] {
+    const ended = [...this.#held.values()].filter(
+      ({ expiresAt }) => expiresAt !== 0 && now > expiresAt + EXPIRY_GRACE_MS,
+    );
+    return ended.flatMap((statement) => this.#remove(statement, "it has ended"));
+  }
+
+  /** A root came or went with the trust bundle: every word of a root is judged again. */
+  setRoots(roots: readonly Uint8Array[]): Change[] {
+    const gone = [...this.#roots];
+    this.#roots = new Set(roots.map(hexOf));
+    return gone.flatMap((key) => this.#judgeAgain(key));
+  }
+
+  get(kind: StatementKind, name: string): Statement | undefined {
+    return this.#byKind.get(kind)?.get(`${kind}/${name}`);
+  }
+
+  list(kind: StatementKind): readonly Statement[] {
+    return [...(this.#byKind.get(kind)?.values() ?? [])];
+  }
+
+  /** Everything that a key has said and that stands. */
+  listByAuthor(authorId: string): readonly Statement[] {
+    return [...(this.#byAuthor.get(authorId) ?? [])].map((key) => this.#held.get(key) as Statement);
+  }
+
+  /** A draft that would take the place of what stands under its key. */
+  draft(draft: Omit<StatementDraft, "trustDomain" | "revision">, author: string): StatementDraft {
+    const key = draft.kind === "revocation" ? `revocation/${draft.name}@${author}` : `${draft.kind}/${draft.name}`;
+    const revision = (this.#held.get(key)?.revision ?? 0) + 1;
+    return { ...draft, trustDomain: this.trustDomain, scope: draft.scope ?? writeScope({ type: "all" }), revision };
+  }
+
+  /** Of every resource, whoever it is for: what a node acknowledges. */
+  generation(): FleetGeneration {
+    return this.#generation.value();
+  }
+
+  digest(): StateDigest {
+    return this.#digests.digest();
+  }
+
+  /** The root alone: equal on two nodes means that nothing differs. */
+  root(): string {
+    return this.#digests.root();
+  }
+
+  /** What this node has where the other's digest differs. */
+  difference(theirs: StateDigest): Difference {
+    const buckets: number[] = [];
+    const heads: StatementHead[] = [];
+    for (const bucket of this.#digests.differing(theirs)) {
+      const here = [...this.#digests.heads(bucket)];
+      if (heads.length + here.length > HEADS_MAX) break;
+      buckets.push(bucket);
+      heads.push(...here);
+    }
+    return { buckets, heads };
+  }
+
+  /** What to ask of the one who sent this difference, and what it lacks. */
+  compare(theirs: Difference): { want: readonly string[]; give: readonly string[] } {
+    const want: string[] = [];
+    const seen = new Map(theirs.heads.map((head) => [head.id, head]));
+    for (const head of theirs.heads) {
+      const mine = this.#digests.get(head.id);
+      if (mine === undefined || (mine.hash !== head.hash && head.revision >= mine.revision)) want.push(head.id);
+    }
+    const give = theirs.buckets.flatMap((bucket) =>
+      [...this.#digests.heads(bucket)].filter((mine) => {
+        const head = seen.get(mine.id);
+        return head === undefined || (head.hash !== mine.hash && mine.revision >= head.revision);
+      }),
+    );
+    return { want, give: give.map(({ id }) => id) };
+  }
+
+  /** The statements with these ids, in the order in which they depend on one another, up to a number of bytes. */
+  pick(ids: readonly string[], bytesMax: number): readonly Statement[] {
+    const found = sortByKind(ids.map((id) => this.#byId.get(id)).filter((statement) => statement !== undefined));
+    let bytes = 0;
+    const fits = (statement: Statement) => {
+      bytes += statement.bytes.length + STATEMENT_HEAD_BYTES;
+      return bytes <= bytesMax;
+    };
+    return found.slice(0, BATCH_MAX).filter(fits);
+  }
+
+  #take(statement: Statement, verify: (statement: Statement) => boolean): ApplyOutcome {
+    if (statement.trustDomain !== this.trustDomain) {
+      return refuse("wrong_trust_domain", `it is of another trust domain than ${this.trustDomain}`);
+    }
+    const held = this.#held.get(statement.key);
+    if (held?.hash === statement.hash) return { outcome: "duplicate" };
+    const fault = judgeRight(statement, { standing: this.standing, isRoot: (key) => this.#roots.has(hexOf(key)) });
+    if (fault !== undefined) return refuse(...fault);
+    const isSame = held !== undefined && held.revision === statement.revision;
+    if (held !== undefined && compareStatements(statement, held) < 0) {
+      const conflict = isSame && verify(statement) ? { winner: held, loser: statement } : undefined;
+      return { outcome: "stale", held, conflict };
+    }
+    const full = held === undefined ? this.#boundFault(statement) : undefined;
+    if (full !== undefined) return full;
+    if (!verify(statement)) return refuse("forged", "its author did not sign it as it stands");
+    const conflict = isSame ? { winner: statement, loser: held } : undefined;
+    const removed = this.#put(statement, held);
+    return { outcome: "accepted", changes: [{ type: "put", statement, replaced: held, conflict }, ...removed] };
+  }
+
+  #boundFault(statement: Statement): ApplyOutcome | undefined {
+    if (this.#held.size >= STATEMENTS_MAX) return refuse("state_full", `more than ${STATEMENTS_MAX} statements stand`);
+    const isNode = this.standing.grantsOfKey("node", hexOf(statement.author)).length > 0;
+    const isMore = isNode && this.standing.grantsOfKey("issuer", hexOf(statement.author)).length > 0;
+    const count = this.#byAuthor.get(statement.authorId)?.size ?? 0;
+    return isNode && !isMore && count >= NODE_STATEMENTS_MAX
+      ? refuse("author_full", `its author has said ${NODE_STATEMENTS_MAX} things already`)
+      : undefined;
+  }
+
+  #put(statement: Statement, held: Statement | undefined): Change[] {
+    const before = held === undefined ? [] : this.#forget(held);
+    const id = statementId(statement.key);
+    this.#held.set(statement.key, statement);
+    this.#byId.set(id, statement);
+    this.#digests.set({ id, revision: statement.revision, hash: statement.hash.slice(0, 32) });
+    this.#byAuthor.set(statement.authorId, (this.#byAuthor.get(statement.authorId) ?? new Set()).add(statement.key));
+    const kind = this.#byKind.get(statement.kind) ?? new Map<string, Statement>();
+    this.#byKind.set(statement.kind, kind.set(statement.key, statement));
+    this.#generation.add(statement);
+    this.#store?.put(statement.key, statement.bytes);
+    return this.#judgeAll([...before, ...this.standing.add(statement)]);
+  }
+
+  #remove(statement: Statement, reason: string): Change[] {
+    const keys = this.#forget(statement);
+    this.#store?.remove(statement.key);
+    return [{ type: "removed", statement, reason }, ...this.#judgeAll(keys)];
+  }
+
+  /** Out of every index; answers the keys whose words must be judged again. */
+  #forget(statement: Statement): string[] {
+    const id = statementId(statement.key);
+    this.#held.delete(statement.key);
+    this.#byId.delete(id);
+    this.#digests.remove(id);
+    const said = this.#byAuthor.get(statement.authorId);
+    said?.delete(statement.key);
+    if (said?.size === 0) this.#byAuthor.delete(statement.authorId);
+    this.#byKind.get(statement.kind)?.delete(statement.key);
+    this.#generation.remove(statement);
+    return this.standing.remove(statement);
+  }
+
+  #judgeAll(keys: readonly string[]): Change[] {
+    return [...new Set(keys)].flatMap((key) => this.#judgeAgain(key));
+  }
+
+  /** Roles run one way (root, issuing node, operator, node), so that this comes to an end. */
+  #judgeAgain(key: string): Change[] {
+    const changes: Change[] = [];
+    const context = { standing: this.standing, isRoot: (author: Uint8Array) => this.#roots.has(hexOf(author)) };
+    for (const statement of this.listByAuthor(keyIdOf(Buffer.from(key, "hex")))) {
+      if (this.#held.get(statement.key) !== statement) continue;
+      const fault = judgeRight(statement, context);
+      if (fault !== undefined) changes.push(...this.#remove(statement, fault[1]));
+    }
+    return changes;
+  }
+}
+
+/** Grants before what rests on them. */
+function sortByKind(statements: readonly Statement[]): Statement[] {
+  const rank = ({ kind }: Statement) => STATEMENT_KINDS.indexOf(kind);
+  return [...statements].sort((a, b) => rank(a) - rank(b));
+}
+
+function readStore(store: StatementStore): Statement[] {
+  return sortByKind([...store.load()].map(parseStatement));
+}
+
+function refuse(code: StatementRefusalCode, fact: string): ApplyOutcome {
+  return { outcome: "refused", code, message: `Cannot take the statement: ${fact}` };
+}
+
+function hexOf(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
+}

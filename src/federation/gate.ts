@@ -1,0 +1,178 @@
+// Decides which messages are taken: signed by a known node, for this subject and trust domain, now, and not heard before. Counts every refusal by its reason.
+import { describeError } from "../error.ts";
+import { ENVELOPE_BYTES_MAX, type Envelope, parseEnvelope, verifyEnvelope } from "./envelope.ts";
+
+/** What a message may be ahead of or behind this node's clock: clocks of a fleet, and a broker that queues for a moment. */
+export const FUTURE_MAX_MS = 60_000;
+export const STALE_MAX_MS = 120_000;
+/** Authors times the subjects that one node hears each of them on. */
+const WINDOWS_MAX = 262_144;
+
+export const GATE_REFUSALS = [
+  "too_large",
+  "malformed",
+  "wrong_trust_domain",
+  "wrong_subject",
+  "author_unknown",
+  "author_revoked",
+  "forged",
+  "stale",
+  "from_future",
+  "rolled_back",
+  "replayed",
+  "reordered",
+  "not_asked",
+  "too_many_authors",
+] as const;
+export type GateRefusalCode = (typeof GATE_REFUSALS)[number];
+
+export interface GateAccepted {
+  readonly ok: true;
+  readonly envelope: Envelope;
+  /** The node that the key is of. */
+  readonly node: string;
+  /** How many of its messages on this subject never came. */
+  readonly missed: number;
+}
+
+export interface GateRefused {
+  readonly ok: false;
+  readonly code: GateRefusalCode;
+  /** A sentence for the log. */
+  readonly message: string;
+  /** The message, where its signature is good: whom to tell, and by how much its clock differs. */
+  readonly envelope: Envelope | undefined;
+  /** Of `rolled_back`, `replayed` and `reordered`: the last that was heard, for its author to see. */
+  readonly proof: Uint8Array | undefined;
+}
+
+export type GateAnswer = GateAccepted | GateRefused;
+
+/** Who a key is of; told by the roster. */
+export type AuthorStanding =
+  | { readonly standing: "active"; readonly node: string }
+  | { readonly standing: "revoked"; readonly node: string }
+  | undefined;
+
+export interface GateOptions {
+  readonly trustDomain: string;
+  authorOf(key: Uint8Array): AuthorStanding;
+  /** When this node began to hear: what was signed before may have been heard by the node that ran here before, and is refused. */
+  readonly startedAt: number;
+}
+
+interface Window {
+  epoch: number;
+  sequence: number;
+  proof: Uint8Array;
+}
+
+type Refusal = readonly [code: GateRefusalCode, fact: string];
+
+export class Gate {
+  readonly #options: GateOptions;
+  readonly #windows = new Map<string, Window>();
+  readonly #counts = new Map<GateRefusalCode, number>();
+  #accepted = 0;
+  #missed = 0;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+  }
+
+  /** Judges a message that came on `subject`; the windows move only when it is taken. */
+  admit(bytes: Uint8Array, { subject, now }: { subject: string; now: number }): GateAnswer {
+    const opened = this.#open(bytes, subject);
+    if ("code" in opened) return opened;
+    const { envelope, node } = opened;
+    if (envelope.inReplyTo !== "" || envelope.sequence === 0) {
+      return this.#refuse(["not_asked", "it is a reply, and nobody asked here"], envelope);
+    }
+    const late = this.#timeFault(envelope, now);
+    if (late !== undefined) return this.#refuse(late, envelope);
+    const name = `${envelope.authorId} ${subject}`;
+    const window = this.#windows.get(name);
+    const order = orderFault(envelope, window);
+    if (order !== undefined) return this.#refuse(order, envelope, window?.proof);
+    if (window === undefined && this.#windows.size >= WINDOWS_MAX) {
+      return this.#refuse(["too_many_authors", `more than ${WINDOWS_MAX} authors and subjects are heard`], envelope);
+    }
+    const missed = window?.epoch === envelope.epoch ? envelope.sequence - window.sequence - 1 : 0;
+    this.#windows.set(name, { epoch: envelope.epoch, sequence: envelope.sequence, proof: envelope.proof });
+    this.#missed += missed;
+    this.#accepted += 1;
+    return { ok: true, envelope, node, missed };
+  }
+
+  /**
+   * Judges a reply to the request with the id `inReplyTo`. Its freshness is the request's, so that a node whose clock is wrong still hears the
+   * answers to what it asks. The caller takes one reply for each request and node.
+   */
+  admitReply(bytes: Uint8Array, { subject, inReplyTo }: { subject: string; inReplyTo: string }): GateAnswer {
+    const opened = this.#open(bytes, subject);
+    if ("code" in opened) return opened;
+    const { envelope, node } = opened;
+    if (envelope.inReplyTo === "" || envelope.inReplyTo !== inReplyTo) {
+      return this.#refuse(["not_asked", "it answers another question"], envelope);
+    }
+    this.#accepted += 1;
+    return { ok: true, envelope, node, missed: 0 };
+  }
+
+  /** Forgets the windows of a key that will not be heard again. */
+  forget(authorId: string): void {
+    for (const name of this.#windows.keys()) if (name.startsWith(`${authorId} `)) this.#windows.delete(name);
+  }
+
+  counts(): { accepted: number; missed: number; refused: Readonly<Record<GateRefusalCode, number>> } {
+    const refused = Object.fromEntries(GATE_REFUSALS.map((code) => [code, this.#counts.get(code) ?? 0]));
+    return { accepted: this.#accepted, missed: this.#missed, refused: refused as Record<GateRefusalCode, number> };
+  }
+
+  /** Everything that does not depend on what came before. */
+  #open(bytes: Uint8Array, subject: string): { envelope: Envelope; node: string } | GateRefused {
+    if (bytes.length > ENVELOPE_BYTES_MAX) {
+      return this.#refuse(["too_large", `it is longer than ${ENVELOPE_BYTES_MAX} bytes`]);
+    }
+    let envelope: Envelope;
+    try {
+      envelope = parseEnvelope(bytes);
+    } catch (thrown) {
+      return this.#refuse(["malformed", describeError(thrown)]);
+    }
+    const { trustDomain } = this.#options;
+    if (envelope.trustDomain !== trustDomain) {
+      return this.#refuse(["wrong_trust_domain", `it is of another trust domain than ${trustDomain}`]);
+    }
+    if (envelope.subject !== subject) return this.#refuse(["wrong_subject", "it was signed for another subject"]);
+    const author = this.#options.authorOf(envelope.author);
+    if (author === undefined) return this.#refuse(["author_unknown", `no node has the key ${envelope.authorId}`]);
+    if (author.standing === "revoked") return this.#refuse(["author_revoked", `the node ${author.node} is revoked`]);
+    if (!verifyEnvelope(envelope)) return this.#refuse(["forged", `it is not signed by ${author.node}`]);
+    return { envelope, node: author.node };
+  }
+
+  #timeFault({ time }: Envelope, now: number): Refusal | undefined {
+    const seconds = Math.round((time - now) / 1000);
+    if (time > now + FUTURE_MAX_MS) return ["from_future", `its clock is ${seconds} s ahead of ours`];
+    if (time < now - STALE_MAX_MS) return ["stale", `it is ${-seconds} s old, or its clock is behind ours`];
+    if (time < this.#options.startedAt) return ["stale", "it was signed before this node began to hear"];
+    return undefined;
+  }
+
+  #refuse([code, fact]: Refusal, envelope?: Envelope, proof?: Uint8Array): GateRefused {
+    this.#counts.set(code, (this.#counts.get(code) ?? 0) + 1);
+    return { ok: false, code, message: `Cannot take the message: ${fact}`, envelope, proof };
+  }
+}
+
+function orderFault(envelope: Envelope, window: Window | undefined): Refusal | undefined {
+  if (window === undefined || envelope.epoch > window.epoch) return undefined;
+  if (envelope.epoch < window.epoch) {
+    return ["rolled_back", `its author is at its start ${envelope.epoch}, and has spoken at ${window.epoch}`];
+  }
+  if (envelope.sequence > window.sequence) return undefined;
+  return envelope.sequence === window.sequence && Buffer.compare(envelope.proof, window.proof) === 0
+    ? ["replayed", `the message ${envelope.sequence} came twice`]
+    : ["reordered", `the message ${envelope.sequence} came after ${window.sequence}`];
+}

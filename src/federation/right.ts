@@ -1,0 +1,197 @@
+// Who may say what: judges a statement by the roles of its author. The root grants issuing nodes and operators; a node speaks of itself alone. Pure.
+import { isWithinPrefixes } from "../enrolment.ts";
+import { describeError } from "../error.ts";
+import { FLEET_NAME, tryParseScope, tryParseTarget } from "../fleet.ts";
+import { type EndpointBody, type NodeBody, type OperatorBody, parseBody } from "./body.ts";
+import { P256_KEY_BYTES } from "./curve.ts";
+import { readResourceClaim } from "./resource_claim.ts";
+import type { Standing } from "./standing.ts";
+import type { Statement } from "./statement.ts";
+
+export type RightRefusalCode =
+  | "statement_invalid"
+  | "body_invalid"
+  | "root_unknown"
+  | "author_unknown"
+  | "author_revoked"
+  | "right_missing"
+  | "outside_prefixes"
+  | "outside_groups"
+  | "revocation_permanent";
+
+export type RightFault = readonly [code: RightRefusalCode, fact: string];
+
+export interface RightContext {
+  readonly standing: Standing;
+  /** P-256 points of the trust domain's roots. */
+  isRoot(key: Uint8Array): boolean;
+}
+
+type Judge = (statement: Statement, context: RightContext) => RightFault | undefined;
+
+/** What issuing nodes may revoke; the role of another issuing node is the root's to end, so that two of them cannot end one another. */
+const ISSUER_REVOKES = new Set(["node", "authority", "token", "serial", "id", "executable", "operator"]);
+/** An operator ends no other operator, for the same reason. */
+const OPERATOR_REVOKES = new Set(["node", "authority", "token", "serial", "id", "executable"]);
+
+/** By kind, for an author that is not the root. */
+const JUDGES: Readonly<Record<Statement["kind"], Judge>> = {
+  issuer: () => ["right_missing", "only the root makes an issuing node"],
+  operator: () => ["right_missing", "only the root gives an operator rights"],
+  node: judgeNode,
+  revocation: judgeRevocation,
+  bundle: judgeBundle,
+  resource: judgeResource,
+  presence: (statement, context) => judgeOwnWord(statement, context),
+  endpoint: judgeEndpoint,
+};
+
+/** Why a statement may not stand, or undefined when it may. Its signature is not looked at. */
+export function judgeRight(statement: Statement, context: RightContext): RightFault | undefined {
+  const fault = formFault(statement);
+  if (fault !== undefined) return fault;
+  if (statement.author.length !== P256_KEY_BYTES) return JUDGES[statement.kind](statement, context);
+  if (!context.isRoot(statement.author)) return ["root_unknown", "its author is no root of the trust domain"];
+  return statement.kind === "presence" || statement.kind === "endpoint"
+    ? ["right_missing", "a node speaks of itself alone"]
+    : undefined;
+}
+
+function formFault(statement: Statement): RightFault | undefined {
+  const { kind, name, scope, isDeleted, expiresAt } = statement;
+  if (tryParseScope(scope) === undefined) return ["statement_invalid", "its scope is none"];
+  if (kind === "revocation") {
+    if (tryParseTarget(name) === undefined) return ["statement_invalid", "what it revokes is nothing that can be"];
+    if (isDeleted) return ["revocation_permanent", "a revocation is never taken back"];
+  } else if (kind !== "resource" && !FLEET_NAME.test(name)) return ["statement_invalid", "its name is none"];
+  // What ends by itself would end a rule or a role on the day when nobody looks.
+  if (expiresAt !== 0 && !/^(serial|token):/.test(name)) return ["statement_invalid", "it must not end by itself"];
+  if (kind !== "resource" && scope !== "all") return ["statement_invalid", "only resources have a scope"];
+  return isDeleted ? undefined : bodyFault(statement);
+}
+
+function bodyFault(statement: Statement): RightFault | undefined {
+  try {
+    if (statement.kind === "resource") readResourceClaim(statement);
+    else if (statement.kind !== "bundle") parseBody(statement.kind, statement);
+    return undefined;
+  } catch (thrown) {
+    return ["body_invalid", describeError(thrown)];
+  }
+}
+
+/** The role in which an author speaks: refused when it has none, or when it was revoked and this is not among what stands. */
+function findRole<R extends "issuer" | "operator">(role: R, statement: Statement, { standing }: RightContext) {
+  const grants = standing.grantsOfKey(role, hexOf(statement.author));
+  const revoked = grants.find(({ name }) => standing.isSilenced(role, name, statement.hash));
+  const fault: RightFault | undefined =
+    grants.length === 0
+      ? ["author_unknown", `its author ${statement.authorId} is no ${role}`]
+      : revoked === undefined
+        ? undefined
+        : ["author_revoked", `the ${role} ${revoked.name} is revoked`];
+  return { fault, grants };
+}
+
+function judgeNode(statement: Statement, context: RightContext): RightFault | undefined {
+  const { fault, grants } = findRole("issuer", statement, context);
+  if (fault !== undefined || statement.isDeleted) return fault;
+  const body: NodeBody = parseBody("node", statement);
+  const outside = body.idPrefixes.find((prefix) => !grants.some(({ body }) => covers(body.idPrefixes, prefix)));
+  return outside === undefined
+    ? undefined
+    : ["outside_prefixes", `its author may admit no node that issues ${outside}`];
+}
+
+function judgeRevocation(statement: Statement, context: RightContext): RightFault | undefined {
+  const target = tryParseTarget(statement.name);
+  if (target === undefined) return ["statement_invalid", "what it revokes is nothing that can be"];
+  const issuer = findRole("issuer", statement, context);
+  if (issuer.grants.length > 0) {
+    if (issuer.fault !== undefined) return issuer.fault;
+    return ISSUER_REVOKES.has(target.type) ? undefined : ["right_missing", `only the root ends an ${target.type}`];
+  }
+  const operator = findRole("operator", statement, context);
+  if (operator.grants.length === 0) return judgeOwnSerial(statement, context);
+  if (operator.fault !== undefined) return operator.fault;
+  const may = operator.grants.some(
+    ({ body }) =>
+      OPERATOR_REVOKES.has(target.type) &&
+      body.revoke.includes(target.type) &&
+      (target.type !== "id" || body.idPrefixes === undefined || isWithinPrefixes(target.value, body.idPrefixes)),
+  );
+  return may ? undefined : ["right_missing", `its author may not revoke ${statement.name}`];
+}
+
+/** A node takes back what it signed itself. */
+function judgeOwnSerial(statement: Statement, { standing }: RightContext): RightFault | undefined {
+  const target = tryParseTarget(statement.name);
+  const grants = standing.grantsOfKey("node", hexOf(statement.author));
+  if (grants.length === 0) return ["author_unknown", `its author ${statement.authorId} is nobody here`];
+  const revoked = grants.find(({ name }) => standing.isSilenced("node", name, statement.hash));
+  if (revoked !== undefined) return ["author_revoked", `the node ${revoked.name} is revoked`];
+  const isOwn = target?.type === "serial" && grants.some(({ body }) => body.authorities.includes(target.authority));
+  return isOwn ? undefined : ["right_missing", "a node revokes only what its own authority signed"];
+}
+
+/** The bundle of the whole trust domain is an issuing node's to say; its own JWT keys are a node's. */
+function judgeBundle(statement: Statement, context: RightContext): RightFault | undefined {
+  return statement.name === DOMAIN_BUNDLE
+    ? findRole("issuer", statement, context).fault
+    : judgeOwnWord(statement, context);
+}
+
+/** The name of the statement that holds the trust domain's own bundle; a node that is called so has none of its own. */
+export const DOMAIN_BUNDLE = "domain";
+
+function judgeResource(statement: Statement, context: RightContext): RightFault | undefined {
+  const { fault, grants } = findRole("operator", statement, context);
+  if (fault !== undefined) return fault;
+  const faults = grants.map(({ body }) => resourceFault(statement, body));
+  return faults.includes(undefined) ? undefined : faults[0];
+}
+
+function resourceFault(statement: Statement, rights: OperatorBody): RightFault | undefined {
+  const [kind = ""] = statement.name.split("/", 1);
+  if (!rights.kinds.includes(kind)) return ["right_missing", `its author may say nothing of kind ${kind}`];
+  const scope = tryParseScope(statement.scope);
+  const { groups, idPrefixes } = rights;
+  if (groups !== undefined && !(scope?.type === "group" && groups.includes(scope.name))) {
+    return ["outside_groups", `its author may speak to the groups ${groups.join(", ") || "(none)"} alone`];
+  }
+  if (idPrefixes === undefined || statement.isDeleted) return undefined;
+  const { ids } = readResourceClaim(statement);
+  if (ids === "any") return ["outside_prefixes", `a ${kind} is about more than its author's IDs`];
+  const outside = ids.find((id) => !covers(idPrefixes, id));
+  return outside === undefined ? undefined : ["outside_prefixes", `its author may not speak of ${outside}`];
+}
+
+function judgeOwnWord(statement: Statement, { standing }: RightContext): RightFault | undefined {
+  const grant = standing.grantOf("node", statement.name);
+  if (grant === undefined) return ["author_unknown", `there is no node ${statement.name}`];
+  if (grant.body.key !== hexOf(statement.author)) return ["right_missing", `it is not ${grant.name} that says so`];
+  return standing.isSilenced("node", grant.name, statement.hash)
+    ? ["author_revoked", `the node ${grant.name} is revoked`]
+    : undefined;
+}
+
+/** A node says where workloads are that it may issue. */
+function judgeEndpoint(statement: Statement, context: RightContext): RightFault | undefined {
+  const fault = judgeOwnWord(statement, context);
+  if (fault !== undefined || statement.isDeleted) return fault;
+  const { idPrefixes } = context.standing.grantOf("node", statement.name)?.body ?? { idPrefixes: [] };
+  const { endpoints }: EndpointBody = parseBody("endpoint", statement);
+  const outside = endpoints.find(({ spiffeId }) => !isWithinPrefixes(spiffeId, idPrefixes));
+  return outside === undefined
+    ? undefined
+    : ["outside_prefixes", `${statement.name} may not issue ${outside.spiffeId}`];
+}
+
+/** Whether all that a prefix (or a single ID) allows is allowed by one of `prefixes`. */
+export function covers(prefixes: readonly string[], wanted: string): boolean {
+  return prefixes.some((prefix) => (prefix.endsWith("/") ? wanted.startsWith(prefix) : wanted === prefix));
+}
+
+function hexOf(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
+}

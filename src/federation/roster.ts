@@ -1,0 +1,179 @@
+// The fleet as a person and a peer's chain check see it: nodes, what each may issue, what is revoked, where workloads are. Reads what stands; changes nothing.
+import { isWithinPrefixes } from "../enrolment.ts";
+import type { FleetEndpoint, FleetNode, FleetScope, NodePresence, RevocationTarget } from "../fleet.ts";
+import { tryParseScope, tryParseTarget, writeTarget } from "../fleet.ts";
+import { parseBody, type RevocationBody } from "./body.ts";
+import type { FleetState } from "./fleet_state.ts";
+import type { AuthorStanding } from "./gate.ts";
+import type { Grant } from "./standing.ts";
+import type { Statement } from "./statement.ts";
+
+export type RosterState = Pick<FleetState, "standing" | "get" | "list">;
+
+/** The node of this name, revoked or not. */
+export function findNode(state: RosterState, name: string): FleetNode | undefined {
+  const grant = state.standing.grantOf("node", name);
+  return grant === undefined ? undefined : describeNode(state, grant);
+}
+
+/** Every node, by name. */
+export function listNodes(state: RosterState): readonly FleetNode[] {
+  const nodes = [...state.standing.grants("node")].map((grant) => describeNode(state, grant));
+  return nodes.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Who a fleet key is of, for the gate. */
+export function authorOf(state: RosterState, key: Uint8Array): AuthorStanding {
+  const grants = state.standing.grantsOfKey("node", Buffer.from(key).toString("hex"));
+  const [first] = grants;
+  if (first === undefined) return undefined;
+  const revoked = grants.find(({ name }) => state.standing.revocationsOf(`node:${name}`).length > 0);
+  return revoked === undefined ? { standing: "active", node: first.name } : { standing: "revoked", node: revoked.name };
+}
+
+/** One certificate path as it was verified, from the leaf up. */
+export interface IssuedPath {
+  readonly spiffeId: string;
+  /** Serial number of each certificate, the leaf's first, with the key identifier of the authority that signed it. */
+  readonly certificates: readonly { readonly serial: string; readonly authority: string }[];
+}
+
+export type MayIssueCode =
+  | "authority_unknown"
+  | "authority_revoked"
+  | "node_revoked"
+  | "id_outside_node"
+  | "id_revoked"
+  | "serial_revoked";
+
+export type MayIssue =
+  | { readonly ok: true; readonly node: string }
+  /** `statement`: hash of the statement it rests on; undefined where there is none. */
+  | {
+      readonly ok: false;
+      readonly code: MayIssueCode;
+      readonly message: string;
+      readonly statement: string | undefined;
+    };
+
+/**
+ * Whether the path's node may issue its ID: the key that signed the leaf is of a node of the roster, that node may issue the ID, and nothing in
+ * the path is revoked. The path itself was verified before.
+ */
+export function mayIssue(state: RosterState, path: IssuedPath): MayIssue {
+  const refuse = (code: MayIssueCode, fact: string, statement?: string): MayIssue => {
+    return { ok: false, code, message: `Cannot accept the peer's certificate chain: ${fact}`, statement };
+  };
+  const revocation = revocationOfPath(state, path);
+  if (revocation !== undefined) return refuse(revocation.code, revocation.fact, revocation.statement);
+  const [leaf] = path.certificates;
+  const grant = [...state.standing.grants("node")].find(({ body }) => body.authorities.includes(leaf?.authority ?? ""));
+  if (grant === undefined) {
+    return refuse("authority_unknown", `no node of the roster has the authority ${leaf?.authority ?? "(none)"}`);
+  }
+  const [revoked] = state.standing.revocationsOf(`node:${grant.name}`);
+  if (revoked !== undefined) {
+    return refuse("node_revoked", `the node ${grant.name} is revoked: ${revoked.body.reason}`, revoked.statement.hash);
+  }
+  if (!isWithinPrefixes(path.spiffeId, grant.body.idPrefixes)) {
+    const fact = `the node ${grant.name} may issue ${grant.body.idPrefixes.join(", ")}, and not ${path.spiffeId}`;
+    return refuse("id_outside_node", fact, grant.statement.hash);
+  }
+  return { ok: true, node: grant.name };
+}
+
+/** The revocation that a target rests under, the first by hash; undefined when it is not revoked. */
+export function revocationOf(state: RosterState, target: RevocationTarget): Revoked | undefined {
+  const [found] = state.standing.revocationsOf(writeTarget(target));
+  return found === undefined ? undefined : { target, reason: found.body.reason, statement: found.statement };
+}
+
+export interface Revoked {
+  readonly target: RevocationTarget;
+  readonly reason: string;
+  readonly statement: Statement;
+}
+
+/** Everything that is revoked, as it was said. */
+export function listRevocations(state: RosterState): readonly Revoked[] {
+  return state.list("revocation").flatMap((statement) => {
+    const target = tryParseTarget(statement.name);
+    if (target === undefined) return [];
+    const { reason }: RevocationBody = parseBody("revocation", statement);
+    return [{ target, reason, statement }];
+  });
+}
+
+/** Where workloads listen, by what their nodes say; nothing of a node that is revoked. */
+export function listEndpoints(state: RosterState): readonly FleetEndpoint[] {
+  return state.list("endpoint").flatMap((statement) => {
+    if (statement.isDeleted) return [];
+    const { endpoints } = parseBody("endpoint", statement);
+    return endpoints.map((endpoint) => ({ node: statement.name, ...endpoint }));
+  });
+}
+
+/** Whether a scope takes in a node that is in these groups. */
+export function isInScope(
+  scope: FleetScope,
+  node: { readonly name: string; readonly groups: ReadonlySet<string> },
+): boolean {
+  if (scope.type === "all") return true;
+  return scope.type === "node" ? scope.name === node.name : node.groups.has(scope.name);
+}
+
+/** The resources that a node applies, by their names. */
+export function resourcesFor(
+  state: RosterState,
+  node: { readonly name: string; readonly groups: ReadonlySet<string> },
+): readonly Statement[] {
+  const meant = state.list("resource").filter((statement) => {
+    const scope = tryParseScope(statement.scope);
+    return !statement.isDeleted && scope !== undefined && isInScope(scope, node);
+  });
+  return meant.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function describeNode(state: RosterState, { name, body, statement }: Grant<"node">): FleetNode {
+  const [revoked] = state.standing.revocationsOf(`node:${name}`);
+  return {
+    name,
+    state: revoked === undefined ? "active" : "revoked",
+    key: body.key,
+    authorities: body.authorities,
+    group: body.group,
+    idPrefixes: body.idPrefixes,
+    isIssuer: isIssuer(state, body.key),
+    admittedBy: body.admittedBy,
+    admittedAt: body.admittedAt,
+    presence: presenceOf(state, name),
+    statement: (revoked?.statement ?? statement).hash,
+  };
+}
+
+function isIssuer({ standing }: RosterState, key: string): boolean {
+  const grants = standing.grantsOfKey("issuer", key);
+  return grants.length > 0 && grants.every(({ name }) => standing.revocationsOf(`issuer:${name}`).length === 0);
+}
+
+function presenceOf(state: RosterState, name: string): NodePresence | undefined {
+  const statement = state.get("presence", name);
+  if (statement === undefined || statement.isDeleted) return undefined;
+  const { addresses, version, applied, failure } = parseBody("presence", statement);
+  return { saidAt: statement.time, addresses, version, applied, failure };
+}
+
+function revocationOfPath(state: RosterState, { spiffeId, certificates }: IssuedPath) {
+  const find = (code: MayIssueCode, target: RevocationTarget) => {
+    const found = revocationOf(state, target);
+    if (found === undefined) return undefined;
+    return { code, fact: `${writeTarget(target)} is revoked: ${found.reason}`, statement: found.statement.hash };
+  };
+  for (const { serial, authority } of certificates) {
+    const found =
+      find("serial_revoked", { type: "serial", authority, value: serial }) ??
+      find("authority_revoked", { type: "authority", value: authority });
+    if (found !== undefined) return found;
+  }
+  return find("id_revoked", { type: "id", value: spiffeId });
+}
