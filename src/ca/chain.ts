@@ -2,7 +2,7 @@
 import { describeError } from "../error.ts";
 import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
 import { type Certificate, KEY_USAGE, OID, parseCertificate, sameBytes } from "./certificate.ts";
-import { keyOfPoint, verifyBytes } from "./key.ts";
+import { keyIdentifier, keyOfPoint, verifyBytes } from "./key.ts";
 import { nameConstraintFault } from "./name_constraint.ts";
 import { readsTheSame } from "./second_reader.ts";
 
@@ -56,6 +56,8 @@ export interface PeerAccepted {
   readonly notAfter: Date;
   /** Serial numbers of the path from the leaf up, without the root's: revoking one of them ends this answer. */
   readonly serials: readonly string[];
+  /** Key identifiers (40 hexadecimal digits) of who signed each of them: a serial number is one of its signer's. */
+  readonly signers: readonly string[];
   /** DER of the root that the path ends in: where it is trusted no longer, this answer ends. */
   readonly root: Uint8Array;
 }
@@ -202,6 +204,7 @@ function judgePath(path: Path, context: ChainContext): PeerAnswer {
     publicKey: Uint8Array.from(leaf.publicKey as Uint8Array),
     notAfter: new Date(Math.min(...whole.map((certificate) => certificate.notAfter))),
     serials: path.map((certificate) => certificate.serial),
+    signers: whole.slice(1).map(({ publicKey }) => Buffer.from(keyIdentifier(publicKey as Uint8Array)).toString("hex")),
     root: anchor.root.bytes,
   };
 }
