@@ -9,6 +9,7 @@ import {
   type SvidRequest,
 } from "./ca/authority.ts";
 import { currentBundle } from "./ca/bundle.ts";
+import { parseCertificate } from "./ca/certificate.ts";
 import {
   grantEnrolment,
   type Installed,
@@ -19,7 +20,8 @@ import {
   type SignOptions,
 } from "./ca/enrolment.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
-import { createKey, parsePublicKeyPem } from "./ca/key.ts";
+import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
+import { type KeyStore, openKeyStore } from "./ca/key_store.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import { toPem } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
@@ -31,6 +33,7 @@ export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation,
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
+export type { KeyStore } from "./ca/key_store.ts";
 export type { InitOptions } from "./ca/root.ts";
 
 /**
@@ -102,6 +105,25 @@ export function issueForPublicKey(
   const { publicKeyPem, ...rest } = request;
   const { serial, notAfter, chain } = authority.issueX509Svid({ ...rest, publicKey: parsePublicKeyPem(publicKeyPem) });
   return { serial, notAfter, chainPem: toPem(chain) };
+}
+
+/** The keys and secrets of this node, by name, in the custody of this host. stateDir/ca must be there. */
+export function openNodeKeys(stateDir: string): KeyStore {
+  return openKeyStore(stateDir);
+}
+
+/** The P-256 point (65 bytes) of each certificate, DER. Throws for what is no certificate of such a key. */
+export function publicKeysOf(certificates: readonly Uint8Array[]): readonly Uint8Array[] {
+  return certificates.map((bytes) => {
+    const { publicKey } = parseCertificate(bytes);
+    if (publicKey === undefined) throw new TypeError("a certificate of the CA is not for a P-256 key");
+    return publicKey;
+  });
+}
+
+/** How certificates and the fleet name the key of an authority: 40 hexadecimal digits. */
+export function authorityIdOf(publicKey: Uint8Array): string {
+  return Buffer.from(keyIdentifier(publicKey)).toString("hex");
 }
 
 /** The roots of the trust domain in PEM: what a peer that is no riprap node is given to trust. */
