@@ -26,8 +26,7 @@
 #define ALERT_WARNING		1	/* section 6 */
 #define ALERT_FATAL		2
 #define ALERT_USER_CANCELED	90
-#define NEW_SESSION_TICKET	4	/* section 4 */
-#define KEY_UPDATE		24
+#define KEY_UPDATE		24	/* section 4 */
 #define CLOSE_ROOM		(128 * 1024)	/* send buffer lent at close: eight records that kTLS may still hold, and ours */
 
 union crypto_info {
@@ -253,7 +252,7 @@ void riprap_record_send_ticket(struct riprap_socket *rs)
 	u32 age_add;
 	int len;
 
-	if (!flow->own_id || !flow->peer)
+	if (!flow->own_id || !flow->peer || !rs->after->ticket_wanted)
 		return;
 	get_random_bytes(ticket, sizeof(ticket));
 	get_random_bytes(nonce, sizeof(nonce));
@@ -321,21 +320,25 @@ static void take_ticket(struct riprap_socket *rs, const u8 *message, size_t len)
 	memzero_explicit(&psk, sizeof(psk));
 }
 
-/* One record of whole handshake messages, each: type, 24-bit length, body. */
+/* One record of handshake messages, whole or in pieces. */
 static int take_handshake(struct riprap_socket *rs, const u8 *data, size_t len)
 {
-	while (len >= 4) {
-		size_t whole = 4 + ((size_t)data[1] << 16 | data[2] << 8 | data[3]);
+	const u8 *message;
+	size_t message_len;
+	int type;
 
-		if (data[0] == KEY_UPDATE)
+	/* Section 5.1: no handshake record is empty. */
+	if (!len)
+		return end(rs, RIPRAP_REASON_RECORD, 0);
+	for (;;) {
+		type = tls13_post_next(&rs->post, &data, &len, &message, &message_len);
+		if (type <= 0)
+			return type ? end(rs, RIPRAP_REASON_RECORD, 0) : RIPRAP_RECORD_HANDLED;
+		if (type == KEY_UPDATE)
 			return end(rs, RIPRAP_REASON_KEY_UPDATE, 0);
-		if (data[0] != NEW_SESSION_TICKET || whole > len)
-			break;
-		take_ticket(rs, data, whole);
-		data += whole;
-		len -= whole;
+		if (message)
+			take_ticket(rs, message, message_len);
 	}
-	return len ? end(rs, RIPRAP_REASON_RECORD, 0) : RIPRAP_RECORD_HANDLED;
 }
 
 int riprap_record_control(struct riprap_socket *rs, struct socket *socket)

@@ -14,10 +14,10 @@
 #include <net/sock.h>
 
 #include "abi.h"
+#include "tls13/tls13.h"
 
 struct riprap_flow;
 struct riprap_handshake;
-struct tls13_after;
 
 enum riprap_phase {
 	RIPRAP_PHASE_IDLE,	/* not connected; bound or listening, perhaps */
@@ -54,6 +54,7 @@ struct riprap_socket {
 	struct riprap_handshake *handshake;	/* `lock`; set in UNDER_WAY */
 	struct riprap_flow *flow;		/* `lock`; constant while PLAIN or MUTUAL */
 	struct tls13_after *after;		/* `control_lock`; what tickets and rekeying need */
+	struct tls13_post post;			/* `control_lock`; messages that go on in the next record */
 	struct mutex control_lock;		/* one reader of control records */
 	atomic64_t sent, received;		/* payload bytes of the flow */
 	struct work_struct work;		/* drives the handshake when no program does */

@@ -117,8 +117,11 @@ static bool list_offers_version(struct wire_reader body, bool *malformed)
 	return !*malformed && wire_list_holds(list, TLS13_VERSION);
 }
 
-/* supported_versions first: what is no TLS 1.3 is told so, whatever else is odd about it. */
-static int check_version(struct tls13 *t, const struct tls13_client_hello *hello, u16 legacy)
+/*
+ * supported_versions first: what is no TLS 1.3 is told so, whatever else is odd about it.
+ * legacy_version says nothing beside it (section 4.2.1).
+ */
+static int check_version(struct tls13 *t, const struct tls13_client_hello *hello)
 {
 	struct wire_reader body = hello->extensions.body[TLS13_EXT_SUPPORTED_VERSIONS];
 	bool malformed;
@@ -130,9 +133,6 @@ static int check_version(struct tls13 *t, const struct tls13_client_hello *hello
 					      "The ClientHello's supported_versions are malformed.")
 				 : tls13_fail(t, TLS13_PROTOCOL_VERSION,
 					      "The client does not offer TLS 1.3.");
-	if (legacy != TLS13_LEGACY_VERSION)
-		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
-				  "The ClientHello's legacy_version is not 0x0303.");
 	return 0;
 }
 
@@ -188,7 +188,7 @@ int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len,
 	if (!r.left)
 		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The client does not offer TLS 1.3.");
 	if (tls13_extension_parse(t, TLS13_IN_CLIENT_HELLO, &r, &hello->extensions) ||
-	    check_version(t, hello, legacy))
+	    check_version(t, hello))
 		return -EPROTO;
 	if (compression.left != 1 || compression.at[0])
 		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,

@@ -280,6 +280,7 @@ void tls13_after(const struct tls13 *t, struct tls13_after *after)
 		return;
 	after->suite = t->suite->suite;
 	after->hash_len = (u8)tls13_hash_len(t);
+	after->ticket_wanted = t->psk_allowed;
 	memcpy(after->resumption_secret, t->resumption, sizeof(t->resumption));
 	memcpy(after->send_secret, tls13_application_secret(t, true), TLS13_SECRET_MAX);
 	memcpy(after->receive_secret, tls13_application_secret(t, false), TLS13_SECRET_MAX);

@@ -138,6 +138,7 @@ struct tls13 {
 	bool psk_offered;	/* client: psk stands in the last ClientHello */
 	bool resumed;
 	u8 psk_selected;	/* server: index of the identity */
+	bool psk_allowed;	/* server: the client takes PSK with (EC)DHE */
 	bool certificate_requested;
 	bool signature_acceptable;	/* client: the server takes ECDSA with P-256 */
 	bool ccs_sent;
@@ -282,6 +283,7 @@ int tls13_server_hello_parse(struct tls13 *t, const u8 *message, size_t len,
 /* psk.c: section 4.2.11 */
 size_t tls13_psk_write_identity(struct tls13 *t, struct wire_writer *w);
 int tls13_psk_write_binder(struct tls13 *t, struct wire_writer *w, size_t message, size_t binders);
+int tls13_psk_read_modes(struct tls13 *t, const struct tls13_client_hello *hello);
 int tls13_psk_choose(struct tls13 *t, const struct tls13_client_hello *hello);
 bool tls13_psk_fits(const struct tls13_config *config, const struct tls13_psk *psk);
 

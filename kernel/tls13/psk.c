@@ -159,38 +159,39 @@ static int check_binder(struct tls13 *t, const struct tls13_client_hello *hello,
 	return rc ? 0 : tls13_fail(t, TLS13_DECRYPT_ERROR, "The PSK binder does not verify.");
 }
 
-/* Whether the client takes PSK with (EC)DHE; without it a PSK is as good as none. */
-static int allows_dhe(struct tls13 *t, const struct tls13_client_hello *hello, bool *allowed)
+/* Whether the client takes PSK with (EC)DHE; without it a PSK is as good as none, and so is a ticket. */
+int tls13_psk_read_modes(struct tls13 *t, const struct tls13_client_hello *hello)
 {
 	struct wire_reader body = hello->extensions.body[TLS13_EXT_PSK_MODES];
 	struct wire_reader modes;
 	u8 mode;
 
-	*allowed = false;
+	t->psk_allowed = false;
+	if (!body.at)
+		return 0;
 	if (!wire_read_vector(&body, 1, &modes) || body.left || !modes.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR,
 				  "The ClientHello's psk_key_exchange_modes are malformed.");
 	while (wire_read_u8(&modes, &mode))
-		*allowed = *allowed || mode == TLS13_PSK_DHE_KE;
+		t->psk_allowed = t->psk_allowed || mode == TLS13_PSK_DHE_KE;
 	return 0;
 }
 
 /*
- * Server: takes the first known PSK of the offer, if any, and checks its binder. The transcript
- * must not hold this ClientHello yet. Sets t->resumed, t->psk_selected and, unless settled,
+ * Server, after tls13_psk_read_modes(): takes the first known PSK of the offer, if any, and checks
+ * its binder. The transcript must not hold this ClientHello yet. Sets t->resumed, t->psk_selected and, unless settled,
  * t->suite.
  */
 int tls13_psk_choose(struct tls13 *t, const struct tls13_client_hello *hello)
 {
 	struct offer offer;
-	bool allowed;
 	int chosen;
 
 	if (!tls13_extension_found(&hello->extensions, TLS13_EXT_PRE_SHARED_KEY))
 		return 0;
-	if (parse_offer(t, hello, &offer) || allows_dhe(t, hello, &allowed))
+	if (parse_offer(t, hello, &offer))
 		return -EPROTO;
-	if (!allowed || !t->config.find_psk)
+	if (!t->psk_allowed || !t->config.find_psk)
 		return 0;
 	find_identity(t, hello, offer.identities, &chosen);
 	if (chosen < 0)

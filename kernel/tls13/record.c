@@ -133,11 +133,25 @@ int tls13_record_send_ccs(struct tls13 *t)
 	return 0;
 }
 
+/*
+ * Appendix D.4: nothing protected of the client comes before its change_cipher_spec, an alert no
+ * more than a flight. Without room the alert goes alone.
+ */
+static void send_ccs_before_alert(struct tls13 *t)
+{
+	const char *error = t->error;
+	u8 alert = t->alert;
+
+	if (!t->config.server && t->write.on && tls13_record_send_ccs(t))
+		tls13_fail(t, alert, error);
+}
+
 /* Its room is set aside beyond TLS13_OUT_MAX, so that a full buffer cannot swallow it. */
 void tls13_record_send_alert(struct tls13 *t)
 {
 	struct wire_writer w;
 
+	send_ccs_before_alert(t);
 	/* Section 4.4.4: what follows one's own Finished is under application keys. */
 	if ((t->flight_sent || t->state == TLS13_ENDED_WELL) &&
 	    tls13_record_protect(t, &t->write, tls13_application_secret(t, true)))

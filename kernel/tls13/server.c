@@ -122,7 +122,7 @@ int tls13_server_client_hello(struct tls13 *t, const u8 *message, size_t len)
 		return -EPROTO;
 	if (!share.at)
 		return ask_again(t, &hello);
-	if (tls13_psk_choose(t, &hello) || check_signatures(t, &hello) ||
+	if (tls13_psk_read_modes(t, &hello) || tls13_psk_choose(t, &hello) || check_signatures(t, &hello) ||
 	    tls13_extension_read_alpn(t, hello.extensions.body[TLS13_EXT_ALPN]))
 		return -EPROTO;
 	tls13_transcript_select(t);

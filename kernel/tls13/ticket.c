@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
  * What may follow a handshake: NewSessionTicket and KeyUpdate (RFC 8446
- * sections 4.6.1 and 4.6.3). Works on struct tls13_after alone and sends nothing.
+ * sections 4.6.1 and 4.6.3), cut into records as the peer likes. Works on what
+ * the caller keeps and sends nothing.
  */
 #include "engine.h"
 
@@ -105,6 +106,67 @@ int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len,
 	psk->ticket_len = (u16)ticket.left;
 	memcpy(psk->ticket, ticket.at, ticket.left);
 	return 0;
+}
+
+static size_t message_len_of(const u8 head[4])
+{
+	return (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+}
+
+static bool may_follow(const u8 *head, size_t len)
+{
+	if (head[0] != TLS13_NEW_SESSION_TICKET && head[0] != TLS13_KEY_UPDATE)
+		return false;
+	return len < 4 || message_len_of(head) <= TLS13_MESSAGE_MAX;
+}
+
+static void move_past(const u8 **data, size_t *len, size_t n)
+{
+	*data += n;
+	*len -= n;
+}
+
+/* One byte of a head, or as much of a body as there is: the type when that was its end, else 0. */
+static int take_piece(struct tls13_post *post, const u8 **data, size_t *len)
+{
+	size_t n = 1;
+
+	if (post->head_len < 4) {
+		post->head[post->head_len++] = **data;
+		if (!may_follow(post->head, post->head_len))
+			return -EBADMSG;
+		if (post->head_len == 4)
+			post->left = (u32)message_len_of(post->head);
+	} else {
+		n = *len < post->left ? *len : post->left;
+		post->left -= (u32)n;
+	}
+	move_past(data, len, n);
+	if (post->head_len < 4 || post->left)
+		return 0;
+	post->head_len = 0;
+	return post->head[0];
+}
+
+int tls13_post_next(struct tls13_post *post, const u8 **data, size_t *len, const u8 **message,
+		    size_t *message_len)
+{
+	int type = 0;
+
+	*message = NULL;
+	*message_len = 0;
+	while (*len && !type) {
+		if (!post->head_len && *len >= 4 && !may_follow(*data, 4))
+			return -EBADMSG;
+		if (!post->head_len && *len >= 4 && *len - 4 >= message_len_of(*data)) {
+			*message = *data;
+			*message_len = 4 + message_len_of(*data);
+			move_past(data, len, *message_len);
+			return (*message)[0];
+		}
+		type = take_piece(post, data, len);
+	}
+	return type;
 }
 
 /* The secret is replaced by its successor before the keys are made, as both sides must. */

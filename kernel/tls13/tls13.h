@@ -167,6 +167,7 @@ void tls13_traffic_keys(const struct tls13 *t, bool send, struct tls13_traffic *
 struct tls13_after {
 	u16 suite;
 	u8 hash_len;
+	bool ticket_wanted;	/* server: the client can use one (section 4.2.9) */
 	u8 resumption_secret[48];
 	u8 send_secret[48];
 	u8 receive_secret[48];
@@ -183,6 +184,22 @@ int tls13_write_ticket(struct tls13_after *after, const u8 *ticket, size_t ticke
 /* Client: reads one (header included). 0, -ENOSPC when the ticket is too long to keep, -EBADMSG. */
 int tls13_read_ticket(struct tls13_after *after, const u8 *message, size_t len,
 		      struct tls13_psk *psk);
+/*
+ * Where a reader of post-handshake messages stands between two records: they may be cut anywhere
+ * (section 5.1). All zero at first.
+ */
+struct tls13_post {
+	u8 head[4];
+	u8 head_len;
+	u32 left;	/* of a message whose beginning was in an earlier record */
+};
+/*
+ * The next message of one handshake record; *data and *len move past it. Its type with *message,
+ * which is NULL when it came in pieces (a ticket in pieces is not worth gathering); 0 when the
+ * record is used up; -EBADMSG when it is none that may follow a handshake.
+ */
+int tls13_post_next(struct tls13_post *post, const u8 **data, size_t *len, const u8 **message,
+		    size_t *message_len);
 /* KeyUpdate (RFC 8446 section 4.6.3): next secret of one direction and its keys. */
 int tls13_update_keys(struct tls13_after *after, bool send, struct tls13_traffic *traffic);
 

@@ -238,7 +238,7 @@ static void send_ticket(struct session *s)
 	u32 age_add;
 	int len;
 
-	if (ticket_count == TICKETS)
+	if (ticket_count == TICKETS || !s->after.ticket_wanted)
 		return;
 	port_random(ticket, sizeof(ticket));
 	port_random(&age_add, sizeof(age_add));

@@ -228,7 +228,7 @@ static void run_client_hello(void)
 		{ 0, no_groups, TLS13_MISSING_EXTENSION }, { 0, no_share, TLS13_MISSING_EXTENSION },
 		{ 0, no_signatures, TLS13_MISSING_EXTENSION }, { 0, rsa_signatures, TLS13_HANDSHAKE_FAILURE },
 		{ 0, cookie, TLS13_ILLEGAL_PARAMETER }, { 0, early, TLS13_ILLEGAL_PARAMETER },
-		{ 0, oid_filters, TLS13_ILLEGAL_PARAMETER }, { 0, legacy, TLS13_ILLEGAL_PARAMETER },
+		{ 0, oid_filters, TLS13_ILLEGAL_PARAMETER }, { 0, legacy, 0 },
 		{ 0, trailing, TLS13_DECODE_ERROR }, { 0, compression, TLS13_ILLEGAL_PARAMETER },
 		{ 0, psk_first, TLS13_ILLEGAL_PARAMETER }, { 0, psk_without_binder, TLS13_DECODE_ERROR },
 		{ 0, psk_two_binders, TLS13_ILLEGAL_PARAMETER }, { 0, psk_without_modes, TLS13_MISSING_EXTENSION },

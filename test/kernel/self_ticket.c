@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /* What follows a handshake: NewSessionTicket and KeyUpdate, written and read, right and wrong. */
+#define _GNU_SOURCE
 #include "self.h"
 
 #include <stdlib.h>
@@ -138,7 +139,99 @@ static void run_long_ticket(void)
 	check(read_exactly(&after, message, 4 + 4 + 4 + 1 + 2 + 301 + 2) == -ENOSPC, "a long one is not kept");
 }
 
+/* Two tickets and a KeyUpdate, cut into records of `piece` bytes. */
+static void run_pieces(void)
+{
+	struct tls13_after after;
+	u8 stream[2048];
+	size_t len, one;
+
+	make_ticket(&after, stream, &one);
+	memcpy(stream + one, stream, one);
+	memcpy(stream + 2 * one, "\x18\0\0\1\0", 5);
+	len = 2 * one + 5;
+	for (size_t piece = 1; piece <= len; piece++) {
+		struct tls13_post post = { 0 };
+		unsigned int tickets = 0, updates = 0;
+
+		for (size_t at = 0; at < len; at += piece) {
+			size_t n = len - at < piece ? len - at : piece, left = n, message_len;
+			u8 *record = malloc(n);
+			const u8 *data = record, *message;
+			int type;
+
+			memcpy(record, stream + at, n);
+			while ((type = tls13_post_next(&post, &data, &left, &message, &message_len)) > 0) {
+				tickets += type == TLS13_NEW_SESSION_TICKET;
+				updates += type == TLS13_KEY_UPDATE;
+				check(!message || message_len == (type == TLS13_KEY_UPDATE ? 5 : one), "it is whole");
+			}
+			check(!type && !left, "the record is used up");
+			free(record);
+		}
+		check(tickets == 2 && updates == 1, "every message is seen once");
+	}
+}
+
+static void run_strange_messages(void)
+{
+	static const u8 strange[] = { 0, 1, 2, 8, 11, 13, 20, 254 };
+
+	for (size_t i = 0; i < sizeof(strange); i++) {
+		for (size_t n = 1; n <= 5; n++) {
+			u8 record[5] = { strange[i], 0, 0, 1, 0 };
+			struct tls13_post post = { 0 };
+			const u8 *data = record, *message;
+			size_t message_len;
+
+			check(tls13_post_next(&post, &data, &n, &message, &message_len) == -EBADMSG, "it is refused");
+		}
+	}
+	for (size_t n = 4; n <= 5; n++) {
+		u8 huge[5] = { 4, 0xff, 0xff, 0xff };
+		struct tls13_post post = { 0 };
+		const u8 *data = huge, *message;
+		size_t message_len;
+
+		check(tls13_post_next(&post, &data, &n, &message, &message_len) == -EBADMSG, "nor one without end");
+	}
+}
+
+/* Section 4.2.9: no ticket for a client that could not use it. */
+static void drop_modes(struct pair *p, int to, u8 *message, size_t *len)
+{
+	static const u8 modes[] = { 0, 45, 0, 2, 1, 1 };
+	u8 *at;
+
+	if (to != SERVER || p->messages)
+		return;
+	at = memmem(message, *len, modes, sizeof(modes));
+	check(at, "the client offers psk_dhe_ke");
+	at[5] = 0;	/* psk_ke, without a key agreement */
+}
+
+static void run_ticket_wanted(void)
+{
+	struct tls13_after after;
+	struct pair p;
+
+	for (int keep = 0; keep < 2; keep++) {
+		pair_open(&p);
+		p.message_mode = true;
+		p.hook = keep ? NULL : drop_modes;
+		pair_start(&p);
+		pair_run(&p);
+		check(p.side[SERVER]->psk_allowed == keep, "the server knows what the client takes");
+		tls13_after(p.side[SERVER], &after);
+		check(after.ticket_wanted == keep, "and says so once it is done");
+		pair_close(&p);
+	}
+}
+
 const struct self_test self_ticket[] = {
+	{ "tls13_post_next() finds every message when records cut them anywhere", run_pieces },
+	{ "tls13_post_next() refuses at the first byte when a message may not follow a handshake", run_strange_messages },
+	{ "tls13_after() wants no ticket when the client takes no PSK with a key agreement", run_ticket_wanted },
 	{ "tls13_update_keys() gives both sides the same new keys when either updates", run_update },
 	{ "tls13_read_ticket() refuses when a ticket is cut or its life is out of bounds", run_ticket },
 	{ "tls13_read_ticket() checks extensions when a ticket has some", run_ticket_extensions },
