@@ -1,6 +1,7 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
 
 import { listSigned, type SignedQuery, type SignedSvid } from "./ca/audit.ts";
+import { Authorities, type AuthoritiesOptions } from "./ca/authorities.ts";
 import {
   type IssuedSvid,
   type NodeAuthority,
@@ -29,12 +30,23 @@ import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
 
 export type { SignedQuery, SignedSvid } from "./ca/audit.ts";
+export type {
+  Authorities,
+  AuthoritiesOptions,
+  AuthorityList,
+  AuthorityView,
+  IntermediateView,
+  StepDone,
+  StepOptions,
+} from "./ca/authorities.ts";
 export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation, SvidRequest } from "./ca/authority.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { KeyStore } from "./ca/key_store.ts";
+export { AUTHORITY_KINDS, type AuthorityKind, LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 export type { InitOptions } from "./ca/root.ts";
+export type { TokenAlgorithm } from "./ca/token_key.ts";
 
 /**
  * Makes a trust domain on its first node: a root (10 years) and this node's intermediate (1 year), in stateDir/ca, keys 0600.
@@ -48,6 +60,11 @@ export function initTrustDomain(options: InitOptions): Promise<void> {
 /** Opens this node's CA. Throws RiprapError `ca_not_initialised`, `ca_state_invalid`, `ca_key_invalid`, `state_not_private`. The store stays the caller's. */
 export function openAuthority(options: OpenOptions): NodeAuthority {
   return openNodeAuthority(options);
+}
+
+/** Opens the life cycle of this node's authorities, making token keys where there are none. Throws what openAuthority and openJwtAuthority throw. */
+export function openAuthorities(options: AuthoritiesOptions): Authorities {
+  return new Authorities(options);
 }
 
 /** Opens this node's JWT authority, making its key when there is none. Throws RiprapError `ca_not_initialised`, `ca_key_invalid`, `state_not_private`. */

@@ -29,7 +29,7 @@ export interface EnrolmentGrant {
   readonly chain: readonly Uint8Array[];
   /** DER, every root of the trust domain. */
   readonly roots: readonly Uint8Array[];
-  /** By the root that signed the chain, over enrolmentGrantBytes. */
+  /** By the CA that signed the chain's first certificate, over enrolmentGrantBytes. */
   readonly signature: Uint8Array;
 }
 

@@ -1,19 +1,17 @@
 // The node's open CA: issues X509-SVIDs, revokes them, and judges peers. Nothing is signed before its journal entry is committed.
-import { existsSync } from "node:fs";
 import type { Clock } from "../clock.ts";
 import { isWithinPrefixes } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import type { BundleOf } from "../trust_bundle.ts";
-import { type Certificate, sameBytes } from "./certificate.ts";
-import { issuersFault, type PeerAnswer, rootFault, verifyChain } from "./chain.ts";
+import { type PeerAnswer, verifyChain } from "./chain.ts";
 import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
-import { openKeyStore } from "./key_store.ts";
+import type { CaKey } from "./key_store.ts";
+import { type CaGround, isHeld, loadNodeState, type NodeState, openGround, openNodeKey } from "./node_state.ts";
 import { BACKDATE_MS } from "./root.ts";
-import { type CaFiles, KEY_NAME, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
 import { parseDnsNames, SerialSource, SVID_LIFETIME_MAX_MS, type SvidContent, SvidTemplate } from "./svid.ts";
 
 /** Argv and labels of one process, JSON-escaped, fit. */
@@ -68,6 +66,8 @@ export interface NodeAuthority {
   readonly bundle: readonly Uint8Array[];
   readonly trustDomain: string;
   readonly nodeName: string;
+  /** Grows when X509-SVIDs that are good by their time must be made anew all the same: the roots are others, or one is tainted. */
+  readonly epoch: number;
   /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `public_key_invalid`, `dns_name_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
   issueX509Svid(request: SvidRequest): IssuedSvid;
   /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own, unless it is inside the caller's. */
@@ -93,66 +93,49 @@ export interface OpenOptions {
 }
 
 export function openNodeAuthority({ stateDir, clock, store }: OpenOptions): NodeAuthority {
-  const files = requireCa(stateDir);
-  const record = readRecord(files.record);
-  const roots = readCertificates(files.bundle);
-  const issuers = readCertificates(files.nodeChain);
-  const key = openKeyStore(stateDir).openKey(KEY_NAME.node);
-  const [issuer, ...above] = issuers as [Certificate, ...Certificate[]];
-  if (issuer.publicKey === undefined || !sameBytes(issuer.publicKey, key.publicKey)) {
-    throw invalidState(files.nodeChain, "its first certificate is not for the key in node.key");
-  }
-  for (const root of roots) {
-    const fault = rootFault(root, record.trustDomain);
-    if (fault !== undefined) throw invalidState(files.bundle, fault);
-  }
-  const fault = issuersFault([issuer, ...above], { trustDomain: record.trustDomain, anchors: roots });
-  if (fault !== undefined)
-    throw invalidState(files.nodeChain, `its certificates do not lead to a root of ${record.trustDomain}: ${fault}`);
-  return new FileAuthority({
-    files,
-    record,
-    roots,
-    issuers,
-    template: new SvidTemplate(issuer, key),
-    clock,
-    journal: new Journal(store),
-  });
+  return new FileAuthority({ ground: openGround(stateDir, store), clock, journal: new Journal(store) });
 }
 
 interface Parts {
-  readonly files: CaFiles;
-  readonly record: NodeRecord;
-  readonly roots: readonly Certificate[];
-  readonly issuers: readonly Certificate[];
-  readonly template: SvidTemplate;
+  readonly ground: CaGround;
   readonly clock: Clock;
   readonly journal: Journal;
 }
 
-class FileAuthority implements NodeAuthority {
+/** What is the same until the next change of the authorities. */
+interface Signing extends NodeState {
+  readonly key: CaKey;
+  readonly template: SvidTemplate;
+  readonly issuerKeyId: Uint8Array;
+  readonly issuerChain: readonly Uint8Array[];
   readonly bundle: readonly Uint8Array[];
+}
+
+class FileAuthority implements NodeAuthority {
   readonly #parts: Parts;
-  readonly #issuer: Certificate;
-  readonly #issuerKeyId: Uint8Array;
-  readonly #issuerChain: readonly Uint8Array[];
   readonly #serials = new SerialSource();
+  #signing: Signing;
   #closed = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.#issuer = parts.issuers[0] as Certificate;
-    this.#issuerKeyId = keyIdentifier(this.#issuer.publicKey as Uint8Array);
-    this.#issuerChain = parts.issuers.map((certificate) => certificate.bytes);
-    this.bundle = parts.roots.map((root) => root.bytes);
+    this.#signing = load(parts);
+  }
+
+  get bundle(): readonly Uint8Array[] {
+    return this.#current().bundle;
+  }
+
+  get epoch(): number {
+    return this.#parts.ground.table.epoch;
   }
 
   get trustDomain(): string {
-    return this.#parts.record.trustDomain.name;
+    return this.#signing.record.trustDomain.name;
   }
 
   get nodeName(): string {
-    return this.#parts.record.nodeName;
+    return this.#signing.record.nodeName;
   }
 
   issueX509Svid(request: SvidRequest): IssuedSvid {
@@ -162,11 +145,12 @@ class FileAuthority implements NodeAuthority {
   issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[] {
     if (this.#closed) throw new TypeError("the CA is closed");
     const now = this.#parts.clock.now();
+    const signing = this.#current();
     this.#requireValidIssuer(now);
     const drafts = requests.map((request) => this.#draft(request, now));
     // Journal first: a certificate that exists without an entry could never be found and revoked.
-    this.#parts.journal.addSvids(drafts.map(({ content, context }) => this.#entry(content, context, now)));
-    return drafts.map(({ content }) => this.#sign(content));
+    this.#parts.journal.addSvids(drafts.map(({ content, context }) => entryOf(content, { signing, context, now })));
+    return drafts.map(({ content }) => signed(content, signing));
   }
 
   requireIssuable(spiffeId: SpiffeId | string): SpiffeId {
@@ -190,32 +174,11 @@ class FileAuthority implements NodeAuthority {
     return { content, context: journalContext(request.context) };
   }
 
-  #entry({ serial, spiffeId, notBefore, notAfter }: SvidContent, context: string, now: number): SvidEntry {
-    return {
-      serial,
-      spiffeId: spiffeId.toString(),
-      issuer: this.#issuerKeyId,
-      notBefore,
-      notAfter,
-      signedAt: now,
-      context,
-    };
-  }
-
-  #sign(content: SvidContent): IssuedSvid {
-    return {
-      serial: Buffer.from(content.serial).toString("hex"),
-      chain: [this.#parts.template.sign(content), ...this.#issuerChain],
-      notBefore: new Date(content.notBefore),
-      notAfter: new Date(content.notAfter),
-    };
-  }
-
   revoke(serial: string, reason: string): Revocation {
     const bytes = serialBytes(serial);
     const now = this.#parts.clock.now();
     // Of a certificate that another node signed only this is known: it ends with its issuer, and that with the root.
-    const lastRoot = Math.max(...this.#parts.roots.map((root) => root.notAfter));
+    const lastRoot = Math.max(...this.#current().roots.map((root) => root.notAfter));
     const keepUntil = this.#parts.journal.notAfterOf(bytes) ?? lastRoot;
     const entry = { serial: bytes, reason: reason.slice(0, REASON_MAX), revokedAt: now, keepUntil };
     return this.#parts.journal.addRevocation(entry) ? "revoked" : "already_revoked";
@@ -226,7 +189,8 @@ class FileAuthority implements NodeAuthority {
   }
 
   verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer {
-    const { record, roots, clock } = this.#parts;
+    const { record, roots } = this.#current();
+    const { clock } = this.#parts;
     return verifyChain(chain, {
       trustDomain: record.trustDomain,
       anchors: roots,
@@ -240,15 +204,15 @@ class FileAuthority implements NodeAuthority {
   }
 
   info(): AuthorityInfo {
-    const { record, roots, files } = this.#parts;
-    const { serial, notBefore, notAfter, bytes } = this.#issuer;
+    const { record, roots, issuers } = this.#current();
+    const { serial, notBefore, notAfter, bytes } = issuers[0];
     return {
       trustDomain: record.trustDomain.name,
       nodeName: record.nodeName,
       idPrefixes: record.idPrefixes,
       issuer: { serial, notBefore: new Date(notBefore), notAfter: new Date(notAfter), fingerprint: fingerprint(bytes) },
       roots: roots.map((root) => ({ fingerprint: fingerprint(root.bytes), notAfter: new Date(root.notAfter) })),
-      holdsRootKey: existsSync(files.rootKey),
+      holdsRootKey: this.#holdsRootKey(),
       keyStorage: "file (0600)",
       warnings: this.#warnings(),
       journal: this.#parts.journal.counts(),
@@ -257,11 +221,27 @@ class FileAuthority implements NodeAuthority {
 
   close(): void {
     this.#closed = true;
+    this.#signing.key.close();
+  }
+
+  /** Read anew when the authorities have changed, by this process or another. */
+  #current(): Signing {
+    const { table } = this.#parts.ground;
+    if (this.#closed || table.generation === this.#signing.generation) return this.#signing;
+    const before = this.#signing;
+    this.#signing = load(this.#parts);
+    before.key.close();
+    return this.#signing;
+  }
+
+  #holdsRootKey(): boolean {
+    const { keys, table } = this.#parts.ground;
+    return table.list("x509").some((root) => root.phase !== "revoked" && isHeld(root, keys));
   }
 
   #allowedId(wanted: SpiffeId | string): SpiffeId {
     const id = typeof wanted === "string" ? SpiffeId.parse(wanted) : wanted;
-    const { trustDomain, idPrefixes } = this.#parts.record;
+    const { trustDomain, idPrefixes } = this.#signing.record;
     if (!id.isMemberOf(trustDomain)) throw refused(id, `it is not of this node's trust domain ${trustDomain}`);
     if (id.path === "") throw refused(id, "it has no path, and such an ID is for CAs alone");
     if (isWithinPrefixes(id.toString(), idPrefixes)) return id;
@@ -272,18 +252,21 @@ class FileAuthority implements NodeAuthority {
   }
 
   #requireValidIssuer(now: number): void {
-    const issuer = this.#issuer;
+    const { anchor, issuers } = this.#current();
+    const [issuer] = issuers;
     if (now >= issuer.notAfter || now < issuer.notBefore) {
       const span = `${new Date(issuer.notBefore).toISOString()} to ${new Date(issuer.notAfter).toISOString()}`;
       const fact = `this node's intermediate is valid from ${span}, and it is ${new Date(now).toISOString()}`;
       throw new RiprapError("issuer_expired", `Cannot issue an SVID: ${fact}; set the clock, or enrol the node again`);
     }
-    if (this.isRevoked(issuer.serial)) {
-      throw new RiprapError(
-        "issuer_revoked",
-        "Cannot issue an SVID: this node's intermediate is revoked; enrol the node again",
-      );
-    }
+    const fact =
+      anchor.phase === "revoked"
+        ? "the root above this node's intermediate is trusted no longer"
+        : issuers.some(({ serial }) => this.isRevoked(serial))
+          ? "this node's intermediate is revoked"
+          : undefined;
+    if (fact !== undefined)
+      throw new RiprapError("issuer_revoked", `Cannot issue an SVID: ${fact}; enrol the node again`);
   }
 
   #validity(lifetimeSeconds: number, now: number): { notBefore: number; notAfter: number } {
@@ -293,20 +276,22 @@ class FileAuthority implements NodeAuthority {
       throw new RiprapError("lifetime_invalid", `Cannot issue an SVID: ${fact}`);
     }
     const second = Math.floor(now / 1000) * 1000;
+    const { issuers } = this.#signing;
+    const [issuer] = issuers;
     return {
-      notBefore: Math.max(second - BACKDATE_MS, this.#issuer.notBefore),
-      notAfter: Math.min(second + lifetime, this.#issuer.notAfter),
+      notBefore: Math.max(second - BACKDATE_MS, issuer.notBefore),
+      notAfter: Math.min(second + lifetime, ...issuers.map(({ notAfter }) => notAfter)),
     };
   }
 
   #warnings(): string[] {
-    const { clock, files } = this.#parts;
-    const left = this.#issuer.notAfter - clock.now();
-    const ends = new Date(this.#issuer.notAfter).toISOString();
+    const [issuer] = this.#signing.issuers;
+    const left = issuer.notAfter - this.#parts.clock.now();
+    const ends = new Date(issuer.notAfter).toISOString();
     const warnings = [
       "The node's CA key lies in a file that root can read and copy; neither the kernel nor a TPM guards it.",
     ];
-    if (existsSync(files.rootKey))
+    if (this.#holdsRootKey())
       warnings.push(
         "The root key of the trust domain lies on this node; move ca/root.key to a safe place when no node is to be enrolled.",
       );
@@ -316,6 +301,40 @@ class FileAuthority implements NodeAuthority {
       warnings.push(`This node's intermediate ends at ${ends}; enrol the node again before that.`);
     return warnings;
   }
+}
+
+function load(parts: Parts): Signing {
+  const state = loadNodeState(parts.ground, parts.clock.now());
+  const { issuers, roots } = state;
+  const key = openNodeKey(parts.ground, state);
+  return {
+    ...state,
+    key,
+    template: new SvidTemplate(issuers[0], key),
+    issuerKeyId: keyIdentifier(key.publicKey),
+    issuerChain: issuers.map(({ bytes }) => bytes),
+    bundle: roots.map(({ bytes }) => bytes),
+  };
+}
+
+function entryOf(content: SvidContent, by: { signing: Signing; context: string; now: number }): SvidEntry {
+  const { serial, spiffeId, notBefore, notAfter } = content;
+  const { signing, context, now } = by;
+  return {
+    ...{ serial, notBefore, notAfter, context },
+    spiffeId: spiffeId.toString(),
+    issuer: signing.issuerKeyId,
+    signedAt: now,
+  };
+}
+
+function signed(content: SvidContent, { template, issuerChain }: Signing): IssuedSvid {
+  return {
+    serial: Buffer.from(content.serial).toString("hex"),
+    chain: [template.sign(content), ...issuerChain],
+    notBefore: new Date(content.notBefore),
+    notAfter: new Date(content.notAfter),
+  };
 }
 
 function journalContext(context: Record<string, unknown>): string {
@@ -335,11 +354,4 @@ function serialBytes(serial: string): Uint8Array {
 
 function refused(id: SpiffeId, fact: string): RiprapError {
   return new RiprapError("svid_refused", `Cannot issue an SVID for ${id}: ${fact}`);
-}
-
-function invalidState(path: string, fact: string): RiprapError {
-  return new RiprapError(
-    "ca_state_invalid",
-    `Cannot use ${path}: ${fact}; restore it from a copy, or set the CA up again`,
-  );
 }

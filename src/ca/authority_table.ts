@@ -19,6 +19,7 @@ const MIGRATIONS = [
    CREATE TRIGGER ca_key_event_is_append_only BEFORE UPDATE ON ca_key_event BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
    CREATE TABLE ca_key_change (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL, epoch INTEGER NOT NULL) STRICT;
    INSERT INTO ca_key_change VALUES (1, 0, 0);`,
+  "CREATE TABLE ca_node_key (point BLOB PRIMARY KEY, key_name TEXT NOT NULL) STRICT, WITHOUT ROWID",
 ];
 const EVENTS_MAX = 1000;
 
@@ -146,6 +147,19 @@ export class AuthorityTable {
   /** Something that hangs on an authority is another: this node's intermediate. */
   renewed(record: Pick<AuthorityRecord, "id" | "kind">, occasion: Occasion): void {
     this.#store.transaction(() => this.#note(record, "renewed", occasion));
+  }
+
+  /** Under which name the key store has the key of a node's intermediate; before it is in use. */
+  nameNodeKey(point: Uint8Array, keyName: string): void {
+    this.#store.transaction(() => {
+      this.#store.prepare("DELETE FROM ca_node_key WHERE key_name = ?").run(keyName);
+      this.#store.prepare("INSERT OR REPLACE INTO ca_node_key VALUES (?, ?)").run(point, keyName);
+    });
+  }
+
+  nodeKeyName(point: Uint8Array): string | undefined {
+    const sql = "SELECT key_name AS keyName FROM ca_node_key WHERE point = ?";
+    return this.#store.prepare<{ keyName: string }>(sql).get(point)?.keyName;
   }
 
   /** Grows with every change, of this process or another. */

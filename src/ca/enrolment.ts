@@ -20,7 +20,8 @@ import { CLOCK_SKEW_MAX_MS, issuersFault, PATH_CERTIFICATES_MAX, rootFault } fro
 import { Journal } from "./journal.ts";
 import { keyIdentifier, verifyBytes } from "./key.ts";
 import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
-import { journalIntermediate, NODE_LIFETIME_MS, openRoot } from "./root.ts";
+import { loadNodeState, openGround } from "./node_state.ts";
+import { journalIntermediate, NODE_LIFETIME_MS, openSigner } from "./root.ts";
 import {
   type CaFiles,
   caFiles,
@@ -28,7 +29,6 @@ import {
   KEY_NAME,
   type NodeRecord,
   ROOTS_MAX,
-  readCertificates,
   readRecord,
   requireCa,
   requireNoCa,
@@ -85,16 +85,19 @@ export interface SignOptions {
 /** Signs a node's intermediate, on the node that holds the root. Refuses by code; see src/ca.ts. */
 export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGrant> {
   const { stateDir, request, clock } = options;
-  const files = requireCa(stateDir);
-  const { trustDomain } = readRecord(files.record);
-  const roots = readCertificates(files.bundle);
-  const root = openRoot(files, openKeyStore(stateDir), roots);
   const now = clock.now();
-  const idPrefixes = parseIdPrefixes(options.idPrefixes ?? [`${trustDomain.id}/`], trustDomain);
-  const lifetimeMs = parseLifetime(options.lifetimeSeconds);
-  const point = await checkRequest(request, trustDomain, now);
+  requireCa(stateDir);
   const store = openStore(storePath(stateDir));
   try {
+    const ground = openGround(stateDir, store);
+    const { record, roots } = loadNodeState(ground, now);
+    const { trustDomain } = record;
+    const active = ground.table.active("x509");
+    if (active === undefined) throw requestRefused("root_not_here", "no root signs here; activate one first");
+    const root = openSigner(active, ground.keys);
+    const idPrefixes = parseIdPrefixes(options.idPrefixes ?? [`${trustDomain.id}/`], trustDomain);
+    const lifetimeMs = parseLifetime(options.lifetimeSeconds);
+    const point = await checkRequest(request, trustDomain, now);
     const journal = new Journal(store);
     const context = { by: "enrolment", requestedAt: request.createdAt, idPrefixes };
     const plan = journal.transaction(() => {
@@ -114,7 +117,7 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
       idPrefixes,
       issuedAt: Math.floor(now / 1000) * 1000,
       expiresAt: plan.notAfter,
-      chain: [await buildCaCertificate(plan)],
+      chain: [await buildCaCertificate(plan), ...root.above],
       roots: roots.map((certificate) => certificate.bytes),
     };
     return { ...unsigned, signature: root.key.sign(enrolmentGrantBytes(unsigned)) };
@@ -156,12 +159,12 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
       `it is for the node ${quote(grant.nodeName)}, and this one asked as ${nodeName}`,
     );
   const idPrefixes = parseIdPrefixes(grant.idPrefixes, trustDomain);
-  const { issuer, root, roots } = readGrantChain(grant, trustDomain);
+  const { issuer, signer, root, roots } = readGrantChain(grant, trustDomain);
   const fingerprint = rootFingerprint(root.bytes);
   if (wanted !== undefined && fingerprint !== parseFingerprint(wanted)) {
     throw grantRefused("grant_wrong_root", `its root has the fingerprint ${fingerprint}, which is not the one given`);
   }
-  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, root.publicKey as Uint8Array)) {
+  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, signer.publicKey as Uint8Array)) {
     throw grantRefused(
       "grant_forged",
       "it is not signed by its root as it stands; someone changed it, or it was damaged on the way",
@@ -271,7 +274,7 @@ function requirePending(stateDir: string): CaFiles {
 function readGrantChain(
   grant: EnrolmentGrant,
   trustDomain: TrustDomain,
-): { issuer: Certificate; root: Certificate; roots: Certificate[] } {
+): { issuer: Certificate; signer: Certificate; root: Certificate; roots: Certificate[] } {
   const { chain, roots } = grant;
   if (chain.length === 0 || chain.length >= PATH_CERTIFICATES_MAX || roots.length === 0 || roots.length > ROOTS_MAX) {
     throw grantRefused("grant_chain_invalid", "it holds no certificates, or too many");
@@ -289,7 +292,7 @@ function readGrantChain(
     const root = anchors.find((anchor) =>
       verifyBytes(top.tbs, top.signature, anchor.publicKey as Uint8Array),
     ) as Certificate;
-    return { issuer, root, roots: anchors };
+    return { issuer, signer: above[0] ?? root, root, roots: anchors };
   } catch (cause) {
     throw new RiprapError(
       "grant_chain_invalid",

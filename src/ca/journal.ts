@@ -117,6 +117,16 @@ export class Journal {
     return this.#store.prepare<{ serial: Uint8Array; notAfter: number }>(sql).all(node, now);
   }
 
+  /** Names of nodes with an intermediate that has neither ended nor been revoked, signed in that time. */
+  liveNodes(now: number, signed: { from: number; until: number }): string[] {
+    const sql = `SELECT DISTINCT node FROM ca_authority WHERE kind = 'intermediate' AND not_after > ? AND signed_at BETWEEN ? AND ?
+      AND serial NOT IN (SELECT serial FROM ca_revocation) ORDER BY node`;
+    return this.#store
+      .prepare<{ node: string }>(sql)
+      .all(now, signed.from, signed.until)
+      .map(({ node }) => node);
+  }
+
   /** Whether an authority with this key was ever signed here. */
   hasAuthorityKey(keyId: Uint8Array): boolean {
     return this.#store.prepare("SELECT 1 FROM ca_authority WHERE key_id = ?").get(keyId) !== undefined;

@@ -5,12 +5,14 @@ import { parseNodeName } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import { TrustDomain } from "../spiffe_id.ts";
 import { openStore, storePath } from "../store.ts";
-import type { Certificate } from "./certificate.ts";
+import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts";
+import { DerReader, TAG } from "./der.ts";
 import { Journal } from "./journal.ts";
 import { keyIdentifier } from "./key.ts";
 import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
+import type { AuthorityRecord } from "./life_cycle.ts";
 import { constraintFault } from "./name_constraint.ts";
-import { type CaFiles, ensureCaDirectory, KEY_NAME, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
+import { ensureCaDirectory, KEY_NAME, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
 import { SerialSource } from "./svid.ts";
 import { buildCaCertificate, type CaCertificateRequest } from "./x509.ts";
 
@@ -29,10 +31,15 @@ export interface InitOptions {
   readonly clock: Clock;
 }
 
-/** A root key with its certificate, as signIntermediate needs them. */
+/** What signs intermediates: the key of a root, or of a CA below one. */
 export interface Root {
   readonly key: CaKey;
-  readonly certificate: Pick<Certificate, "bytes" | "notBefore" | "notAfter" | "commonName">;
+  readonly certificate: Pick<
+    Certificate,
+    "bytes" | "notBefore" | "notAfter" | "commonName" | "subject" | "subjectKeyId"
+  >;
+  /** DER: that CA's certificate and what lies between it and the root; none for the root itself. */
+  readonly above: readonly Uint8Array[];
 }
 
 export async function createTrustDomain(options: InitOptions): Promise<void> {
@@ -49,7 +56,7 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
     const journal = new Journal(store);
     const now = options.clock.now();
     const keys = openKeyStore(options.stateDir);
-    const root = await createRoot({ keys, journal, trustDomain, now });
+    const root = await createRoot({ keys, keyName: KEY_NAME.root, commonName: ROOT_NAME, journal, trustDomain, now });
     const key = keys.createKey(KEY_NAME.node);
     const request = {
       trustDomain,
@@ -113,40 +120,57 @@ export function journalIntermediate(root: Root, journal: Journal, request: Inter
     notAfter,
     pathLength: 0,
     constrain: true,
-    issuer: { commonName: root.certificate.commonName ?? ROOT_NAME, key: root.key },
+    issuer: { ...issuerNameOf(root.certificate), key: root.key },
   };
 }
 
-/** The root key that lies on this node. Throws `root_not_here`, or `ca_state_invalid` when key and bundle do not belong together. */
-export function openRoot(files: CaFiles, keys: KeyStore, roots: readonly Certificate[]): Root {
-  if (!keys.has(KEY_NAME.root)) {
-    throw new RiprapError(
-      "root_not_here",
-      "Cannot sign for another node: the root key is not on this node; do it where `riprap init` was run",
-    );
-  }
-  const key = keys.openKey(KEY_NAME.root);
-  const certificate = roots.find(
-    (root) => root.publicKey !== undefined && Buffer.compare(root.publicKey, key.publicKey) === 0,
-  );
-  if (certificate === undefined) {
-    throw new RiprapError(
-      "ca_state_invalid",
-      `Cannot use ${files.rootKey}: no root in ${files.bundle} has this key; restore one of them from a copy`,
-    );
-  }
-  return { key, certificate };
+function issuerNameOf({ commonName, subject, subjectKeyId }: Root["certificate"]) {
+  return {
+    commonName: commonName ?? ROOT_NAME,
+    subject,
+    ...(subjectKeyId === undefined ? {} : { keyId: subjectKeyId }),
+  };
 }
 
-interface RootPlan {
+/** The key under an authority, when it is on this node. Throws `root_not_here`, or `ca_state_invalid` when key and certificate do not belong together. */
+export function openSigner({ keyName, material, chain }: AuthorityRecord, keys: KeyStore): Root {
+  if (keyName === "" || !keys.has(keyName)) {
+    throw new RiprapError(
+      "root_not_here",
+      "Cannot sign for a node: the root key is not on this node; do it where `riprap init` was run",
+    );
+  }
+  const above = certificatesOf(chain);
+  const certificate = above[0] ?? parseCertificate(material);
+  const key = keys.openKey(keyName);
+  if (certificate.publicKey !== undefined && sameBytes(certificate.publicKey, key.publicKey))
+    return { key, certificate, above: above.map(({ bytes }) => bytes) };
+  key.close();
+  const remedy = "no root in the bundle has this key; restore one of them from a copy";
+  throw new RiprapError("ca_state_invalid", `Cannot use ca/${keyName}.key: ${remedy}`);
+}
+
+/** Certificates that stand one after another in DER. */
+export function certificatesOf(chain: Uint8Array): readonly Certificate[] {
+  const found: Certificate[] = [];
+  for (const reader = new DerReader(chain); !reader.done; )
+    found.push(parseCertificate(reader.next(TAG.sequence).bytes));
+  return found;
+}
+
+export interface RootPlan {
   readonly keys: KeyStore;
+  readonly keyName: string;
+  readonly commonName: string;
   readonly journal: Journal;
   readonly trustDomain: TrustDomain;
   readonly now: number;
 }
 
-async function createRoot({ keys, journal, trustDomain, now }: RootPlan): Promise<Root> {
-  const key = keys.createKey(KEY_NAME.root);
+/** A key and its own certificate, of ten years; the journal has it. */
+export async function createRoot(plan: RootPlan): Promise<Root> {
+  const { keys, keyName, commonName, journal, trustDomain, now } = plan;
+  const key = keys.createKey(keyName);
   const serial = new SerialSource().next(now);
   const notBefore = wholeSecond(now - BACKDATE_MS);
   const notAfter = wholeSecond(now + ROOT_LIFETIME_MS);
@@ -162,15 +186,15 @@ async function createRoot({ keys, journal, trustDomain, now }: RootPlan): Promis
   });
   const bytes = await buildCaCertificate({
     trustDomain,
-    commonName: ROOT_NAME,
+    commonName,
     serial: Buffer.from(serial).toString("hex"),
     point: key.publicKey,
     notBefore,
     notAfter,
     constrain: false,
-    issuer: { commonName: ROOT_NAME, key },
+    issuer: { commonName, key },
   });
-  return { key, certificate: { bytes, notBefore, notAfter, commonName: ROOT_NAME } };
+  return { key, certificate: parseCertificate(bytes), above: [] };
 }
 
 function parseConstrainable(text: string): TrustDomain {

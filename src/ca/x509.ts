@@ -6,6 +6,7 @@ import {
   Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  Name,
   Pkcs10CertificateRequest,
   Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
@@ -33,23 +34,30 @@ export interface CaCertificateRequest {
   readonly pathLength?: number;
   /** Permit only the trust domain's host in URIs below. */
   readonly constrain: boolean;
-  readonly issuer: { readonly commonName: string; readonly key: CaKey };
+  readonly issuer: {
+    readonly commonName: string;
+    readonly key: CaKey;
+    /** DER of its name and its key identifier, where another CA chose them. */
+    readonly subject?: Uint8Array;
+    readonly keyId?: Uint8Array;
+  };
 }
 
 /** A signing certificate of the SPIFFE profile (X509-SVID sections 2 to 4, appendix A), signed by the issuer's key. */
 export async function buildCaCertificate(request: CaCertificateRequest): Promise<Uint8Array> {
+  const { issuer } = request;
   const extensions: Extension[] = [
     new BasicConstraintsExtension(true, request.pathLength, true),
     new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
     new SubjectKeyIdentifierExtension(hex(keyIdentifier(request.point)), false),
-    new AuthorityKeyIdentifierExtension(hex(keyIdentifier(request.issuer.key.publicKey)), false),
+    new AuthorityKeyIdentifierExtension(hex(issuer.keyId ?? keyIdentifier(issuer.key.publicKey)), false),
     new SubjectAlternativeNameExtension([{ type: "url", value: request.trustDomain.id.toString() }], false),
   ];
   if (request.constrain) extensions.push(uriConstraint(request.trustDomain));
   const certificate = await X509CertificateGenerator.create({
     serialNumber: request.serial,
     subject: caName(request.commonName),
-    issuer: caName(request.issuer.commonName),
+    issuer: issuer.subject === undefined ? caName(issuer.commonName) : new Name(Uint8Array.from(issuer.subject)),
     notBefore: new Date(request.notBefore),
     notAfter: new Date(request.notAfter),
     signingAlgorithm: ECDSA,
