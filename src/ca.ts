@@ -23,6 +23,7 @@ import {
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
 import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
 import { type KeyStore, openKeyStore } from "./ca/key_store.ts";
+import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import { toPem } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
@@ -44,7 +45,7 @@ export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/ch
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { KeyStore } from "./ca/key_store.ts";
-export { AUTHORITY_KINDS, type AuthorityKind, LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
+export type { AuthorityKind, LifePolicy } from "./ca/life_cycle.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
 
@@ -60,6 +61,11 @@ export function initTrustDomain(options: InitOptions): Promise<void> {
 /** Opens this node's CA. Throws RiprapError `ca_not_initialised`, `ca_state_invalid`, `ca_key_invalid`, `state_not_private`. The store stays the caller's. */
 export function openAuthority(options: OpenOptions): NodeAuthority {
   return openNodeAuthority(options);
+}
+
+/** How long keys are published ahead and sign: as usual, but for what is given. */
+export function lifePolicy(over: Partial<LifePolicy>): LifePolicy {
+  return { ...LIFE_POLICY, ...over };
 }
 
 /** Opens the life cycle of this node's authorities, making token keys where there are none. Throws what openAuthority and openJwtAuthority throw. */
