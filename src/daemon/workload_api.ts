@@ -22,6 +22,7 @@ import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
 import { LiveStreams } from "./workload_api/live.ts";
 import { createReflection } from "./workload_api/reflection.ts";
+import { createSds, SDS_SERVICE } from "./workload_api/sds.ts";
 import type { GrpcOptions, GrpcServer } from "./workload_api/server.ts";
 import { createService, type WorkloadCounters } from "./workload_api/service.ts";
 
@@ -52,6 +53,8 @@ export interface WorkloadApi {
   readonly streams: number;
   /** Processes that hold an SVID of it. */
   readonly holders: number;
+  /** Answers that an Envoy did not take. */
+  readonly rejectedSecrets: number;
   /** X509-SVIDs since the start. */
   readonly svids: { readonly issued: number; readonly revoked: number };
   /** The bundles have changed: open streams are told. Resolves when they are. */
@@ -133,6 +136,9 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
     get holders() {
       return ledger.size;
     },
+    get rejectedSecrets() {
+      return rooms.sds.rejected;
+    },
     get svids() {
       return { issued: issuer.issued, revoked: ledger.revoked };
     },
@@ -147,7 +153,7 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
 }
 
 /** The services by name, as reflection and health know them. */
-const SERVICES = ["SpiffeWorkloadAPI"] as const;
+const SERVICES = ["SpiffeWorkloadAPI", SDS_SERVICE] as const;
 const ASIDE = [
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
@@ -167,9 +173,11 @@ function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
     isServing: () => parts.book.resources !== undefined,
   });
   const foreignBundles = () => parts.foreignBundles?.() ?? [];
-  const service = createService({ ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles });
+  const serviceParts = { ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles };
+  const sds = { rejected: 0 };
   const reflection = createReflection(counted, [...SERVICES, ...ASIDE]);
-  return { counters, issuer, ledger, live, health, services: [service, health.service, ...reflection] };
+  const services = [createService(serviceParts), createSds({ ...serviceParts, sds }), health.service, ...reflection];
+  return { counters, issuer, ledger, live, health, sds, services };
 }
 
 /** gRPC takes a tenth of a second to load and 16 MB: a node whose programs do not ask for SVIDs does without. */

@@ -60,9 +60,9 @@ function isVm(file: string): boolean {
   return file.startsWith("test/vm/");
 }
 
-/** Clients in Go: to build them takes a minute or two, once. */
+/** Programs from outside Debian: to build or fetch them takes a minute or two, once. */
 function isGo(file: string): boolean {
-  return /\/go_[a-z]+\.test\.ts$/.test(file);
+  return /\/(go_[a-z]+|envoy)\.test\.ts$/.test(file);
 }
 
 /** The TLS engine in user space: its tests compile C, so they come after those that do not. */

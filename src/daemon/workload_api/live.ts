@@ -15,6 +15,8 @@ import type { Outbound } from "./server.ts";
 /** How long a process that becomes another program under its own streams is still told what it was. */
 export const ATTEST_AGAIN_MS = 10_000;
 
+/** A stream whose client does not read stays due for renewal: it is asked again, but not without pause. */
+const JUDGE_APART_MS = 250;
 /** Callers attested at once: as many as one commit of the CA takes. */
 const TOGETHER = 64;
 
@@ -135,7 +137,8 @@ export class LiveStreams {
     const message = await feed.next(call.caller, identified);
     stream.attempts = 0;
     if (call.signal.aborted) return;
-    if (feed.renewAt !== undefined) this.#renewals.set(stream, feed.renewAt);
+    if (feed.renewAt !== undefined)
+      this.#renewals.set(stream, Math.max(feed.renewAt, this.#parts.clock.now() + JUDGE_APART_MS));
     if (message !== undefined) call.send(message);
   }
 

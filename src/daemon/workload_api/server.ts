@@ -44,6 +44,8 @@ export interface StreamCall extends Outbound, Call {}
 export interface BidiCall extends Outbound {
   /** One at a time, as they are asked for; it ends when the client has said all. */
   readonly requests: AsyncIterable<Uint8Array>;
+  /** Would a message have to wait for the client to read? */
+  readonly isBlocked: boolean;
   /** Resolves when what was sent has left: for messages of which each counts. */
   drained(): Promise<void>;
 }
@@ -157,6 +159,9 @@ function implement(method: Method, { callers, options }: Answering): UntypedServ
             method.converse({
               ...stream.of(headOf(call, callers)),
               requests: requestsOf(call),
+              get isBlocked() {
+                return stream.isBlocked;
+              },
               drained: () => stream.drained(),
             }),
           )
@@ -225,6 +230,10 @@ class Stream {
       send: (message) => this.#send(message),
       end: ({ status, message }) => this.fail({ code: STATUS[status], details: message }),
     };
+  }
+
+  get isBlocked(): boolean {
+    return this.#isBlocked && !this.#ended.signal.aborted;
   }
 
   async drained(): Promise<void> {

@@ -149,7 +149,8 @@ async function validate(call: Call, parts: ServiceParts): Promise<Uint8Array> {
 const CALLERS_FAULT = new Set(["message_invalid", "audience_invalid"]);
 const NODES_STATE = new Set(["issuer_expired", "issuer_revoked", "svid_refused", "store_unusable"]);
 
-function refusalOf(thrown: unknown, { counters }: ServiceParts): unknown {
+/** What the caller is told of a failure; what is our own bug stays itself. */
+export function refusalOf(thrown: unknown, { counters }: Pick<ServiceParts, "counters">): unknown {
   counters.refused += 1;
   if (thrown instanceof CallRefusal || !(thrown instanceof RiprapError)) return thrown;
   if (CALLERS_FAULT.has(thrown.code)) return new CallRefusal("invalidArgument", thrown.message, { cause: thrown });
