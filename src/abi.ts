@@ -3,6 +3,8 @@
 import { type FrameBody, type FrameCodec, frame, malformed, type Tail } from "./abi/frame.ts";
 import { type Fields, type StructValue, struct, viewOf } from "./abi/struct.ts";
 
+export { AUTHORITY_FORGET, AUTHORITY_IMPORT, AUTHORITY_SIGN } from "./abi/authority.ts";
+
 /** Plain #defines, without their RIPRAP_ prefix. */
 export const ABI = {
   ABI_MAGIC: 0x50525052,
@@ -288,22 +290,6 @@ export const FRAME = {
   query: frame(0x8e, { name: "riprap_query", fields: { query: "u64", what: "u32", pad0: "pad4" } }),
   wake: frame(0x8f, { name: "", fields: {} }),
 } as const;
-
-// ---- keys of the node's CA: arguments of ioctl() on the open device ----
-
-export const AUTHORITY_IMPORT = struct("riprap_authority_import", {
-  privateKey: "bytes32",
-  publicKey: "bytes65",
-  pad0: "pad3",
-  slot: "u32",
-});
-export const AUTHORITY_SIGN = struct("riprap_authority_sign", {
-  slot: "u32",
-  signatureLen: "u32",
-  digest: "bytes32",
-  signature: "bytes72",
-});
-export const AUTHORITY_FORGET = struct("riprap_authority_forget", { slot: "u32", pad0: "pad4" });
 
 // ---- the compiled rule table: header, subjects, rules, peers, filters, string bytes ----
 

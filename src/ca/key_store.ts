@@ -1,12 +1,14 @@
 // The keys and secrets of this node's CA, by name: makes them, opens them for signing, keeps them under the custody of this host. Never shows a CA key.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readPrivateFile, removePrivateFile, writePrivateFile } from "../private_file.ts";
-import { createKey, KEY_BYTES_MAX } from "./key.ts";
-import { UserKey } from "./key_store/user_key.ts";
+import { changeCustody } from "./key_store/change.ts";
+import { hostGround, likelyCustodies, type SealGround } from "./key_store/seal.ts";
+import { NodeKeyStore } from "./key_store/store.ts";
 
 /** What keeps a key: the kernel module while it runs; at rest a TPM, a systemd credential, or the mode of a file alone. */
 export type Custody = "kernel" | "tpm" | "systemd" | "file";
+/** `auto`: a TPM, else a systemd credential, else a file. */
+export type CustodySetting = "auto" | "tpm" | "systemd" | "file";
+export const CUSTODY_SETTINGS: readonly CustodySetting[] = ["auto", "tpm", "systemd", "file"];
 
 /** A P-256 key of the CA that signs and is never seen. */
 export interface CaKey {
@@ -18,84 +20,69 @@ export interface CaKey {
   close(): void;
 }
 
+/** The kernel module's room for CA keys. Every method throws RiprapError with the errno's name as code. */
+export interface KeyModule {
+  /** Takes 32 bytes, which it wipes. */
+  import(privateKey: Uint8Array): { readonly slot: number; readonly publicKey: Uint8Array };
+  /** A SHA-256 digest to a DER signature. */
+  sign(slot: number, digest: Uint8Array): Uint8Array;
+  /** Never throws: a module that is gone has forgotten. */
+  forget(slot: number): void;
+}
+
 /** Names are lower-case words with dots and hyphens; NAME lies in ca/NAME.key. */
 export interface KeyStore {
   /** At rest. */
-  readonly custody: Custody;
+  readonly custody: Exclude<Custody, "kernel">;
+  /** Keys and secrets that lie open although there is a seal. */
+  openNames(): readonly string[];
   has(name: string): boolean;
   /** Makes a key; it is kept before anyone can use it. An earlier key of the name is gone. */
   createKey(name: string): CaKey;
-  /** Throws RiprapError `ca_key_invalid`, or what readPrivateFile throws. */
+  /** Throws RiprapError `ca_key_invalid`, `seal_missing`, or what readPrivateFile throws; of a sealed key the first signature tells the rest. */
   openKey(name: string): CaKey;
   /** Puts a second copy of a key or secret beside the first. */
   copy(from: string, to: string): void;
   remove(name: string): void;
   /** Keeps other secret bytes, SECRET_BYTES_MAX at most, in the same custody. */
   sealSecret(name: string, secret: Uint8Array): void;
-  /** The bytes, to be wiped after use. Throws what openKey throws. */
+  /** The bytes, to be wiped after use. Throws what openKey throws, and what opening the seal throws. */
   openSecret(name: string): Uint8Array;
+  /** Opens the seal once and forgets it: throws what would keep every key from being opened. */
+  check(): void;
+  /** Keys sign in the module from now on. Answers why one in use could not go there; it signs on in this process. */
+  attach(module: KeyModule): readonly Error[];
+  /** The module is gone: keys are opened again from where they rest. */
+  detach(): void;
 }
 
-/** An RSA key of 4096 bits in PKCS#8 takes 2.4 KiB. */
-export const SECRET_BYTES_MAX = 16 * 1024;
-const NAME = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
+export interface KeyStoreOptions {
+  /** Of a store that has no keys yet; it is kept from then on. `file` when not given. */
+  readonly custody?: CustodySetting;
+  readonly ground?: SealGround;
+}
 
 /** The store of stateDir/ca, a private directory that is there already. */
-export function openKeyStore(stateDir: string): KeyStore {
-  return new FileKeyStore(join(stateDir, "ca"));
+export function openKeyStore(stateDir: string, options: KeyStoreOptions = {}): KeyStore {
+  return new NodeKeyStore(join(stateDir, "ca"), options.custody ?? "file", options.ground ?? hostGround());
 }
 
-class FileKeyStore implements KeyStore {
-  readonly custody = "file";
-  readonly #directory: string;
+export interface CustodyChange {
+  readonly from: Exclude<Custody, "kernel">;
+  readonly to: Exclude<Custody, "kernel">;
+  /** How many keys and secrets were moved. */
+  readonly moved: number;
+}
 
-  constructor(directory: string) {
-    this.#directory = directory;
-  }
+/**
+ * Moves every key and secret to another custody: made and read back before the old copy goes, and taken up again where it was cut off.
+ * Only while no daemon runs. Throws RiprapError `custody_unavailable`, `custody_busy`, and what opening the old seal throws.
+ */
+export function moveCustody(stateDir: string, to: CustodySetting, ground: SealGround = hostGround()): CustodyChange {
+  return changeCustody(join(stateDir, "ca"), to, ground);
+}
 
-  has(name: string): boolean {
-    return existsSync(this.#path(name));
-  }
-
-  createKey(name: string): CaKey {
-    const { pkcs8 } = createKey();
-    try {
-      writePrivateFile(this.#path(name), pkcs8);
-    } finally {
-      pkcs8.fill(0);
-    }
-    return this.openKey(name);
-  }
-
-  openKey(name: string): CaKey {
-    const path = this.#path(name);
-    return new UserKey(path, this.custody, () => readPrivateFile(path, KEY_BYTES_MAX));
-  }
-
-  copy(from: string, to: string): void {
-    const secret = this.openSecret(from);
-    try {
-      writePrivateFile(this.#path(to), secret);
-    } finally {
-      secret.fill(0);
-    }
-  }
-
-  remove(name: string): void {
-    removePrivateFile(this.#path(name));
-  }
-
-  sealSecret(name: string, secret: Uint8Array): void {
-    if (secret.length > SECRET_BYTES_MAX) throw new RangeError(`a secret has ${SECRET_BYTES_MAX} bytes at most`);
-    writePrivateFile(this.#path(name), secret);
-  }
-
-  openSecret(name: string): Uint8Array {
-    return readPrivateFile(this.#path(name), SECRET_BYTES_MAX);
-  }
-
-  #path(name: string): string {
-    if (!NAME.test(name)) throw new TypeError(`${JSON.stringify(name)} is no name of a key`);
-    return join(this.#directory, `${name}.key`);
-  }
+/** What `doctor` may propose. */
+export function betterCustodies(): readonly ("tpm" | "systemd")[] {
+  return likelyCustodies();
 }

@@ -81,7 +81,9 @@ export function requireNoCa(files: CaFiles): void {
       `Cannot set up a CA in ${files.directory}: there is one already; remove the directory to give it up`,
     );
   }
-  const left = readdirSync(files.directory).filter((name) => !name.startsWith("enrolment.") && !name.endsWith(".tmp"));
+  const left = readdirSync(files.directory).filter(
+    (name) => !name.startsWith("enrolment.") && !name.startsWith("seal.") && !name.endsWith(".tmp"),
+  );
   if (left.length === 0) return;
   const fact = `it holds ${left[0]} of a set-up that did not finish; remove the directory and try again`;
   throw new RiprapError("ca_exists", `Cannot set up a CA in ${files.directory}: ${fact}`);
