@@ -142,6 +142,8 @@ export interface Admission {
   readonly idPrefixes: readonly string[];
   /** A person must approve it. */
   readonly needsApproval: boolean;
+  /** It may take the place of the node that has its name now. */
+  readonly mayReplace: boolean;
 }
 
 export const GROUP_DEFAULT = "default";

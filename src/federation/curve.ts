@@ -1,5 +1,5 @@
 // Ed25519 and X25519 keys as bytes, and ECDSA P-256 for what the root of a trust domain signs. Holds no key and decides nothing.
-import { createPrivateKey, createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
+import { createPrivateKey, createPublicKey, hash, type KeyObject, sign, verify, X509Certificate } from "node:crypto";
 // X25519 from a library that refuses low-order points by the letter of RFC 7748. Ed25519 from node:crypto: every node verifies every
 // statement once, and there that is ten times faster; the tests hold the two against each other.
 import { x25519 } from "@noble/curves/ed25519.js";
@@ -49,6 +49,18 @@ export function verifySignature(bytes: Uint8Array, signature: Uint8Array, public
 /** How a key is named in messages, rosters and the log: the first 128 bits of its SHA-256, in hexadecimal. */
 export function keyIdOf(publicKey: Uint8Array): string {
   return hash("sha256", publicKey, "hex").slice(0, 32);
+}
+
+/** The key of a root certificate (DER) as an author: its P-256 point. Undefined for anything else. */
+export function rootPoint(certificate: Uint8Array): Uint8Array | undefined {
+  try {
+    const { kty, crv, x = "", y = "" } = new X509Certificate(certificate).publicKey.export({ format: "jwk" });
+    if (kty !== "EC" || crv !== "P-256") return undefined;
+    const point = Buffer.concat([Buffer.of(4), Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]);
+    return Uint8Array.from(point);
+  } catch {
+    return undefined;
+  }
 }
 
 /** RFC 7748 section 6.1. Throws for a low-order point, whose secret everybody knows. */

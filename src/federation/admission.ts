@@ -1,0 +1,194 @@
+// Whether a node that comes with a token is let in: once, in time, as what the token says. Values in, a verdict and the token's next record out.
+import { hash } from "node:crypto";
+import { FLEET_NAME } from "../fleet.ts";
+import { keyIdOf } from "./curve.ts";
+import type { JoinRequest } from "./join.ts";
+import type { RosterState } from "./roster.ts";
+import type { TokenBearer, TokenRecord } from "./token.ts";
+
+/** Further apart, one of the clocks is wrong, and certificates would be refused next. */
+export const JOIN_SKEW_MAX_MS = 5 * 60 * 1000;
+/** A bearer that waits for approval asks every few seconds: an hour of it. */
+export const JOIN_TRIES_MAX = 1024;
+
+/** How long after a token's end its first bearer may still ask: for an answer that was lost, or for a person's word. */
+const GRACE_MS: Readonly<Record<TokenRecord["use"]["state"], number>> = {
+  unused: 0,
+  pending: 24 * 3600 * 1000,
+  approved: 24 * 3600 * 1000,
+  denied: 24 * 3600 * 1000,
+  used: JOIN_SKEW_MAX_MS,
+};
+
+export const JOIN_REFUSALS = [
+  "join_malformed",
+  "token_unknown",
+  "join_forged",
+  "join_replayed",
+  "join_too_often",
+  "join_clock",
+  "join_wrong_root",
+  "join_name",
+  "token_expired",
+  "token_revoked",
+  "token_spent",
+  "join_denied",
+  "node_revoked",
+  "node_exists",
+] as const;
+export type JoinRefusalCode = (typeof JOIN_REFUSALS)[number];
+
+export type JoinVerdict =
+  /** `isRetry`: the same machine asks again, because an answer was lost. */
+  | { readonly outcome: "grant"; readonly bearer: TokenBearer; readonly isRetry: boolean }
+  | { readonly outcome: "pending"; readonly bearer: TokenBearer }
+  | { readonly outcome: "refused"; readonly code: JoinRefusalCode; readonly message: string };
+
+export interface JoinContext {
+  readonly state: RosterState;
+  /** SHA-256 of every root of the trust domain. */
+  readonly rootFingerprints: readonly string[];
+  readonly now: number;
+}
+
+type Fault = readonly [code: JoinRefusalCode, fact: string];
+
+/** Judges an opened request. The caller keeps `record` before it answers, so that no answer can be had twice. */
+export function judgeJoin(
+  record: TokenRecord,
+  { request, enc }: { readonly request: JoinRequest; readonly enc: string },
+  context: JoinContext,
+): { readonly verdict: JoinVerdict; readonly record: TokenRecord } {
+  const seen = record.seen.includes(enc) || record.seen.length >= JOIN_TRIES_MAX ? record.seen : [...record.seen, enc];
+  const next = { ...record, seen };
+  const bearer = bearerOf(record, request, context.now);
+  const fault =
+    freshFault(record, enc) ??
+    requestFault(record, request, context) ??
+    tokenFault(record, bearer, context) ??
+    admissionFault(context.state, {
+      nodeName: bearer.nodeName,
+      key: bearer.key,
+      mayReplace: record.admission.mayReplace,
+    });
+  if (fault !== undefined) return { verdict: refuse(fault), record: next };
+  const { use } = record;
+  if (use.state === "used") return { verdict: { outcome: "grant", bearer: use.bearer, isRetry: true }, record: next };
+  if (record.admission.needsApproval && use.state !== "approved") {
+    const pending = use.state === "pending" ? use.bearer : bearer;
+    return {
+      verdict: { outcome: "pending", bearer: pending },
+      record: { ...next, use: { state: "pending", bearer: pending } },
+    };
+  }
+  const used = { state: "used", bearer, usedAt: context.now } as const;
+  return { verdict: { outcome: "grant", bearer, isRetry: false }, record: { ...next, use: used } };
+}
+
+/** A person's word about the node that waits. Undefined when nobody waits with this token. */
+export function decidePending(record: TokenRecord, decision: "approved" | "denied"): TokenRecord | undefined {
+  const { use } = record;
+  return use.state === "pending" ? { ...record, use: { state: decision, bearer: use.bearer } } : undefined;
+}
+
+/** Why a node cannot be in the roster under this name and key, whatever lets it in; undefined when it can. */
+export function admissionFault(
+  state: RosterState,
+  { nodeName, key, authority, mayReplace }: AdmissionClaim,
+): Fault | undefined {
+  const { standing } = state;
+  const isRevoked = (target: string) => standing.revocationsOf(target).length > 0;
+  if (isRevoked(`node:${nodeName}`)) return ["node_revoked", `the node ${nodeName} is revoked, and its name with it`];
+  const former = standing.grantsOfKey("node", key).find(({ name }) => isRevoked(`node:${name}`));
+  if (former !== undefined) return ["node_revoked", `its key is that of the node ${former.name}, which is revoked`];
+  if (authority !== undefined) {
+    const owner = [...standing.grants("node")].find(
+      ({ name, body }) => body.authorities.includes(authority) && isRevoked(`node:${name}`),
+    );
+    if (owner !== undefined || isRevoked(`authority:${authority}`)) {
+      return [
+        "node_revoked",
+        `its authority's key is revoked${owner === undefined ? "" : ` with the node ${owner.name}`}`,
+      ];
+    }
+  }
+  const present = standing.grantOf("node", nodeName);
+  return present === undefined || present.body.key === key || mayReplace
+    ? undefined
+    : ["node_exists", `there is a node ${nodeName} with another key; choose another name, or let the token replace it`];
+}
+
+export interface AdmissionClaim {
+  readonly nodeName: string;
+  /** Ed25519, hexadecimal. */
+  readonly key: string;
+  /** Key identifier of the intermediate that it asks for. */
+  readonly authority?: string;
+  readonly mayReplace: boolean;
+}
+
+/** How a person compares what waits with the machine in front of him: the same eight groups are printed on both. */
+export function bearerFingerprint(key: string): string {
+  return keyIdOf(Buffer.from(key, "hex")).replace(/(.{4})(?=.)/g, "$1-");
+}
+
+function bearerOf({ admission }: TokenRecord, request: JoinRequest, now: number): TokenBearer {
+  return {
+    nodeName: admission.nodeName ?? request.nodeName,
+    key: Buffer.from(request.key).toString("hex"),
+    csrDigest: hash("sha256", csrOf(request.enrolment), "hex"),
+    at: now,
+  };
+}
+
+/** The request for a certificate inside the document; the dates beside it differ each time. */
+function csrOf(enrolment: string): string {
+  return /"csr":\s*"([A-Za-z0-9+/=]+)"/.exec(enrolment)?.[1] ?? enrolment;
+}
+
+function freshFault(record: TokenRecord, enc: string): Fault | undefined {
+  if (record.seen.includes(enc)) return ["join_replayed", "this very request came before, and was answered"];
+  return record.seen.length >= JOIN_TRIES_MAX
+    ? ["join_too_often", `more than ${JOIN_TRIES_MAX} requests came with the token; make a new one`]
+    : undefined;
+}
+
+function requestFault({ admission }: TokenRecord, request: JoinRequest, context: JoinContext): Fault | undefined {
+  const { rootFingerprints, now } = context;
+  const seconds = Math.round((request.time - now) / 1000);
+  if (Math.abs(request.time - now) > JOIN_SKEW_MAX_MS) {
+    const which = seconds > 0 ? `${seconds} s ahead of` : `${-seconds} s behind`;
+    return ["join_clock", `its clock is ${which} the issuing node's; set both, and join again`];
+  }
+  if (!rootFingerprints.includes(request.rootFingerprint)) {
+    return ["join_wrong_root", "it was told to believe another root than this trust domain's; make a new token"];
+  }
+  if (!FLEET_NAME.test(request.nodeName)) return ["join_name", "its name is none"];
+  return admission.nodeName !== undefined && admission.nodeName !== request.nodeName
+    ? ["join_name", `the token is for the node ${admission.nodeName} alone`]
+    : undefined;
+}
+
+function tokenFault(record: TokenRecord, bearer: TokenBearer, { state, now }: JoinContext): Fault | undefined {
+  const { use } = record;
+  if (state.standing.revocationsOf(`token:${record.id}`).length > 0) return ["token_revoked", "the token is revoked"];
+  if (use.state !== "unused" && !isSame(use.bearer, bearer)) {
+    const when = new Date(use.bearer.at).toISOString();
+    return [
+      "token_spent",
+      `the node ${use.bearer.nodeName} came with it at ${when}; if that was not you, revoke that node`,
+    ];
+  }
+  if (now > record.expiresAt + GRACE_MS[use.state]) {
+    return ["token_expired", `it ended at ${new Date(record.expiresAt).toISOString()}; make a new one`];
+  }
+  return use.state === "denied" ? ["join_denied", "a person has denied it"] : undefined;
+}
+
+function isSame(a: TokenBearer, b: TokenBearer): boolean {
+  return a.nodeName === b.nodeName && a.key === b.key && a.csrDigest === b.csrDigest;
+}
+
+function refuse([code, fact]: Fault): JoinVerdict {
+  return { outcome: "refused", code, message: `Cannot admit the node: ${fact}` };
+}
