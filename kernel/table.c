@@ -114,20 +114,6 @@ static const struct riprap_rules_subject *find_subject(const struct riprap_rules
 	return &rules->subjects[low];
 }
 
-static void mask_key(struct riprap_rule_key *key, const struct in6_addr *remote, u16 port, u8 prefix_len,
-		     u8 port_bits)
-{
-	unsigned int whole = prefix_len / 8;
-
-	key->prefix_len = prefix_len;
-	key->port_bits = port_bits;
-	key->port = port & ~(0xffff >> port_bits);
-	memset(key->address, 0, sizeof(key->address));
-	memcpy(key->address, remote->s6_addr, whole);
-	if (prefix_len % 8)
-		key->address[whole] = remote->s6_addr[whole] & ~(0xff >> (prefix_len % 8));
-}
-
 /* First of the run of rules with this key, or NULL. */
 static const struct riprap_table_rule *find_run(const struct riprap_rules *rules, const struct riprap_rule_key *key)
 {
@@ -227,9 +213,9 @@ static void look_up(struct lookup *lookup, u32 subject, bool inbound, const stru
 	const struct riprap_rules *rules = lookup->rules;
 	struct riprap_verdict *verdict = lookup->verdict;
 	const struct riprap_rules_subject *found;
-	struct riprap_rule_key key = { .subject = subject, .inbound = inbound };
+	const struct riprap_rules_shape *shape, *last;
 	const struct riprap_table_rule *rule, *end;
-	u32 i;
+	u64 address[2];
 
 	verdict->generation = rules ? rules->view.head->generation : 0;
 	verdict->action = RIPRAP_ACTION_DENY;
@@ -248,13 +234,21 @@ static void look_up(struct lookup *lookup, u32 subject, bool inbound, const stru
 		return;
 	verdict->reason = RIPRAP_REASON_NO_RULE;
 	end = rules->view.rules + rules->view.head->rules;
-	for (i = 0; i < found->direction[inbound].shapes; i++) {
-		const struct riprap_rules_shape *shape = &rules->shapes[found->direction[inbound].first_shape + i];
+	memcpy(address, remote->s6_addr, sizeof(address));
+	shape = &rules->shapes[found->direction[inbound].first_shape];
+	for (last = shape + found->direction[inbound].shapes; shape < last; shape++) {
+		const struct riprap_rule_key key = {
+			.address = { address[0] & shape->address_mask[0], address[1] & shape->address_mask[1] },
+			.rest = riprap_rule_rest(subject, port & shape->port_mask, shape->form),
+		};
 
-		mask_key(&key, remote, port, shape->prefix_len, shape->port_bits);
+		/* the first of a run was compared by find_run() */
 		rule = find_run(rules, &key);
-		for (; rule && rule < end && riprap_rule_has_key(rule, &key); rule++)
+		if (!rule)
+			continue;
+		do
 			see_rule(lookup, rule);
+		while (++rule < end && riprap_rule_has_key(rule, &key));
 	}
 	if (lookup->denied_by) {
 		verdict->reason = RIPRAP_REASON_RULE;

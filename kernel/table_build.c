@@ -93,17 +93,6 @@ static void *counted_array(struct riprap_rules *rules, size_t n, size_t size)
 	return array;
 }
 
-static struct riprap_rule_key key_of(const struct riprap_table_rule *rule)
-{
-	struct riprap_rule_key key = {
-		.subject = rule->subject, .port = rule->port, .prefix_len = rule->prefix_len,
-		.port_bits = rule->port_bits, .inbound = rule->inbound,
-	};
-
-	memcpy(key.address, rule->address, sizeof(key.address));
-	return key;
-}
-
 /* Rules with one key lie side by side: the first stands for all. */
 static void index_rules(struct riprap_rules *rules)
 {
@@ -115,7 +104,7 @@ static void index_rules(struct riprap_rules *rules)
 			cond_resched();
 		if (i && riprap_rule_has_key(&rules->view.rules[i], &key))
 			continue;
-		key = key_of(&rules->view.rules[i]);
+		key = riprap_rule_key_of(&rules->view.rules[i]);
 		slot = riprap_rule_hash(rules, &key) & rules->rule_mask;
 		while (rules->rule_slots[slot])
 			slot = (slot + 1) & rules->rule_mask;
@@ -149,6 +138,21 @@ static bool same_shape(const struct riprap_table_rule *a, const struct riprap_ta
 	       a->port_bits == b->port_bits;
 }
 
+static struct riprap_rules_shape shape_of(const struct riprap_table_rule *rule)
+{
+	struct riprap_rules_shape shape = {
+		.port_mask = ~(0xffff >> rule->port_bits),
+		.form = riprap_rule_form(rule->inbound, rule->prefix_len, rule->port_bits),
+	};
+	u8 mask[16] = { 0 };
+
+	memset(mask, 0xff, rule->prefix_len / 8);
+	if (rule->prefix_len % 8)
+		mask[rule->prefix_len / 8] = (u8)~(0xff >> (rule->prefix_len % 8));
+	memcpy(shape.address_mask, mask, sizeof(mask));
+	return shape;
+}
+
 /*
  * Rules are sorted by rising specificity inside a subject and direction, and
  * lookups want the falling one: the walk goes from the last rule to the first.
@@ -171,7 +175,7 @@ static void index_shapes(struct riprap_rules *rules)
 			continue;
 		if (!s->direction[rule->inbound].shapes++)
 			s->direction[rule->inbound].first_shape = shapes;
-		rules->shapes[shapes++] = (struct riprap_rules_shape){ rule->prefix_len, rule->port_bits };
+		rules->shapes[shapes++] = shape_of(rule);
 	}
 	for (i = 0; i < rules->view.head->subjects; i++) {
 		rules->subjects[i].direction[0].mode = rules->view.subjects[i].egress_mode;

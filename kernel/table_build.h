@@ -10,8 +10,11 @@
 
 #include "frame.h"
 
+/* What becomes of an address and a port under one (prefix_len, port_bits), made ready for lookups. */
 struct riprap_rules_shape {
-	u8 prefix_len, port_bits;
+	u64 address_mask[2];	/* in memory order */
+	u16 port_mask;
+	u16 form;		/* riprap_rule_form() */
 };
 
 struct riprap_rules_subject {
@@ -39,11 +42,10 @@ struct riprap_rules {
 extern struct riprap_rules __rcu *riprap_rules;
 extern u8 riprap_rules_filter_kinds;	/* of the table in force, readable without RCU */
 
+/* Everything that two rules with one key share, in three words: a lookup is some arithmetic on them. */
 struct riprap_rule_key {
-	u32 subject;
-	u8 address[16];
-	u16 port;
-	u8 prefix_len, port_bits, inbound;
+	u64 address[2];		/* masked, in memory order */
+	u64 rest;		/* subject, masked port, form */
 };
 
 struct riprap_filter_key {
@@ -52,21 +54,44 @@ struct riprap_filter_key {
 	size_t name_len, exe_len;
 };
 
+static inline u16 riprap_rule_form(bool inbound, u8 prefix_len, u8 port_bits)
+{
+	return (u16)(inbound << 15 | prefix_len << 5 | port_bits);
+}
+
+static inline u64 riprap_rule_rest(u32 subject, u16 port, u16 form)
+{
+	return (u64)subject << 32 | (u32)port << 16 | form;
+}
+
+static inline struct riprap_rule_key riprap_rule_key_of(const struct riprap_table_rule *rule)
+{
+	struct riprap_rule_key key;
+
+	memcpy(key.address, rule->address, sizeof(key.address));
+	key.rest = riprap_rule_rest(rule->subject, rule->port,
+				    riprap_rule_form(rule->inbound, rule->prefix_len, rule->port_bits));
+	return key;
+}
+
+/* 2^64 over the golden ratio: spreads what differs in few bits. */
+#define RIPRAP_HASH_FACTOR	0x9e3779b97f4a7c15ull
+
+/* Keys are the administrator's, so that cheap arithmetic will do; the seed keeps layouts of two nodes apart. */
 static inline u32 riprap_rule_hash(const struct riprap_rules *rules, const struct riprap_rule_key *key)
 {
-	u32 words[6];
+	u64 hash = (key->address[0] ^ rules->seed) * RIPRAP_HASH_FACTOR;
 
-	memcpy(words, key->address, 16);
-	words[4] = key->subject;
-	words[5] = (u32)key->port << 16 | (u32)key->inbound << 15 | (u32)key->prefix_len << 5 | key->port_bits;
-	return jhash2(words, ARRAY_SIZE(words), rules->seed);
+	hash = (hash ^ hash >> 32 ^ key->address[1]) * RIPRAP_HASH_FACTOR;
+	hash = (hash ^ hash >> 32 ^ key->rest) * RIPRAP_HASH_FACTOR;
+	return (u32)(hash >> 32);
 }
 
 static inline bool riprap_rule_has_key(const struct riprap_table_rule *rule, const struct riprap_rule_key *key)
 {
-	return rule->subject == key->subject && rule->inbound == key->inbound &&
-	       rule->prefix_len == key->prefix_len && rule->port_bits == key->port_bits &&
-	       rule->port == key->port && !memcmp(rule->address, key->address, 16);
+	const struct riprap_rule_key own = riprap_rule_key_of(rule);
+
+	return own.rest == key->rest && own.address[0] == key->address[0] && own.address[1] == key->address[1];
 }
 
 static inline u32 riprap_filter_hash(const struct riprap_rules *rules, const struct riprap_filter_key *key)
