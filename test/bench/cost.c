@@ -5,8 +5,8 @@
  *
  *   cost sink PORT                               accepts and closes, for ever
  *   cost connect ADDRESS PORT COUNT              socket(), connect(), close(), COUNT times
- *   cost lookup ADDRESS PORT COUNT CGROUP SIZE   what connect() costs more inside CGROUP, where a cgroup/connect4 eBPF
- *                                                program first looks the address up in a hash of SIZE entries
+ *   cost connect ADDRESS PORT COUNT CGROUP SIZE  the same inside CGROUP, where a cgroup/connect4 eBPF program first looks
+ *                                                the address up in a hash of SIZE entries
  *   cost fork COUNT                              fork() and the child's end
  *
  * Prints one JSON line; exits 1 with a sentence on standard error when anything fails.
@@ -154,11 +154,7 @@ static _Noreturn void sink(uint16_t port)
 	}
 }
 
-struct figures {
-	uint64_t made, connected, closed, elapsed;
-};
-
-static struct figures measure(const struct sockaddr_in *to, size_t count)
+static void run_connect(const struct sockaddr_in *to, size_t count)
 {
 	uint64_t *made = calloc(count, 8), *connected = calloc(count, 8), *closed = calloc(count, 8);
 	uint64_t *elapsed = calloc(count, 8);
@@ -180,27 +176,8 @@ static struct figures measure(const struct sockaddr_in *to, size_t count)
 		closed[at] = thread_ns() - start;
 		usleep(2000);
 	}
-	return (struct figures){ median(made, count), median(connected, count), median(closed, count),
-				 median(elapsed, count) };
-}
-
-static void run_connect(const struct sockaddr_in *to, size_t count)
-{
-	struct figures found = measure(to, count);
-
 	printf("{\"what\":\"connect\",\"count\":%zu,\"socket\":%lu,\"connect\":%lu,\"close\":%lu,\"elapsed\":%lu}\n", count,
-	       found.made, found.connected, found.closed, found.elapsed);
-}
-
-static void run_lookup(const struct sockaddr_in *to, size_t count, const char *cgroup, uint32_t size)
-{
-	struct figures outside = measure(to, count), inside;
-
-	attach_lookup(cgroup, make_map(to->sin_addr.s_addr, size));
-	join(cgroup);
-	inside = measure(to, count);
-	printf("{\"what\":\"lookup\",\"count\":%zu,\"outside\":%lu,\"inside\":%lu,\"lookup\":%ld}\n", count,
-	       outside.connected, inside.connected, (long)(inside.connected - outside.connected));
+	       median(made, count), median(connected, count), median(closed, count), median(elapsed, count));
 }
 
 static void run_fork(size_t count)
@@ -224,19 +201,20 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "sink"))
 		sink((uint16_t)atoi(argv[2]));
-	if ((argc == 5 && !strcmp(argv[1], "connect")) || (argc == 7 && !strcmp(argv[1], "lookup"))) {
+	if ((argc == 5 || argc == 7) && !strcmp(argv[1], "connect")) {
 		struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[3])) };
 
 		if (inet_pton(AF_INET, argv[2], &to.sin_addr) != 1)
 			die("parse the address");
-		if (argc == 5)
-			run_connect(&to, strtoul(argv[4], NULL, 10));
-		else
-			run_lookup(&to, strtoul(argv[4], NULL, 10), argv[5], (uint32_t)strtoul(argv[6], NULL, 10));
+		if (argc == 7) {
+			attach_lookup(argv[5], make_map(to.sin_addr.s_addr, (uint32_t)strtoul(argv[6], NULL, 10)));
+			join(argv[5]);
+		}
+		run_connect(&to, strtoul(argv[4], NULL, 10));
 	} else if (argc == 3 && !strcmp(argv[1], "fork")) {
 		run_fork(strtoul(argv[2], NULL, 10));
 	} else {
-		fprintf(stderr, "usage: cost sink PORT | connect ADDRESS PORT COUNT | lookup ADDRESS PORT COUNT CGROUP SIZE | fork COUNT\n");
+		fprintf(stderr, "usage: cost sink PORT | connect ADDRESS PORT COUNT [CGROUP SIZE] | fork COUNT\n");
 		return 2;
 	}
 	return 0;

@@ -3,6 +3,7 @@
 import type { Vm } from "../vm/lab.ts";
 import { bootNode, enrolNodes, type RiprapNode } from "../vm/node.ts";
 import { buildLoad } from "./load.ts";
+import { median } from "./table.ts";
 
 const PORT = 9400;
 const CONNECTS = 400;
@@ -10,6 +11,10 @@ const FORKS = 200;
 const UNMANAGED = "/srv/plain/cost"; // selected by no rule
 const MANAGED = "/srv/managed/cost";
 const CGROUP = "/run/cgroup";
+const TRACING = "/sys/kernel/tracing";
+const TRACED = 100;
+const PORTS_MAX = 100;
+const EMPTY = "bpf_lsm_socket_connect";
 
 export interface Cost {
   readonly metric: "socket()" | "connect()" | "close()" | "verdict" | "socket() to connected, elapsed" | "fork()";
@@ -22,7 +27,6 @@ interface Printed {
   readonly connect: number;
   readonly close: number;
   readonly elapsed: number;
-  readonly lookup: number;
   readonly fork: number;
 }
 
@@ -36,12 +40,12 @@ export async function measureCost(sizes: readonly number[]): Promise<Cost[]> {
     vm.spawn([UNMANAGED, "sink", String(PORT)]);
     await vm.waitFor(`ss -ltn | grep -q ':${PORT} '`);
     const costs = await measure(vm, "unmanaged, no module", UNMANAGED);
-    for (const size of sizes) costs.push(...(await measureLookup(vm, size)));
+    for (const size of sizes) costs.push(await measureLookup(vm, size));
     await enrolNodes("cost.example", [node]);
     for (const [index, size] of sizes.entries()) {
       await applyRules(node, size, index === 0);
       if (index === 0) costs.push(...(await measure(vm, "unmanaged, module loaded", UNMANAGED)));
-      costs.push(...(await measure(vm, `managed, ${size} rules`, MANAGED)));
+      costs.push(await measureVerdict(vm, size), ...(await measure(vm, `managed, ${size} rules`, MANAGED)));
     }
     return costs;
   } finally {
@@ -61,11 +65,36 @@ async function measure(vm: Vm, who: string, program: string): Promise<Cost[]> {
   ];
 }
 
-async function measureLookup(vm: Vm, size: number): Promise<Cost[]> {
+async function measureLookup(vm: Vm, size: number): Promise<Cost> {
   const group = `${CGROUP}/lookup${size}`;
   await vm.check(`mkdir -p ${CGROUP}; mountpoint -q ${CGROUP} || mount -t cgroup2 none ${CGROUP}; mkdir ${group}`);
-  const { lookup } = await ask(vm, `${UNMANAGED} lookup 127.0.0.1 ${PORT} ${CONNECTS} ${group} ${size}`);
-  return [{ metric: "verdict", who: `eBPF hash, ${size} entries`, instructions: lookup }];
+  const command = `${UNMANAGED} connect 127.0.0.1 ${PORT} ${TRACED} ${group} ${size}`;
+  const instructions = await timeFunction(vm, "__cgroup_bpf_run_filter_sock_addr", command);
+  return { metric: "verdict", who: `eBPF hash, ${size} entries`, instructions };
+}
+
+async function measureVerdict(vm: Vm, size: number): Promise<Cost> {
+  const command = `${MANAGED} connect 127.0.0.1 ${PORT} ${TRACED}`;
+  const instructions = await timeFunction(vm, "riprap_table_verdict", command);
+  return { metric: "verdict", who: `riprap, ${size} rules`, instructions };
+}
+
+/** Median instructions of a kernel function while the command runs, less what tracing itself adds (taken from one that does nothing). */
+async function timeFunction(vm: Vm, name: string, command: string): Promise<number> {
+  const { stdout } = await vm.run(
+    `mountpoint -q ${TRACING} || mount -t tracefs none ${TRACING}
+cd ${TRACING} && echo > trace && echo ${name} > set_ftrace_filter && echo ${EMPTY} >> set_ftrace_filter && echo function_graph > current_tracer
+${command} >&2
+cat trace; echo nop > current_tracer; echo > set_ftrace_filter`,
+    { timeout: 300_000 },
+  );
+  return medianOf(stdout, name) - medianOf(stdout, EMPTY);
+}
+
+/** Lines read "0)   1.024 us    |  look_up [riprap]();". */
+function medianOf(trace: string, name: string): number {
+  const found = [...trace.matchAll(/([0-9.]+) us\s+\|\s+(\w+)(?: \[\w+\])?\(\);/g)];
+  return median(found.flatMap(([, us, traced]) => (traced === name ? [Math.round(Number(us) * 1000)] : [])));
 }
 
 async function ask(vm: Vm, command: string): Promise<Printed> {
@@ -78,12 +107,14 @@ async function applyRules(node: RiprapNode, size: number, first: boolean): Promi
   await node.start();
 }
 
-/** One rule that allows the loopback and `size` - 1 that allow somebody else. */
+/** `size` entries of the compiled table: addresses times ports that share no prefix, one of each being the sink's. */
 function rules(size: number): string {
-  const others = Array.from({ length: size - 1 }, (_, n) => {
-    const host = n + 1;
-    return `{ address: 10.${host >> 16}.${(host >> 8) & 255}.${host & 255} }`;
-  });
+  const width = Math.min(PORTS_MAX, 10 ** Math.floor(Math.log10(size) / 2));
+  const ports = [PORT, ...Array.from({ length: width - 1 }, (_, n) => 10_001 + 2 * n)];
+  const others = Array.from(
+    { length: size / width - 1 },
+    (_, n) => `{ address: 10.1.${(n + 1) >> 8}.${(n + 1) & 255} }`,
+  );
   return `apiVersion: riprap.io/v1
 kind: WorkloadIdentity
 metadata: { name: cost }
@@ -96,7 +127,7 @@ spec:
   workloads: [cost]
   egress:
     - tls: plain
-      ports: [${PORT}]
-      to: [{ address: 127.0.0.1 }, ${others.join(", ")}]
+      ports: [${ports.join(", ")}]
+      to: [${["{ address: 127.0.0.1 }", ...others].join(", ")}]
 `;
 }
