@@ -22,10 +22,10 @@ import {
 } from "./ca/enrolment.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
 import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
-import { type KeyStore, openKeyStore } from "./ca/key_store.ts";
+import { type CustodyChange, type CustodySetting, type KeyStore, moveCustody, openKeyStore } from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
-import { toPem } from "./ca/state.ts";
+import { requireCa, toPem } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
@@ -44,7 +44,7 @@ export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation,
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
-export type { KeyStore } from "./ca/key_store.ts";
+export type { CustodyChange, CustodySetting, KeyModule, KeyStore } from "./ca/key_store.ts";
 export type { AuthorityKind, LifePolicy } from "./ca/life_cycle.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
@@ -133,6 +133,15 @@ export function issueForPublicKey(
 /** The keys and secrets of this node, by name, in the custody of this host. stateDir/ca must be there. */
 export function openNodeKeys(stateDir: string): KeyStore {
   return openKeyStore(stateDir);
+}
+
+/**
+ * Moves every key and secret of a node to another custody, while no daemon runs: made and read back before the old copy goes. Throws RiprapError
+ * `ca_not_initialised`, `custody_unavailable`, `custody_busy`, `tpm_unusable`, `tpm_refused`, `credential_missing`, `credential_refused`, `seal_invalid`.
+ */
+export function moveNodeCustody(stateDir: string, to: CustodySetting): CustodyChange {
+  requireCa(stateDir);
+  return moveCustody(stateDir, to);
 }
 
 /** The P-256 point (65 bytes) of each certificate, DER. Throws for what is no certificate of such a key. */

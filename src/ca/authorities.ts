@@ -24,6 +24,8 @@ export interface AuthoritiesOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly store: Store;
+  /** The one that the daemon shares among all who sign; one of its own unless given. */
+  readonly keys?: KeyStore;
   readonly policy?: LifePolicy;
   /** Of token keys made from now on. */
   readonly algorithm?: TokenAlgorithm;
@@ -90,7 +92,7 @@ export class Authorities {
   constructor(options: AuthoritiesOptions) {
     this.#options = options;
     this.#table = new AuthorityTable(options.store);
-    this.#keys = openKeyStore(options.stateDir);
+    this.#keys = options.keys ?? openKeyStore(options.stateDir);
     this.#roots = new RootAuthority(options);
     const kinds: readonly TokenAuthorityKind[] = options.wit === true ? ["jwt", "wit"] : ["jwt"];
     this.#tokens = new Map(kinds.map((kind) => [kind, new TokenAuthority(kind, options)]));

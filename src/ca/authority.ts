@@ -6,10 +6,12 @@ import { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import type { BundleOf } from "../trust_bundle.ts";
 import { type PeerAnswer, verifyChain } from "./chain.ts";
+import { writeCrl } from "./crl.ts";
+import { CrlTable } from "./crl_table.ts";
 import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
-import type { CaKey } from "./key_store.ts";
+import { type CaKey, custodyWarnings, describeCustody, type KeyStore } from "./key_store.ts";
 import { type CaGround, isHeld, loadNodeState, type NodeState, openGround, openNodeKey } from "./node_state.ts";
 import { BACKDATE_MS } from "./root.ts";
 import { parseDnsNames, SerialSource, SVID_LIFETIME_MAX_MS, type SvidContent, SvidTemplate } from "./svid.ts";
@@ -77,6 +79,8 @@ export interface NodeAuthority {
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
   isRevoked(serial: string): boolean;
+  /** DER of the CRL of this node's intermediate (RFC 5280 section 5): the one in force, or a new one when something was revoked or half its time is over. */
+  crl(): Uint8Array;
   /**
    * Never throws. `chain` is DER, leaf first, as it came over TLS. A leaf of another trust domain is judged by what `bundleOf` gives for that
    * domain alone, and refused where it gives nothing.
@@ -90,16 +94,25 @@ export interface OpenOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly store: Store;
+  /** The one that the daemon shares among all who sign; one of its own unless given. */
+  readonly keys?: KeyStore;
 }
 
-export function openNodeAuthority({ stateDir, clock, store }: OpenOptions): NodeAuthority {
-  return new FileAuthority({ ground: openGround(stateDir, store), clock, journal: new Journal(store) });
+export function openNodeAuthority(options: OpenOptions): NodeAuthority {
+  const { clock, store } = options;
+  return new FileAuthority({
+    ground: openGround(options),
+    clock,
+    journal: new Journal(store),
+    crls: new CrlTable(store),
+  });
 }
 
 interface Parts {
   readonly ground: CaGround;
   readonly clock: Clock;
   readonly journal: Journal;
+  readonly crls: CrlTable;
 }
 
 /** What is the same until the next change of the authorities. */
@@ -188,6 +201,18 @@ class FileAuthority implements NodeAuthority {
     return this.#parts.journal.isRevoked(serialBytes(serial));
   }
 
+  crl(): Uint8Array {
+    if (this.#closed) throw new TypeError("the CA is closed");
+    const { issuers, issuerKeyId, key } = this.#current();
+    const { clock, crls, journal } = this.#parts;
+    const now = clock.now();
+    return crls.current(issuerKeyId, {
+      now,
+      list: () => journal.revokedUnder(issuerKeyId, now),
+      sign: (content) => writeCrl(content, issuers[0], key),
+    });
+  }
+
   verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer {
     const { record, roots } = this.#current();
     const { clock } = this.#parts;
@@ -213,7 +238,7 @@ class FileAuthority implements NodeAuthority {
       issuer: { serial, notBefore: new Date(notBefore), notAfter: new Date(notAfter), fingerprint: fingerprint(bytes) },
       roots: roots.map((root) => ({ fingerprint: fingerprint(root.bytes), notAfter: new Date(root.notAfter) })),
       holdsRootKey: this.#holdsRootKey(),
-      keyStorage: "file (0600)",
+      keyStorage: describeCustody(this.#signing.key, this.#parts.ground.keys),
       warnings: this.#warnings(),
       journal: this.#parts.journal.counts(),
     };
@@ -288,9 +313,7 @@ class FileAuthority implements NodeAuthority {
     const [issuer] = this.#signing.issuers;
     const left = issuer.notAfter - this.#parts.clock.now();
     const ends = new Date(issuer.notAfter).toISOString();
-    const warnings = [
-      "The node's CA key lies in a file that root can read and copy; neither the kernel nor a TPM guards it.",
-    ];
+    const warnings = [...custodyWarnings(this.#parts.ground.keys)];
     if (this.#holdsRootKey())
       warnings.push(
         "The root key of the trust domain lies on this node; move ca/root.key to a safe place when no node is to be enrolled.",

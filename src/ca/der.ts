@@ -226,7 +226,8 @@ function derLength(length: number): number[] {
   if (length < 0x80) return [length];
   if (length < 0x100) return [0x81, length];
   if (length < 0x1_0000) return [0x82, length >> 8, length & 0xff];
-  throw new RangeError(`no certificate holds an element of ${length} bytes`);
+  if (length < 0x100_0000) return [0x83, length >> 16, (length >> 8) & 0xff, length & 0xff];
+  throw new RangeError(`nothing of a CA holds an element of ${length} bytes`);
 }
 
 export function derOid(dotted: string): Uint8Array {

@@ -19,7 +19,7 @@ import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts"
 import { CLOCK_SKEW_MAX_MS, issuersFault, PATH_CERTIFICATES_MAX, rootFault } from "./chain.ts";
 import { Journal } from "./journal.ts";
 import { keyIdentifier, verifyBytes } from "./key.ts";
-import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
+import { type CaKey, type CustodySetting, type KeyStore, openKeyStore } from "./key_store.ts";
 import { loadNodeState, openGround } from "./node_state.ts";
 import { journalIntermediate, NODE_LIFETIME_MS, openSigner } from "./root.ts";
 import {
@@ -47,6 +47,8 @@ export interface RequestOptions {
   readonly trustDomain: string;
   readonly nodeName: string;
   readonly clock: Clock;
+  /** Of the node's keys; a file when not given. */
+  readonly custody?: CustodySetting;
 }
 
 /** Makes the node's key (it never leaves stateDir/ca) and the request for it. */
@@ -56,7 +58,11 @@ export async function requestEnrolment(options: RequestOptions): Promise<Enrolme
   const nodeName = parseNodeName(options.nodeName);
   const files = ensureCaDirectory(stateDir);
   requireNoCa(files);
-  const key = openOrCreatePendingKey({ files, keys: openKeyStore(stateDir) }, trustDomain, nodeName);
+  const key = openOrCreatePendingKey(
+    { files, keys: openKeyStore(stateDir, { custody: options.custody ?? "file" }) },
+    trustDomain,
+    nodeName,
+  );
   const createdAt = Math.floor(clock.now() / 1000) * 1000;
   const csr = await buildRequest(trustDomain, nodeName, key);
   const unsigned = {
@@ -89,7 +95,7 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
   requireCa(stateDir);
   const store = openStore(storePath(stateDir));
   try {
-    const ground = openGround(stateDir, store);
+    const ground = openGround({ stateDir, store });
     const { record, roots } = loadNodeState(ground, now);
     const { trustDomain } = record;
     const active = ground.table.active("x509");

@@ -65,6 +65,12 @@ export interface RevocationEntry {
   readonly keepUntil: number;
 }
 
+export interface RevokedCertificate {
+  readonly serial: Uint8Array;
+  readonly reason: string;
+  readonly revokedAt: number;
+}
+
 export class Journal {
   readonly #store: Store;
   readonly #insert: StoreStatement<never>;
@@ -125,6 +131,13 @@ export class Journal {
       .prepare<{ node: string }>(sql)
       .all(now, signed.from, signed.until)
       .map(({ node }) => node);
+  }
+
+  /** SVIDs of one issuer that are revoked and have not ended, by their serials. */
+  revokedUnder(issuer: Uint8Array, now: number): RevokedCertificate[] {
+    const sql = `SELECT serial, reason, revoked_at AS revokedAt FROM ca_revocation JOIN ca_svid USING (serial)
+      WHERE issuer = ? AND not_after > ? ORDER BY serial`;
+    return this.#store.prepare<RevokedCertificate>(sql).all(issuer, now);
   }
 
   /** Whether an authority with this key was ever signed here. */

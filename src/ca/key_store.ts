@@ -82,6 +82,34 @@ export function moveCustody(stateDir: string, to: CustodySetting, ground: SealGr
   return changeCustody(join(stateDir, "ca"), to, ground);
 }
 
+const AT_REST: Readonly<Record<KeyStore["custody"], string>> = {
+  tpm: "sealed by the TPM",
+  systemd: "sealed by a systemd credential",
+  file: "file (0600)",
+};
+
+/** Where a key is, in words for `status`. */
+export function describeCustody({ custody }: Pick<CaKey, "custody">, keys: Pick<KeyStore, "custody">): string {
+  const atRest = AT_REST[keys.custody];
+  return custody === "kernel" ? `in the kernel module; at rest: ${atRest}` : atRest;
+}
+
+/** Sentences for `status` and `doctor`; none when everything is sealed. */
+export function custodyWarnings(keys: Pick<KeyStore, "custody" | "openNames">): readonly string[] {
+  if (keys.custody === "file") {
+    const [better] = likelyCustodies();
+    const remedy =
+      better === undefined
+        ? "this host has neither a TPM nor systemd to seal them with"
+        : `stop the daemon and run \`riprap authority custody ${better}\``;
+    return [`The keys of this node's CA lie in files that whoever copies the disk can use: ${remedy}.`];
+  }
+  const open = keys.openNames();
+  if (open.length === 0) return [];
+  const files = open.map((name) => `ca/${name}.key`).join(", ");
+  return [`${files} lies open beside the seal; stop the daemon and run \`riprap authority custody ${keys.custody}\`.`];
+}
+
 /** What `doctor` may propose. */
 export function betterCustodies(): readonly ("tpm" | "systemd")[] {
   return likelyCustodies();

@@ -32,8 +32,9 @@ export interface NodeState {
   readonly anchor: AuthorityRecord;
 }
 
-export function openGround(stateDir: string, store: Store): CaGround {
-  return { files: requireCa(stateDir), keys: openKeyStore(stateDir), table: new AuthorityTable(store) };
+/** `keys`: the store that the daemon shares among all who sign; one of its own unless given. */
+export function openGround({ stateDir, store, keys }: { stateDir: string; store: Store; keys?: KeyStore }): CaGround {
+  return { files: requireCa(stateDir), keys: keys ?? openKeyStore(stateDir), table: new AuthorityTable(store) };
 }
 
 /** Takes in roots that only the files know. Throws RiprapError `ca_state_invalid`, `ca_key_invalid`, `state_not_private`. */

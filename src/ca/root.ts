@@ -9,7 +9,7 @@ import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts"
 import { DerReader, TAG } from "./der.ts";
 import { Journal } from "./journal.ts";
 import { keyIdentifier } from "./key.ts";
-import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
+import { type CaKey, type CustodySetting, type KeyStore, openKeyStore } from "./key_store.ts";
 import type { AuthorityRecord } from "./life_cycle.ts";
 import { constraintFault } from "./name_constraint.ts";
 import { ensureCaDirectory, KEY_NAME, requireNoCa, writeCertificates, writeRecord } from "./state.ts";
@@ -29,6 +29,8 @@ export interface InitOptions {
   readonly trustDomain: string;
   readonly nodeName: string;
   readonly clock: Clock;
+  /** Of the node's keys; a file when not given. */
+  readonly custody?: CustodySetting;
 }
 
 /** What signs intermediates: the key of a root, or of a CA below one. */
@@ -55,7 +57,7 @@ export async function createTrustDomain(options: InitOptions): Promise<void> {
   try {
     const journal = new Journal(store);
     const now = options.clock.now();
-    const keys = openKeyStore(options.stateDir);
+    const keys = openKeyStore(options.stateDir, { custody: options.custody ?? "file" });
     const root = await createRoot({ keys, keyName: KEY_NAME.root, commonName: ROOT_NAME, journal, trustDomain, now });
     const key = keys.createKey(KEY_NAME.node);
     const request = {

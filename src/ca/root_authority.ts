@@ -7,6 +7,7 @@ import type { Store } from "../store.ts";
 import type { Occasion } from "./authority_table.ts";
 import { parseCertificate } from "./certificate.ts";
 import { Journal } from "./journal.ts";
+import type { KeyStore } from "./key_store.ts";
 import { type AuthorityRecord, isInBundle, LIFE_POLICY, type LifePolicy, nextStep, type Step } from "./life_cycle.ts";
 import {
   type CaGround,
@@ -25,6 +26,7 @@ export interface RootAuthorityOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly store: Store;
+  readonly keys?: KeyStore;
   readonly policy?: LifePolicy;
 }
 
@@ -40,7 +42,7 @@ export class RootAuthority {
 
   constructor(options: RootAuthorityOptions) {
     this.#options = options;
-    this.#ground = openGround(options.stateDir, options.store);
+    this.#ground = openGround(options);
     this.#journal = new Journal(options.store);
   }
 

@@ -22,6 +22,8 @@ export interface TokenAuthorityOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly store: Store;
+  /** The one that the daemon shares among all who sign; one of its own unless given. */
+  readonly keys?: KeyStore;
   /** Of keys that are made from now on; ES256 unless given. A key of the other kind is replaced in order. */
   readonly algorithm?: TokenAlgorithm;
   readonly policy?: LifePolicy;
@@ -50,7 +52,7 @@ export class TokenAuthority {
   constructor(kind: TokenAuthorityKind, options: TokenAuthorityOptions) {
     this.#kind = kind;
     this.#options = options;
-    this.#keys = openKeyStore(options.stateDir);
+    this.#keys = options.keys ?? openKeyStore(options.stateDir);
     this.#table = new AuthorityTable(options.store);
     this.#adopt();
     this.signer();
