@@ -360,7 +360,74 @@ static void run_early_data(void)
 	}
 }
 
+/* Section 5.2: 2^14 + 256 bytes are the most that a protected record may have; one more is refused by its header. */
+static void give_long(struct pair *p, int to, u8 *record, size_t *len)
+{
+	static const u8 longest[] = { 23, 3, 3, 0x41, 0 };
+	static u8 longer[5 + 16641] = { 23, 3, 3, 0x41, 1 };
+	u8 alert;
+
+	if (record[0] != TLS13_APPLICATION_DATA || to != *(const int *)p->arg || p->status[to] != TLS13_READ)
+		return;
+	check(tls13_record_length(p->side[to], longest, &alert) == 16640, "the longest is read");
+	check(tls13_record_length(p->side[to], longer, &alert) == -EBADMSG && alert == TLS13_RECORD_OVERFLOW,
+	      "one byte more is refused before it is read");
+	pair_give(p, to, longer, sizeof(longer));
+	*len = 0;
+}
+
+static void run_overflow(void)
+{
+	struct pair p;
+
+	for (int to = 0; to < 2; to++) {
+		pair_open(&p);
+		p.record_hook = give_long;
+		p.arg = &to;
+		pair_start(&p);
+		pair_run(&p);
+		check_failed(&p, to, TLS13_RECORD_OVERFLOW);
+		pair_close(&p);
+	}
+}
+
+/* Appendix D.4: the first protected record of a client, be it an alert, comes after its change_cipher_spec. */
+static void damage_flight(struct pair *p, int to, u8 *record, size_t *len)
+{
+	if (record[0] == TLS13_APPLICATION_DATA && to == CLIENT && p->status[CLIENT] == TLS13_READ)
+		record[*len - 1] ^= 1;
+}
+
+static void see_first_protected(struct pair *p, int to, u8 *record, size_t *len)
+{
+	damage_flight(p, to, record, len);
+	if (to == SERVER && record[0] == TLS13_CHANGE_CIPHER_SPEC)
+		++*(int *)p->arg;
+	if (to == SERVER && record[0] == TLS13_APPLICATION_DATA)
+		check(*(int *)p->arg == 1, "change_cipher_spec has come, once");
+}
+
+static void run_ccs_before_alert(void)
+{
+	struct tls13_result r;
+	struct pair p;
+	int seen = 0;
+
+	pair_open(&p);
+	p.record_hook = see_first_protected;
+	p.arg = &seen;
+	pair_start(&p);
+	pair_run(&p);
+	check(seen == 1, "the client sent one");
+	check_failed(&p, CLIENT, TLS13_BAD_RECORD_MAC);
+	tls13_result(p.side[SERVER], &r);
+	check(r.alert_received && r.alert == TLS13_BAD_RECORD_MAC, "the server reads the alert behind it");
+	pair_close(&p);
+}
+
 const struct self_test self_record[] = {
+	{ "tls13_record_length() refuses by its header when a protected record is of 2^14 + 257 bytes", run_overflow },
+	{ "tls13_input() sends change_cipher_spec first when a client's first protected record is an alert", run_ccs_before_alert },
 	{ "tls13_record_length() refuses when a header is none of TLS 1.3", run_headers },
 	{ "tls13_input() refuses when it is not given exactly one record", run_lengths },
 	{ "tls13_input() reports an alert and says nothing when the peer sends one", run_alert },

@@ -228,7 +228,52 @@ static void run_ticket_wanted(void)
 	}
 }
 
+/* All that a client said in one resumption, said again to a server that still knows the ticket. */
+static struct {
+	u8 bytes[8192];
+	size_t len;
+} recording;
+
+static void keep_client(struct pair *p, int to, u8 *record, size_t *len)
+{
+	(void)p;
+	if (to != SERVER)
+		return;
+	check(*len <= sizeof(recording.bytes) - recording.len, "there is room for it");
+	memcpy(recording.bytes + recording.len, record, *len);
+	recording.len += *len;
+}
+
+static void run_replay(void)
+{
+	struct tls13_psk psk;
+	struct pair p;
+
+	pair_open(&p);
+	pair_start(&p);
+	pair_run(&p);
+	psk = pair_ticket(&p);
+	p.config[CLIENT].psk = &psk;
+	recording.len = 0;
+	p.record_hook = keep_client;
+	pair_start(&p);
+	pair_run(&p);
+	check_done(&p);
+	p.record_hook = NULL;
+	pair_start(&p);
+	for (size_t at = 0; at < recording.len && p.status[SERVER] == TLS13_READ;) {
+		size_t n = 5 + ((size_t)recording.bytes[at + 3] << 8 | recording.bytes[at + 4]);
+
+		pair_give(&p, SERVER, recording.bytes + at, n);
+		at += n;
+	}
+	check(p.side[SERVER]->resumed, "the hello alone is taken: its binder is good");
+	check_failed(&p, SERVER, TLS13_BAD_RECORD_MAC);
+	pair_close(&p);
+}
+
 const struct self_test self_ticket[] = {
+	{ "tls13_input() ends with bad_record_mac when a whole resumption is replayed", run_replay },
 	{ "tls13_post_next() finds every message when records cut them anywhere", run_pieces },
 	{ "tls13_post_next() refuses at the first byte when a message may not follow a handshake", run_strange_messages },
 	{ "tls13_after() wants no ticket when the client takes no PSK with a key agreement", run_ticket_wanted },
