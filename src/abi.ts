@@ -1,9 +1,11 @@
 // The binary interface of /dev/riprap as kernel/abi.h has it: constants, structs, frames. Never opens the device.
 
+import { FORGET, IMPORT, SIGN } from "./abi/authority.ts";
 import { type FrameBody, type FrameCodec, frame, malformed, type Tail } from "./abi/frame.ts";
 import { type Fields, type StructValue, struct, viewOf } from "./abi/struct.ts";
 
-export { AUTHORITY_FORGET, AUTHORITY_IMPORT, AUTHORITY_SIGN } from "./abi/authority.ts";
+/** Arguments of ioctl() on the open device: keys of the node's CA. */
+export const AUTHORITY = { import: IMPORT, sign: SIGN, forget: FORGET } as const;
 
 /** Plain #defines, without their RIPRAP_ prefix. */
 export const ABI = {

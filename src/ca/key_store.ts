@@ -48,8 +48,8 @@ export interface KeyStore {
   sealSecret(name: string, secret: Uint8Array): void;
   /** The bytes, to be wiped after use. Throws what openKey throws, and what opening the seal throws. */
   openSecret(name: string): Uint8Array;
-  /** Opens the seal once and forgets it: throws what would keep every key from being opened. */
-  check(): void;
+  /** Opens the seal once for all that is opened until the answer is called, which wipes it. Throws what would keep every key from being opened. */
+  hold(): () => void;
   /** Keys sign in the module from now on. Answers why one in use could not go there; it signs on in this process. */
   attach(module: KeyModule): readonly Error[];
   /** The module is gone: keys are opened again from where they rest. */

@@ -10,6 +10,8 @@ export interface DeviceFile {
   read(): Promise<Uint8Array>;
   /** Whole frames. Throws when the module refuses them. */
   write(bytes: Uint8Array): void;
+  /** One call with its struct, which it may change. Throws RiprapError with the errno's name as code. Absent: it knows no calls. */
+  ioctl?(request: number, argument: Uint8Array): void;
   close(): void;
 }
 

@@ -5,9 +5,10 @@ import { closeSync, constants as fsConstants, openSync } from "node:fs";
 import { constants, release } from "node:os";
 import { RiprapError } from "../error.ts";
 
-const SYSCALL: Readonly<Record<string, { finitModule: number; deleteModule: number; pidfdOpen: number }>> = {
-  x64: { finitModule: 313, deleteModule: 176, pidfdOpen: 434 },
-  arm64: { finitModule: 273, deleteModule: 106, pidfdOpen: 434 },
+type SyscallName = "finitModule" | "deleteModule" | "pidfdOpen" | "ioctl";
+const SYSCALL: Readonly<Record<string, Readonly<Record<SyscallName, number>>>> = {
+  x64: { finitModule: 313, deleteModule: 176, pidfdOpen: 434, ioctl: 16 },
+  arm64: { finitModule: 273, deleteModule: 106, pidfdOpen: 434, ioctl: 29 },
 };
 const AF_UNIX = 1;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
@@ -91,6 +92,11 @@ export function deleteModule(name: string): void {
   const text = cString(name);
   const result = libc().syscall(syscallNumbers().deleteModule, ptr(text), fsConstants.O_NONBLOCK, 0);
   if (result !== 0n) throw failure(`unload the module ${name}`);
+}
+
+/** ioctl(2) with a struct, which the call may change. RiprapError with the errno's name as code. */
+export function ioctl(fd: number, request: number, argument: Uint8Array): void {
+  if (libc().syscall(syscallNumbers().ioctl, fd, request, ptr(argument)) !== 0n) throw failure("ask the device");
 }
 
 /** pidfd_open(2): a descriptor that means this process and never a later one with its number. `ESRCH` when it is gone. */

@@ -1,11 +1,13 @@
 // Keeps the module's device open: says START, hears the replay, and begins again when the module goes and comes back.
 
 import { ABI, type BodyOf, FRAME_FLAG, type Frame } from "../abi.ts";
+import type { KeyStore } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import { type DaemonConfig, unknownModeNumber } from "./config.ts";
-import { DeviceSession, type OpenDevice } from "./device.ts";
+import { type DeviceFile, DeviceSession, type OpenDevice } from "./device.ts";
 import type { OpenLink } from "./issuance.ts";
+import { keyModuleOf } from "./key_module.ts";
 import type { Log } from "./log.ts";
 
 const REOPEN_FIRST_MS = 500;
@@ -44,6 +46,8 @@ export interface LinkParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly handler: LinkHandler;
+  /** The CA's keys go into the module while the device is open. */
+  readonly keys: Pick<KeyStore, "attach" | "detach">;
 }
 
 export class KernelLink {
@@ -62,9 +66,11 @@ export class KernelLink {
   /** Opens the device once; RiprapError with the errno's name as code when that cannot be. */
   open(): DeviceSession {
     try {
-      const session = new DeviceSession(this.#parts.openDevice(this.#parts.config.device));
+      const file = this.#parts.openDevice(this.#parts.config.device);
       this.#state = { phase: "starting" };
-      return session;
+      // Before the module says anything: its first words ask for signatures.
+      this.#handKeys(file);
+      return new DeviceSession(file);
     } catch (thrown) {
       const code = thrown instanceof RiprapError ? thrown.code : "EIO";
       this.#state = { phase: "closed", code, reason: describeError(thrown) };
@@ -87,6 +93,13 @@ export class KernelLink {
     }
     if (session !== undefined && this.#session !== session) session.stop();
     signal.removeEventListener("abort", stop);
+  }
+
+  #handKeys({ ioctl }: DeviceFile): void {
+    if (ioctl === undefined) return;
+    for (const error of this.#parts.keys.attach(keyModuleOf(ioctl))) {
+      this.#parts.log.warn("a key of the CA stays in this process", { error: error.message });
+    }
   }
 
   #tryOpen(): DeviceSession | undefined {
@@ -112,6 +125,7 @@ export class KernelLink {
       log.error("the device was lost", { error: reason });
     }
     this.#session = undefined;
+    this.#parts.keys.detach();
     this.#state = { phase: "closed", code: "device_lost", reason };
     handler.closed(reason);
     return opening.isOpen;

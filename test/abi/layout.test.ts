@@ -35,9 +35,7 @@ const STRUCTS = [
   abi.TABLE_RULE,
   abi.TABLE_PEER,
   abi.TABLE_FILTER,
-  abi.AUTHORITY_IMPORT,
-  abi.AUTHORITY_SIGN,
-  abi.AUTHORITY_FORGET,
+  ...Object.values(abi.AUTHORITY),
 ];
 
 function snake(name: string): string {

@@ -386,7 +386,7 @@ describe("info()", () => {
       holdsRootKey: true,
     });
     expect(info.idPrefixes).toEqual(["spiffe://example.org/"]);
-    expect(info.warnings[0]).toContain("neither the kernel nor a TPM guards it");
+    expect(info.warnings[0]).toContain("whoever copies the disk can use");
     const { text } = openssl(
       node.stateDir,
       { "root.pem": pem(...node.authority.bundle) },

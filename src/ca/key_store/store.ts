@@ -30,6 +30,7 @@ export class NodeKeyStore implements KeyStore {
   readonly #setting: CustodySetting;
   readonly #ground: SealGround;
   readonly #home: KeyHome = { module: undefined, signers: new Set() };
+  #held: Seal | undefined;
 
   constructor(directory: string, setting: CustodySetting, ground: SealGround) {
     this.#directory = directory;
@@ -99,7 +100,7 @@ export class NodeKeyStore implements KeyStore {
     const file = readFile(path);
     const sealed = readEnvelope(file);
     if (sealed === undefined) return file;
-    const seal = openSeal(this.#recordOf(sealed.sealId, path), this.#ground);
+    const seal = this.#open(this.#recordOf(sealed.sealId, path));
     try {
       const secret = openEnvelope(seal, name, file);
       if (secret !== undefined) return secret;
@@ -112,9 +113,15 @@ export class NodeKeyStore implements KeyStore {
     }
   }
 
-  check(): void {
+  hold(): () => void {
     const record = readSealRecord(this.#directory);
-    if (record !== undefined) openSeal(record, this.#ground).secret.fill(0);
+    if (record === undefined) return () => undefined;
+    const held = openSeal(record, this.#ground);
+    this.#held = held;
+    return () => {
+      held.secret.fill(0);
+      if (this.#held === held) this.#held = undefined;
+    };
   }
 
   attach(module: KeyModule): readonly Error[] {
@@ -142,11 +149,18 @@ export class NodeKeyStore implements KeyStore {
   /** A store without keys gets its seal with the first of them. */
   #sealToWrite(): Seal | undefined {
     const record = readSealRecord(this.#directory);
-    if (record !== undefined) return openSeal(record, this.#ground);
+    if (record !== undefined) return this.#open(record);
     if (this.#setting === "file" || secretNames(this.#directory).length > 0) return undefined;
     const made = makeChosenSeal(this.#setting, this.#ground);
     if (made !== undefined) installRecord(this.#directory, made.record);
     return made?.seal;
+  }
+
+  /** To be wiped by the caller. */
+  #open(record: SealRecord): Seal {
+    const held = this.#held;
+    if (held === undefined || !Buffer.from(record.id).equals(held.id)) return openSeal(record, this.#ground);
+    return { id: held.id, secret: Uint8Array.from(held.secret) };
   }
 
   #recordOf(sealId: Uint8Array, path: string): SealRecord {

@@ -4,6 +4,7 @@ import { closeSync, constants, openSync, read, writeSync } from "node:fs";
 import { ABI, FRAME_HEAD } from "../../abi.ts";
 import { RiprapError } from "../../error.ts";
 import type { DeviceFile } from "../device.ts";
+import { ioctl } from "../libc.ts";
 
 /** Two of the largest frames: the module fills it with as many whole ones as fit. */
 const BUFFER_BYTES = 2 * (ABI.FRAME_MAX + FRAME_HEAD.size);
@@ -35,6 +36,7 @@ export function openDeviceFile(path: string): DeviceFile {
       if (written !== bytes.length)
         throw new RiprapError("EIO", `Cannot write ${path}: ${written} of ${bytes.length} bytes`);
     },
+    ioctl: (request, argument) => ioctl(fd, request, argument),
     close: () => closeSync(fd),
   };
 }
