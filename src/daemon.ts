@@ -2,17 +2,22 @@
 
 import { mkdirSync } from "node:fs";
 import { uptime } from "node:os";
-import { type NodeAuthority, openAuthority } from "./ca.ts";
+import { type KeyStore, type NodeAuthority, openAuthority, openNodeKeys } from "./ca.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
+import { exchangeHttps } from "./daemon/bundle/exchange.ts";
+import { BundlePoller } from "./daemon/bundle/poller.ts";
+import { createBundlePort } from "./daemon/bundle/view.ts";
 import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
 import type { DaemonConfig } from "./daemon/config.ts";
+import { addBundleRoutes } from "./daemon/control/bundle.ts";
 import type { ControlPort } from "./daemon/control/port.ts";
 import { openControl } from "./daemon/control.ts";
 import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
+import { startEndpoints } from "./daemon/endpoint.ts";
 import { FlowStore } from "./daemon/flow.ts";
 import { Issuance } from "./daemon/issuance.ts";
 import { KernelLink } from "./daemon/link.ts";
@@ -22,6 +27,7 @@ import { NameKeeper, type ResolveName } from "./daemon/name.ts";
 import { createNotifier } from "./daemon/notify.ts";
 import { PeerBook } from "./daemon/peer.ts";
 import { EnforcementPlane } from "./daemon/plane.ts";
+import { openPublication } from "./daemon/publication.ts";
 import { Reconciler } from "./daemon/reconcile.ts";
 import { Registry } from "./daemon/registry.ts";
 import { watchRevocations } from "./daemon/revocation_watch.ts";
@@ -31,7 +37,7 @@ import { RuleBook } from "./daemon/rule_book.ts";
 import { openDaemonState } from "./daemon/state.ts";
 import { TrustKeeper } from "./daemon/trust.ts";
 import { createControlPort } from "./daemon/view.ts";
-import { startWorkloadApi } from "./daemon/workload_api.ts";
+import { startWorkloadApi, type WorkloadApi } from "./daemon/workload_api.ts";
 import { describeError, RiprapError } from "./error.ts";
 import { TrustDomain } from "./spiffe_id.ts";
 import { openStore, type Store, storePath } from "./store.ts";
@@ -70,10 +76,15 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
   const store = openStore(storePath(config.stateDir));
   const undo: (() => void | Promise<void>)[] = [() => store.close()];
   try {
-    const authority = openAuthority({ stateDir: config.stateDir, clock, store });
+    const keys = openNodeKeys(config.stateDir);
+    const authority = openAuthority({ stateDir: config.stateDir, clock, store, keys });
     undo.push(() => authority.close());
-    const rooms = buildRooms({ config, seams, clock, log, store, authority });
+    // One opening of a slow TPM for all keys that a start needs; and what would keep them closed is said before anything runs.
+    const release = keys.hold();
+    undo.push(release);
+    const rooms = buildRooms({ config, seams, clock, log, store, authority, keys });
     mkdirSync(config.rulesDir, { recursive: true, mode: 0o755 });
+    undo.push(() => rooms.poller.close());
     const session = openDevice(rooms.kernel, config, log);
     const loops = startLoops(rooms, { config, seams, clock, log, store, session });
     undo.push(() => loops.stop());
@@ -81,13 +92,22 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     else await helloOf(rooms, clock);
     await rooms.rules.start();
     const random = seams.random ?? Math.random;
-    const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, random }, rooms);
+    const publication = openPublication({ config, clock, store, authority, keys });
+    const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, publication, random }, rooms);
     undo.push(() => workloadApi?.close());
+    undo.push(rooms.bundles.onChange(() => tellStreams(workloadApi, log)));
+    const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
+    const trust = { bundle: () => publication.bundle() };
+    const endpoints = await startEndpoints({ config, authority, trust, health, clock, log, random });
+    undo.push(() => endpoints.close());
+    const bundles = createBundlePort({ ...rooms, book: rooms.bundles, endpoints, own: trust.bundle });
     const control = await openControl(rooms.port, {
       path: config.controlSocket,
       onBug: (thrown) => log.error("the control API failed", { error: describeError(thrown) }),
+      routes: [(app) => addBundleRoutes(app, bundles)],
     });
     undo.push(() => control.close());
+    release();
     const { plane, planeReason, node, trustDomain } = rooms.port.status();
     log.info("the daemon is running", { plane, reason: planeReason, node, trustDomain });
     rooms.notifier.ready(plane === "kernel" ? "enforcing" : `NOT ENFORCING: ${planeReason}`);
@@ -106,9 +126,10 @@ interface Ground {
   readonly log: Log;
   readonly store: Store;
   readonly authority: NodeAuthority;
+  readonly keys: KeyStore;
 }
 
-function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
+function buildRooms({ config, seams, clock, log, store, authority, keys }: Ground) {
   const state = openDaemonState(store);
   const registry = new Registry();
   const attestor = createAttestor({ nodeName: authority.nodeName });
@@ -144,11 +165,14 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
     reloadRules: () => rules.reload(),
   });
   const openDevice = seams.openDevice ?? openDeviceFile;
-  const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane });
+  const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane, keys });
   const trustDomain = TrustDomain.parse(authority.trustDomain);
   bundles.onChange(() => plane.trustChanged());
+  const poller = createPoller({ config, seams, clock, log, authority, bundles });
   const onSwap = () => {
-    bundles.configure(book.resources?.trustDomains ?? []);
+    const trustDomains = book.resources?.trustDomains ?? [];
+    bundles.configure(trustDomains);
+    poller.configure(trustDomains);
     plane.rulesChanged();
   };
   const rules: RuleKeeper = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
@@ -183,6 +207,7 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
     registry,
     book,
     bundles,
+    poller,
     names,
     trust,
     issuance,
@@ -198,6 +223,28 @@ function buildRooms({ config, seams, clock, log, store, authority }: Ground) {
 }
 
 type Rooms = ReturnType<typeof buildRooms>;
+
+type PollerGround = Pick<Ground, "config" | "seams" | "clock" | "log" | "authority"> & { readonly bundles: BundleBook };
+
+function createPoller({ config, seams, clock, log, authority, bundles }: PollerGround): BundlePoller {
+  const bundleOf = (trustDomain: TrustDomain) => bundles.bundleOf(trustDomain);
+  const parts = {
+    clock,
+    webRootsPath: config.webRoots,
+    authenticate: (chain: readonly Uint8Array[]) => authority.verifyPeerChain(chain, bundleOf),
+  };
+  return new BundlePoller({
+    ...{ book: bundles, clock, log, random: seams.random ?? Math.random },
+    isOwn: ({ name }) => name === authority.trustDomain,
+    exchange: (url, endpoint, signal) => exchangeHttps(url, endpoint, { ...parts, signal }),
+  });
+}
+
+function tellStreams(workloadApi: WorkloadApi | undefined, log: Log): void {
+  workloadApi?.refresh().catch((thrown: unknown) => {
+    log.error("streams were not told of a changed bundle", { error: describeError(thrown) });
+  });
+}
 
 /** Undefined: the identity plane, which the log says in so many words. */
 function openDevice(kernel: KernelLink, config: DaemonConfig, log: Log): DeviceSession | undefined {

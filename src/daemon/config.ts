@@ -1,7 +1,7 @@
 // The settings of the daemon: one table gives key, default, parser and a sentence. Never guesses: an unknown key is an error.
 
 import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
+import { isIP, isIPv4, isIPv6 } from "node:net";
 import { isAbsolute } from "node:path";
 import { MODE } from "../abi.ts";
 import { describeError, RiprapError } from "../error.ts";
@@ -81,6 +81,41 @@ export const CONFIG_TABLE = {
     "",
     nodeAddresses,
     "The addresses at which other nodes reach this one's workloads, with commas; without, those of its network cards.",
+  ),
+  bundleListen: entry(
+    "",
+    listenAddress,
+    "Where the SPIFFE bundle endpoint of profile https_spiffe listens, as address:port; without one, nowhere.",
+  ),
+  webListen: entry(
+    "",
+    listenAddress,
+    "Where the bundle endpoint of profile https_web and OIDC discovery listen, as address:port; without one, nowhere.",
+  ),
+  webCertificate: entry(
+    "/etc/riprap/web.crt",
+    absolutePath,
+    "The PEM certificate of webListen with its chain, of the web's PKI; read again when it changes.",
+  ),
+  webKey: entry(
+    "/etc/riprap/web.key",
+    absolutePath,
+    "The PEM private key of webCertificate, which others may not read.",
+  ),
+  oidcIssuer: entry(
+    "",
+    issuerUrl,
+    "The https URL under which webListen is reached for OIDC discovery, and the iss of JWT-SVIDs; without one, no discovery.",
+  ),
+  webRoots: entry(
+    "/etc/ssl/certs/ca-certificates.crt",
+    absolutePath,
+    "The CA certificates in PEM by which other domains' endpoints of profile https_web are known.",
+  ),
+  healthListen: entry(
+    "",
+    loopbackAddress,
+    "Where /live, /ready and /metrics listen in plain HTTP, as a loopback address:port; without one, nowhere.",
   ),
   logLevel: entry("info", oneOf(LOG_LEVELS), "The least severe events that are logged: error, warn, info or debug."),
 } as const;
@@ -173,6 +208,39 @@ function listOf(scalar: YamlScalar): string[] {
 
 function isNothing({ text, value }: YamlScalar): boolean {
   return text === "" || value === null;
+}
+
+interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+function listenAddress({ text }: YamlScalar): Parsed<Address | undefined> {
+  if (text === "") return { ok: true, value: undefined };
+  const [, v6, v4, port = ""] = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d{1,5})$/i.exec(text) ?? [];
+  const host = v6 ?? v4 ?? "";
+  const isAddress = v6 === undefined ? isIPv4(host) : isIPv6(host);
+  return isAddress && Number(port) <= 65535
+    ? { ok: true, value: { host, port: Number(port) } }
+    : { ok: false, fact: "is no address and port like 0.0.0.0:8443 or [::]:8443" };
+}
+
+/** What has no certificate to show is for this machine alone. */
+function loopbackAddress(scalar: YamlScalar): Parsed<Address | undefined> {
+  const parsed = listenAddress(scalar);
+  if (!parsed.ok || parsed.value === undefined) return parsed;
+  const { host } = parsed.value;
+  const isLoopback = host === "::1" || (isIPv4(host) && host.startsWith("127."));
+  return isLoopback ? parsed : { ok: false, fact: "is no loopback address like 127.0.0.1:9090" };
+}
+
+function issuerUrl({ text }: YamlScalar): Parsed<string | undefined> {
+  if (text === "") return { ok: true, value: undefined };
+  // As others will compare it, character by character.
+  const isPlain = /^https:\/\/[a-z0-9.-]+(?::\d{1,5})?(?:\/[A-Za-z0-9._~-]+)*$/.test(text) && URL.canParse(text);
+  return isPlain
+    ? { ok: true, value: text }
+    : { ok: false, fact: "is no plain https URL without a slash at its end" };
 }
 
 function boolean({ text }: YamlScalar): Parsed<boolean> {

@@ -11,6 +11,8 @@ import { APPLY_BYTES_MAX, parseCount, parseFlag, parsePid, parseText, parseWait,
 export interface ControlAppOptions {
   /** Told of what is no RiprapError: our own bugs. The client only hears `internal`. */
   readonly onBug?: (thrown: unknown) => void;
+  /** Of rooms that have a port of their own. */
+  readonly routes?: readonly ((app: Hono) => void)[];
 }
 
 /** The routes of the control API; failures are JSON `{ code, message }` with the status of their code. */
@@ -19,6 +21,7 @@ export function createControlApp(port: ControlPort, options: ControlAppOptions =
   addViews(app, port);
   addQuestions(app, port);
   addChanges(app, port);
+  for (const add of options.routes ?? []) add(app);
   app.notFound((c) =>
     c.json({ code: "not_found", message: `Cannot answer ${c.req.method} ${c.req.path}: no such route` }, 404),
   );

@@ -1,16 +1,18 @@
 // The SPIFFE Workload API of this node, on a Unix socket that everybody may open: who calls is what the kernel says and the rules make of it.
 
 import type { Socket } from "node:net";
-import { type JwtAuthority, type NodeAuthority, openJwtAuthority, trustBundle } from "../ca.ts";
+import type { JwtAuthority, NodeAuthority } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
 import type { Store } from "../store.ts";
 import type { TrustBundle } from "../trust_bundle.ts";
 import type { Attestor } from "./attestation.ts";
+import type { BundleBook } from "./bundle.ts";
 import type { Condition } from "./condition.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { Log } from "./log.ts";
 import type { EnforcementPlane } from "./plane.ts";
+import type { Publication } from "./publication.ts";
 import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { Caller, ProcessReports } from "./workload_api/caller.ts";
@@ -69,6 +71,7 @@ export interface DaemonRooms {
   readonly book: RuleBook;
   readonly changed: Condition;
   readonly plane: Pick<EnforcementPlane, "link">;
+  readonly bundles: Pick<BundleBook, "bundles">;
 }
 
 export interface DaemonGround {
@@ -77,18 +80,17 @@ export interface DaemonGround {
   readonly log: Log;
   readonly store: Store;
   readonly authority: NodeAuthority;
+  readonly publication: Publication;
   readonly random: () => number;
 }
 
-/** As the configuration has it; undefined: it is not wanted. Throws what openWorkloadApi and openJwtAuthority throw. */
+/** As the configuration has it; undefined: it is not wanted. Throws what openWorkloadApi throws. */
 export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms): Promise<WorkloadApi | undefined> {
-  const { config, clock, log, store, authority, random } = ground;
+  const { config, clock, log, store, authority, publication, random } = ground;
   if (!config.workloadApi) return undefined;
-  const jwt = openJwtAuthority({ stateDir: config.stateDir, clock, store, authority });
-  const bundle = trustBundle(store, authority, jwt);
-  const { attestor, registry, book, changed, plane } = rooms;
+  const { attestor, registry, book, bundles, changed, plane } = rooms;
   return openWorkloadApi({
-    ...{ authority, jwt, store, attestor, book, clock, log, random, changed },
+    ...{ authority, jwt: publication.jwt, store, attestor, book, clock, log, random, changed },
     path: config.workloadSocket,
     lifetimeSeconds: Math.floor(config.svidLifetime / 1000),
     reports: {
@@ -97,7 +99,8 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
       },
       find: (pid) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence,
     },
-    bundle: () => bundle,
+    bundle: () => publication.bundle(),
+    foreignBundles: () => [...bundles.bundles().values()],
   });
 }
 

@@ -67,6 +67,8 @@ export interface FlowView {
   readonly resumed: boolean;
   readonly wouldDeny: boolean;
   readonly reason: string;
+  /** Hash of the fleet's statement that cut it. */
+  readonly statement?: string;
   readonly alert?: string;
   readonly error?: string;
   readonly bytesSent: number;
@@ -111,6 +113,23 @@ export interface ResourceView {
   /** `file:line` where it was read. */
   readonly source: string;
   readonly document: unknown;
+}
+
+export interface EndpointView {
+  readonly name: string;
+  /** `http`: of this machine alone. */
+  readonly profile: "https_spiffe" | "https_web" | "http";
+  /** Where it listens. */
+  readonly address: string;
+  readonly paths: readonly string[];
+  /** Of the server, with `https_spiffe`. */
+  readonly spiffeId?: string;
+  readonly state: "open" | "failed";
+  /** Why it is not open, or why its certificate was not renewed. */
+  readonly reason?: string;
+  /** End of its certificate. */
+  readonly notAfter?: string;
+  readonly connections: number;
 }
 
 export interface ApplyView {

@@ -1,0 +1,50 @@
+// What this node tells others to trust: its bundle as of now, and the authority that signs tokens. Made once, for all who hand it on.
+
+import { createHash } from "node:crypto";
+import { type JwtAuthority, type KeyStore, type NodeAuthority, openJwtAuthority, trustBundle } from "../ca.ts";
+import type { Clock } from "../clock.ts";
+import type { Store } from "../store.ts";
+import type { TrustBundle } from "../trust_bundle.ts";
+import type { DaemonConfig } from "./config.ts";
+
+export interface PublicationParts {
+  readonly config: Pick<DaemonConfig, "stateDir" | "oidcIssuer">;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly authority: NodeAuthority;
+  /** Shared by all who sign. */
+  readonly keys: KeyStore;
+}
+
+export interface Publication {
+  readonly jwt: JwtAuthority;
+  /** The same value as long as nothing has changed. */
+  bundle(): TrustBundle;
+}
+
+/** `jwt` and `bundle()` throw what openJwtAuthority throws. */
+export function openPublication({ config, clock, store, authority, keys }: PublicationParts): Publication {
+  const { stateDir, oidcIssuer } = config;
+  const named = oidcIssuer === undefined ? {} : { issuer: oidcIssuer };
+  // Opened when it is first asked for: it makes a key where there is none.
+  let opened: JwtAuthority | undefined;
+  const jwtOf = () => (opened ??= openJwtAuthority({ stateDir, clock, store, authority, keys, ...named }));
+  let last: { readonly digest: string; readonly bundle: TrustBundle } | undefined;
+  return {
+    get jwt() {
+      return jwtOf();
+    },
+    bundle() {
+      const jwt = jwtOf();
+      const digest = digestOf(authority, jwt);
+      if (last?.digest !== digest) last = { digest, bundle: trustBundle(store, authority, jwt) };
+      return last.bundle;
+    },
+  };
+}
+
+function digestOf({ bundle }: Pick<NodeAuthority, "bundle">, { keys }: Pick<JwtAuthority, "keys">): string {
+  const hash = createHash("sha256");
+  for (const root of bundle) hash.update(root);
+  return hash.update(JSON.stringify(keys.map(({ keyId }) => keyId))).digest("hex");
+}
