@@ -94,6 +94,8 @@ export const STANDARDS: readonly Standard[] = [
     title: "SPIFFE Workload Endpoint",
     rows: {
       "E-3": ["3", "every request carries the security header, once, or is refused"],
+      "E-5": ["4", "a client falls back to SPIFFE_ENDPOINT_SOCKET", "`riprap svid watch`"],
+      "E-6": ["4", "unix: with an absolute path alone; tcp: with an address and a port alone", "`riprap svid watch`"],
       "E-7": ["5", "the workload takes no part in its own authentication"],
       "E-9": ["6", "a missing header is InvalidArgument"],
       "E-10": ["6", "shedding of load is Unavailable"],
@@ -107,6 +109,7 @@ export const STANDARDS: readonly Standard[] = [
     title: "SPIFFE Workload API",
     rows: {
       "A-2": ["1", "the WIT-SVID profile may be missing"],
+      "A-4": ["4.2", "a client keeps its stream, and connects again", "`riprap svid watch`"],
       "A-5": ["4.3", "each message of a stream is the whole state"],
       "A-6": ["4.3", "the first answer comes as soon as it can"],
       "A-9": ["4.5", "a mandatory field that is missing is InvalidArgument"],

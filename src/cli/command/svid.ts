@@ -12,6 +12,8 @@ import { layOut } from "../grid.ts";
 import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
 import { stateDirOf } from "../setting.ts";
+import { svidList } from "./svid_list.ts";
+import { svidWatch } from "./svid_watch.ts";
 
 const FIVE_MINUTES_MS = 300_000;
 const TOKEN_BYTES_MAX = 16_384;
@@ -119,7 +121,7 @@ const bundleShow: Command = {
   },
 };
 
-export const SVID_COMMANDS: readonly Command[] = [jwt, validate, bundleShow];
+export const SVID_COMMANDS: readonly Command[] = [jwt, validate, svidList, svidWatch, bundleShow];
 
 interface Trust {
   readonly authority: NodeAuthority;

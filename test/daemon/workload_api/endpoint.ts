@@ -51,6 +51,8 @@ export interface EndpointOptions {
   readonly limits?: Limits;
   readonly reports?: ProcessReports;
   readonly lifetimeSeconds?: number;
+  /** Of the socket, when it is not to be in the folder. */
+  readonly path?: string;
 }
 
 /** A rule for every process that runs `exe`. */
@@ -76,7 +78,7 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
   const jwt = openJwtAuthority({ stateDir, clock, store, authority });
   const bundle = trustBundle(store, authority, jwt);
   const held = { own: bundle, foreign: [] as readonly TrustBundle[] };
-  const path = join(folder, "workload.sock");
+  const { path = join(folder, "workload.sock") } = options;
   const log: string[] = [];
   const changed = new Condition();
   const read = (text: string) =>
