@@ -61,9 +61,12 @@ function makeRunner(folder: string): string | undefined {
   return undefined;
 }
 
-/** The package's files, by an apt state of their own: this machine's need not know source packages. */
+/** The package's files, from where this machine has its Debian, by an apt state of their own: that knows source packages. */
 function download(folder: string): boolean {
-  writeFileSync(join(folder, "apt/sources"), "deb-src http://deb.debian.org/debian bookworm main\n");
+  const { stdout } = Bun.spawnSync(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)"]);
+  const archive = /^(\S+) bookworm main$/m.exec(stdout.toString())?.[1];
+  if (archive === undefined) return false;
+  writeFileSync(join(folder, "apt/sources"), `deb-src ${archive} bookworm main\n`);
   const settings = {
     "Dir::Etc::sourcelist": join(folder, "apt/sources"),
     "Dir::Etc::sourceparts": "-",
