@@ -1,6 +1,8 @@
 // The table of commands, in the order of the help. Everything that knows of a command knows it from here.
 
 import { AUTHORITY_COMMANDS } from "./command/authority.ts";
+import { BUNDLE_COMMANDS } from "./command/bundle.ts";
+import { CUSTODY_COMMANDS } from "./command/custody.ts";
 import { ENROL_COMMANDS } from "./command/enrol.ts";
 import { KERNEL_COMMANDS } from "./command/kernel.ts";
 import { NODE_COMMANDS } from "./command/node.ts";
@@ -12,7 +14,9 @@ import type { Command } from "./command.ts";
 
 export const COMMANDS: readonly Command[] = [
   ...AUTHORITY_COMMANDS,
+  ...CUSTODY_COMMANDS,
   ...SVID_COMMANDS,
+  ...BUNDLE_COMMANDS,
   ...ENROL_COMMANDS,
   ...NODE_COMMANDS,
   ...RULE_COMMANDS,

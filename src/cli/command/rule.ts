@@ -9,7 +9,7 @@ import { clientOf } from "../setting.ts";
 import { readSource } from "../source.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
-const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy"];
+const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy", "TrustDomain"];
 
 const apply: Command = {
   words: ["apply"],

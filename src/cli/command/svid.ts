@@ -1,5 +1,6 @@
 // The commands of the node's JWT authority and of its trust bundle. They work on the state directory, not through the daemon.
 
+import { fingerprintBundle } from "../../bundle_fingerprint.ts";
 import type { JwtAuthority, NodeAuthority } from "../../ca.ts";
 import { systemClock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
@@ -157,6 +158,7 @@ function viewOf(bundle: TrustBundle, roots: readonly { fingerprint: string; notA
   const jwtKeys = bundle.jwt.map(({ keyId }): KeyView => ({ use: "jwt-svid", key: keyId }));
   return {
     trustDomain: bundle.trustDomain.name,
+    fingerprint: fingerprintBundle(bundle),
     // A text: it may be greater than what JSON readers take for a number.
     sequence: String(bundle.sequence ?? 0n),
     refreshHintSeconds: bundle.refreshHintSeconds ?? 0,
@@ -164,9 +166,10 @@ function viewOf(bundle: TrustBundle, roots: readonly { fingerprint: string; notA
   };
 }
 
-function linesOf({ trustDomain, sequence, keys }: ReturnType<typeof viewOf>): readonly string[] {
+function linesOf({ trustDomain, fingerprint, sequence, keys }: ReturnType<typeof viewOf>): readonly string[] {
   return [
     `trust domain ${trustDomain}, sequence ${sequence}`,
+    `fingerprint ${fingerprint}`,
     ...layOut(
       [{ title: "USE" }, { title: "KEY" }, { title: "UNTIL" }],
       keys.map(({ use, key, notAfter }) => [use, key, notAfter ?? ""]),

@@ -57,7 +57,8 @@ describe("riprap bundle show", () => {
     expect(status).toBe(0);
     const lines = out.split("\n");
     expect(lines[0]).toBe("trust domain edge.example, sequence 1");
-    expect(lines).toHaveLength(4);
+    expect(lines[1]).toMatch(/^fingerprint sha256:[0-9a-f]{64}$/);
+    expect(lines).toHaveLength(5);
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(WIDTH);
     const view = JSON.parse((await run(["bundle", "show", "--json"])).out);
     expect(view).toMatchObject({ trustDomain: "edge.example", sequence: "1", refreshHintSeconds: 300 });

@@ -1,0 +1,159 @@
+// The commands of other trust domains' bundles and of the endpoints of this node. They ask the daemon.
+
+import { BUNDLE_FORMATS, type BundleView, type DomainView, type SetView } from "../../daemon/control/bundle.ts";
+import type { EndpointView } from "../../daemon/control/port.ts";
+import { BUNDLE_BYTES_MAX } from "../../trust_bundle.ts";
+import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
+import { readText } from "../file.ts";
+import { layOut } from "../grid.ts";
+import { show } from "../output.ts";
+import { clientOf } from "../setting.ts";
+
+const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
+const DOMAIN_ARGUMENT = { name: "TRUST-DOMAIN", sentence: "The bare name of the trust domain." };
+
+const list: Command = {
+  words: ["bundle", "list"],
+  group: "See",
+  sentence: "List the trust domains that are known here, and what is held of each.",
+  arguments: [],
+  options: [JSON_OPTION, ...DAEMON_OPTIONS],
+  example: "riprap bundle list",
+  async run(invocation, terminal) {
+    const views = await clientOf(invocation).get<readonly DomainView[]>("/v1/bundles");
+    show(views, { invocation, terminal }, describeDomains);
+    return 0;
+  },
+};
+
+const get: Command = {
+  words: ["bundle", "get"],
+  group: "See",
+  sentence: "Show the trust bundle that the daemon holds of a trust domain.",
+  notes: [
+    "With --format spiffe it is the document as it came, with jwks its JWT keys alone, with pem its roots alone.",
+  ],
+  arguments: [DOMAIN_ARGUMENT],
+  options: [
+    {
+      name: "format",
+      value: "FORMAT",
+      choices: ["table", ...BUNDLE_FORMATS],
+      sentence: "In which form; a table when not given.",
+    },
+    JSON_OPTION,
+    ...DAEMON_OPTIONS,
+  ],
+  example: "riprap bundle get partner.example --format pem",
+  async run(invocation, terminal) {
+    const route = routeOf(invocation.argument("TRUST-DOMAIN"));
+    const format = invocation.option("format") ?? "table";
+    const client = clientOf(invocation);
+    if (format !== "table") {
+      terminal.print((await client.text(route, { query: { format } })).trimEnd());
+      return 0;
+    }
+    show(await client.get<BundleView>(route), { invocation, terminal }, describeBundle);
+    return 0;
+  },
+};
+
+const set: Command = {
+  words: ["bundle", "set"],
+  group: "Rules",
+  sentence: "Hold a trust bundle of another trust domain, which a TrustDomain resource must name.",
+  notes: [
+    "Compare the fingerprint that is printed with what `riprap bundle show` says on the other side: whoever gives you the file could give you another. The bundle stays until its endpoint has a newer one, or the resource is removed.",
+  ],
+  arguments: [
+    DOMAIN_ARGUMENT,
+    { name: "FILE", sentence: "A bundle document in SPIFFE's JSON form, or - for standard input." },
+  ],
+  options: [
+    { name: "force", sentence: "Take it though it is older than what is held, or not the pinned one." },
+    JSON_OPTION,
+    ...DAEMON_OPTIONS,
+  ],
+  example: "riprap bundle set partner.example partner.json",
+  async run(invocation, terminal) {
+    const route = routeOf(invocation.argument("TRUST-DOMAIN"));
+    const body = await readText(invocation.argument("FILE"), { terminal, bytesMax: BUNDLE_BYTES_MAX });
+    const query = { force: invocation.has("force") ? "1" : undefined };
+    const view = await clientOf(invocation).post<SetView>(route, { query, body });
+    show(view, { invocation, terminal }, ({ outcome, bundle }) => [
+      outcome === "taken" ? "The bundle is held from now on." : "The bundle is held already.",
+      ...describeBundle(bundle),
+    ]);
+    return 0;
+  },
+};
+
+const endpoint: Command = {
+  words: ["bundle", "endpoint"],
+  group: "See",
+  sentence: "Show where this node serves its trust bundle, OIDC discovery and its health.",
+  notes: ["What is open is said by bundleListen, webListen, oidcIssuer and healthListen of the configuration."],
+  arguments: [],
+  options: [JSON_OPTION, ...DAEMON_OPTIONS],
+  example: "riprap bundle endpoint",
+  async run(invocation, terminal) {
+    const views = await clientOf(invocation).get<readonly EndpointView[]>("/v1/endpoints");
+    show(views, { invocation, terminal }, describeEndpoints);
+    return 0;
+  },
+};
+
+export const BUNDLE_COMMANDS: readonly Command[] = [list, get, set, endpoint];
+
+function routeOf(trustDomain: string): string {
+  return `/v1/bundles/${encodeURIComponent(trustDomain)}`;
+}
+
+function describeDomains(views: readonly DomainView[]): readonly string[] {
+  const rows = views.map(({ trustDomain, bundle, endpoint: from }) => [
+    trustDomain,
+    bundle === undefined ? "nothing: its peers are refused" : bundle.source,
+    bundle === undefined ? "" : (bundle.sequence ?? "none"),
+    bundle === undefined ? "" : `${bundle.x509} X.509, ${bundle.jwt} JWT`,
+    from === undefined ? "" : `${from.profile} ${from.url}`,
+  ]);
+  const titles = ["TRUST DOMAIN", "HELD BY", "SEQUENCE", "KEYS", "ENDPOINT"].map((title) => ({ title }));
+  const remarks = views.flatMap(({ trustDomain, endpoint: from, fault }) => [
+    ...(fault === undefined ? [] : [`${trustDomain}: ${fault}`]),
+    ...(from?.error === undefined ? [] : [`${trustDomain}: ${from.error} (${from.failures} in a row)`]),
+  ]);
+  return [...layOut(titles, rows), ...remarks];
+}
+
+function describeBundle(view: BundleView): readonly string[] {
+  const { trustDomain, source, fingerprint, sequence, refreshHintSeconds, takenAt, keys, ignored } = view;
+  const hint = refreshHintSeconds === undefined ? "" : `, to be looked at again every ${refreshHintSeconds} s`;
+  return [
+    `trust domain ${trustDomain}, ${sequence === undefined ? "without a sequence number" : `sequence ${sequence}`}${hint}`,
+    `fingerprint ${fingerprint}`,
+    takenAt === undefined ? `source: ${source}` : `source: ${source}, taken ${takenAt}`,
+    ...layOut(
+      [{ title: "USE" }, { title: "KEY" }, { title: "UNTIL" }],
+      keys.map(({ use, key, notAfter }) => [use, key, notAfter ?? ""]),
+    ),
+    ...ignored.map((sentence) => `passed over: ${sentence}`),
+  ];
+}
+
+function describeEndpoints(views: readonly EndpointView[]): readonly string[] {
+  if (views.length === 0) return ["No endpoint is configured: set bundleListen, webListen or healthListen."];
+  const rows = views.map(({ name, profile, address, state, notAfter, paths }) => [
+    name,
+    profile,
+    address,
+    state,
+    notAfter ?? "",
+    paths.join(" "),
+  ]);
+  const titles = ["ENDPOINT", "PROFILE", "ADDRESS", "STATE", "CERTIFICATE UNTIL", "PATHS"].map((title) => ({ title }));
+  return [
+    ...layOut(titles, rows),
+    ...views.flatMap(({ name, spiffeId }) => (spiffeId === undefined ? [] : [`${name}: ${spiffeId}`])),
+    ...views.flatMap(({ name, reason }) => (reason === undefined ? [] : [`${name}: ${reason}`])),
+  ];
+}
