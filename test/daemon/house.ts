@@ -57,14 +57,14 @@ export interface House {
   leave(): Promise<void>;
 }
 
-export async function buildHouse(): Promise<House> {
+export async function buildHouse(trustDomain = "edge.test"): Promise<House> {
   const folder = mkdtempSync(join(tmpdir(), "riprap-daemon-"));
   const stateDir = join(folder, "state");
   const rulesDir = join(folder, "rules.d");
   const clock = new ManualClock();
   mkdirSync(rulesDir);
   mkdirSync(stateDir, { mode: 0o700 });
-  await initTrustDomain({ stateDir, trustDomain: "edge.test", nodeName: "node-a", clock });
+  await initTrustDomain({ stateDir, trustDomain, nodeName: "node-a", clock });
   const base = parseConfig(
     `stateDir: ${stateDir}\nrulesDir: ${rulesDir}\ncontrolSocket: ${join(folder, "control.sock")}\nlogLevel: debug\nworkloadApi: false\n`,
   );
