@@ -95,6 +95,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const publication = openPublication({ config, clock, store, authority, keys });
     const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, publication, random }, rooms);
     undo.push(() => workloadApi?.close());
+    rooms.late.workloadApi = workloadApi;
     undo.push(rooms.bundles.onChange(() => tellStreams(workloadApi, log)));
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
     const trust = { bundle: () => publication.bundle() };
@@ -177,6 +178,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
   };
   const rules: RuleKeeper = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
+  // Opened when all of this is there.
+  const late: { workloadApi: WorkloadApi | undefined } = { workloadApi: undefined };
   const port = createControlPort({
     ...{
       config,
@@ -199,10 +202,12 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
     bootedAt: Date.now() - uptime() * 1000,
     questions: { attestor, known: byPid, resources: () => book.resources, addresses: () => names.addresses() },
     link: () => plane.link,
+    workload: () => late.workloadApi,
   });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
   return {
     state,
+    late,
     attestor,
     registry,
     book,
@@ -238,6 +243,12 @@ function createPoller({ config, seams, clock, log, authority, bundles }: PollerG
     isOwn: ({ name }) => name === authority.trustDomain,
     exchange: (url, endpoint, signal) => exchangeHttps(url, endpoint, { ...parts, signal }),
   });
+}
+
+/** By another program: revocations, roots, keys. */
+function stateChanged({ plane, changed }: Rooms): void {
+  plane.trustChanged();
+  changed.notify();
 }
 
 function tellStreams(workloadApi: WorkloadApi | undefined, log: Log): void {
@@ -280,7 +291,7 @@ function startLoops(rooms: Rooms, { config, seams, clock, log, store, session }:
     rooms.counters.run(() => rooms.plane.link, signal),
     rooms.notifier.runWatchdog(signal),
     prune(rooms, clock, signal),
-    watchRevocations({ store, clock, onChange: () => rooms.plane.trustChanged() }, signal),
+    watchRevocations({ store, clock, onChange: () => stateChanged(rooms) }, signal),
     ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
   ];
   for (const loop of loops) {

@@ -4,6 +4,7 @@ import type { BodyOf } from "../abi.ts";
 import type { StatusView } from "./control/port.ts";
 import type { IssuanceCounters } from "./issuance.ts";
 import type { PeerBook } from "./peer.ts";
+import type { WorkloadApi } from "./workload_api.ts";
 
 export interface MetricSource {
   readonly status: StatusView;
@@ -12,12 +13,14 @@ export interface MetricSource {
   readonly peers: Pick<PeerBook, "accepted" | "refused">;
   readonly flowEventsLost: number;
   readonly residentBytes: number;
+  /** Undefined: it is not served. */
+  readonly workload: Omit<WorkloadApi, "close" | "refresh" | "path"> | undefined;
 }
 
 type Sample = readonly [name: string, type: "gauge" | "counter", help: string, value: number | bigint];
 
 export function formatMetrics(source: MetricSource): string {
-  const samples = [...daemonSamples(source), ...moduleSamples(source.module)];
+  const samples = [...daemonSamples(source), ...workloadSamples(source.workload), ...moduleSamples(source.module)];
   return samples
     .map(
       ([name, type, help, value]) =>
@@ -50,6 +53,21 @@ function daemonSamples({ status, issuance, peers, flowEventsLost, residentBytes 
     ["peers_refused_total", "counter", "Peer chains refused.", peers.refused],
     ["flow_events_lost_total", "counter", "Flow events lost on the way to those who follow.", flowEventsLost],
     ["daemon_resident_bytes", "gauge", "Resident memory of the daemon.", residentBytes],
+  ];
+}
+
+function workloadSamples(workload: MetricSource["workload"]): readonly Sample[] {
+  if (workload === undefined) return [];
+  const { counters, streams, holders, svids, rejectedSecrets } = workload;
+  return [
+    ["workload_api_streams", "gauge", "Open streams of the Workload API and of Envoy's secrets.", streams],
+    ["workload_api_holders", "gauge", "Processes that hold an SVID of the Workload API.", holders],
+    ["workload_api_calls_total", "counter", "Calls of the Workload API.", counters.calls],
+    ["workload_api_refused_total", "counter", "Calls that were refused.", counters.refused],
+    ["workload_api_limited_total", "counter", "Calls refused because their caller asks too much.", counters.limited],
+    ["workload_api_svids_issued_total", "counter", "X509-SVIDs handed out with their keys.", svids.issued],
+    ["workload_api_svids_revoked_total", "counter", "Of those, revoked before their end.", svids.revoked],
+    ["workload_api_secrets_rejected_total", "counter", "Answers that an Envoy did not take.", rejectedSecrets],
   ];
 }
 

@@ -1,13 +1,18 @@
 // Notices that another program (the riprap command) has written to the state: a revocation may be among it. Never reads what.
 
+import { watch } from "node:fs";
+import { basename, dirname } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { Store } from "../store.ts";
+import { Condition } from "./condition.ts";
 
-/** How late a revocation by the command is noticed at most. */
+/** How late a revocation by the command is noticed at most, where the kernel does not tell of writes. */
 const LOOK_EVERY_MS = 1000;
+/** Our own commits are writes too: not each of them is worth a look of its own. */
+const LOOK_APART_MS = 25;
 
 export interface RevocationWatch {
-  readonly store: Pick<Store, "prepare">;
+  readonly store: Pick<Store, "prepare" | "path">;
   readonly clock: Clock;
   readonly onChange: () => void;
 }
@@ -20,12 +25,40 @@ export async function watchRevocations(
   // Counts the commits of others, never our own (sqlite.org/pragma.html#pragma_data_version).
   const version = store.prepare<{ data_version: number }>("PRAGMA data_version");
   let last = version.get()?.data_version;
+  const writes = new Condition();
+  let written = 0;
+  const stop = watchWrites(store.path, () => {
+    written += 1;
+    writes.notify();
+  });
+  signal.addEventListener("abort", stop, { once: true });
   while (!signal.aborted) {
-    await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+    const seen = written;
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, over.signal]);
+    const told = writes.until(() => written !== seen, either).then(() => clock.sleep(LOOK_APART_MS, either));
+    await Promise.race([told, clock.sleep(LOOK_EVERY_MS, either)]).catch(() => undefined);
+    told.catch(() => undefined);
+    over.abort();
     if (signal.aborted) return;
     const now = version.get()?.data_version;
     if (now === last) continue;
     last = now;
     onChange();
+  }
+}
+
+/** Of the database's write-ahead log, which comes and goes beside it. Where it cannot be watched, nobody is told. */
+function watchWrites(path: string, onWrite: () => void): () => void {
+  if (path === ":memory:") return () => undefined;
+  try {
+    const log = `${basename(path)}-wal`;
+    const watcher = watch(dirname(path), { persistent: false }, (_event, name) => {
+      if (name === log) onWrite();
+    });
+    watcher.on("error", () => watcher.close());
+    return () => watcher.close();
+  } catch {
+    return () => undefined;
   }
 }

@@ -20,6 +20,7 @@ import type { Registry, Workload } from "./registry.ts";
 import type { RuleKeeper } from "./rule/keeper.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { TrustKeeper } from "./trust.ts";
+import type { WorkloadApi } from "./workload_api.ts";
 
 export interface ViewParts {
   readonly config: DaemonConfig;
@@ -43,6 +44,8 @@ export interface ViewParts {
   readonly questions: QuestionParts;
   readonly kernel: KernelLink;
   link(): ModuleLink | undefined;
+  /** Undefined: it is not open yet, or not wanted. */
+  workload(): WorkloadApi | undefined;
 }
 
 export function createControlPort(parts: ViewParts): ControlPort {
@@ -80,6 +83,7 @@ export function createControlPort(parts: ViewParts): ControlPort {
         peers: parts.peers,
         flowEventsLost: parts.flows.lost,
         residentBytes: process.memoryUsage.rss(),
+        workload: parts.workload(),
       }),
   };
 }

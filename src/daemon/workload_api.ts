@@ -217,16 +217,22 @@ function describeBug(thrown: unknown): string {
   return thrown instanceof Error ? (thrown.stack ?? thrown.message) : describeError(thrown);
 }
 
+/** Rules and trust: whoever changes either notifies. */
 async function followRules(
-  { book, changed }: WorkloadApiParts,
+  { authority, book, bundle, changed }: WorkloadApiParts,
   refresh: () => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
-  let seen = book.resources;
+  const look = () => ({ rules: book.resources, trust: bundle(), epoch: authority.epoch });
+  let seen = look();
+  const isNew = () => {
+    const { rules, trust, epoch } = look();
+    return rules !== seen.rules || trust !== seen.trust || epoch !== seen.epoch;
+  };
   while (!signal.aborted) {
-    await changed.until(() => book.resources !== seen, signal).catch(() => undefined);
+    await changed.until(isNew, signal).catch(() => undefined);
     if (signal.aborted) return;
-    seen = book.resources;
+    seen = look();
     await refresh();
   }
 }

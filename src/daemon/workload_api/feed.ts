@@ -37,6 +37,9 @@ export interface Feed {
 
 interface Term {
   readonly assignment: Assignment;
+  readonly serial: string;
+  /** Of the authority, when it was signed. */
+  readonly epoch: number;
   readonly notBefore: number;
   readonly notAfter: number;
   readonly renewAt: number;
@@ -59,23 +62,35 @@ export class SvidTerm {
     return this.#term?.notAfter;
   }
 
-  /** Is what was issued last good for what the rules now say? Not before half of its life is over, nor when the clock was set back before its beginning. */
+  /** Is what was issued last good for what rules and roots now say? Not before half of its life is over, nor when the clock was set back before its beginning. */
   isGood({ assignment }: Identified): boolean {
     const term = this.#term;
     const now = this.#parts.clock.now();
-    return term !== undefined && now >= term.notBefore && now < term.renewAt && isSame(term.assignment, assignment);
+    if (term === undefined || now < term.notBefore || now >= term.renewAt) return false;
+    const { authority } = this.#parts;
+    const isInOrder = term.epoch === authority.epoch && !authority.isRevoked(term.serial);
+    return isInOrder && isSame(term.assignment, assignment);
   }
 
   /** With a new key, to be wiped after use. Rejects with CallRefusal where the rule delivers no key. */
   async issue(caller: Caller, identified: Identified): Promise<KeyedSvid> {
-    const { clock, issuer, ledger, random } = this.#parts;
+    const { authority, clock, issuer, ledger, random } = this.#parts;
     const { assignment } = identified;
     requireDelivery(assignment);
     const issuedAt = clock.now();
+    const { epoch } = authority;
     const svid = await issuer.issue(caller, identified);
     ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
     const [notBefore, notAfter] = [svid.notBefore.getTime(), svid.notAfter.getTime()];
-    this.#term = { assignment, notBefore, notAfter, renewAt: renewalTime({ issuedAt, notAfter }, random()) };
+    const { serial } = svid;
+    this.#term = {
+      assignment,
+      serial,
+      epoch,
+      notBefore,
+      notAfter,
+      renewAt: renewalTime({ issuedAt, notAfter }, random()),
+    };
     return svid;
   }
 }

@@ -1,5 +1,6 @@
 // Who a caller is by the rules in force: attested at each call, and again while its streams live. Remembers nothing.
 
+import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import type { ProcessEvidence } from "../attestation/evidence.ts";
@@ -17,6 +18,7 @@ const TRIES_MAX = 3;
 const REPORT_WAITS_MS = [10, 40, 150] as const;
 
 export interface IdentityParts {
+  readonly authority: Pick<NodeAuthority, "revokedIdReason">;
   readonly attestor: Attestor;
   readonly book: Pick<RuleBook, "resources" | "wanted">;
   readonly clock: Clock;
@@ -39,7 +41,10 @@ export async function identify(caller: Caller, parts: IdentityParts): Promise<Id
     const { evidence, labels } = await attest(caller, { attestor, wanted, clock, log });
     // Judged by rules that are no longer in force: once more.
     if (book.resources !== resources) continue;
-    const judgement = judgeProcess(labels, resources, lifetimeSeconds);
+    const judgement = judgeProcess(labels, resources, {
+      lifetimeSeconds,
+      revokedIdReason: (id) => parts.authority.revokedIdReason(id),
+    });
     switch (judgement.outcome) {
       case "identity":
         return { assignment: judgement.assignment, evidence };

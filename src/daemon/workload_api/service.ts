@@ -141,6 +141,8 @@ async function validate(call: Call, parts: ServiceParts): Promise<Uint8Array> {
     keysOf: (of) => bundles.find(({ trustDomain }) => trustDomain.name === of.name)?.jwt,
   });
   if (!answer.ok) throw new CallRefusal("invalidArgument", answer.message);
+  if (parts.authority.revokedIdReason(answer.spiffeId) !== undefined)
+    throw new CallRefusal("invalidArgument", "Cannot accept the JWT-SVID: its SPIFFE ID is revoked");
   // Always a list, which clients expect.
   return encodeValidateResponse(answer.spiffeId.toString(), { ...answer.claims, aud: answer.audience });
 }
