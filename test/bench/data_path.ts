@@ -3,40 +3,17 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Vm } from "../vm/lab.ts";
-import { bootNode, enrolNodes, type RiprapNode } from "../vm/node.ts";
+import { bootNode } from "../vm/node.ts";
 import { certificateScript, haproxyConfig } from "./haproxy.ts";
 import { buildLoad } from "./load.ts";
+import { CLIENT, PLAIN, PLAIN_PORT, RIPRAP_PORT, startRiprap, waitForPort } from "./pair.ts";
 import { type Row, renderTable, summarize } from "./table.ts";
 
-const PLAIN_PORT = 9000;
 const KTLS_PORT = 9001;
-const RIPRAP_PORT = 9002;
+const OPENSSL_PORT = 9003;
 const HAPROXY = { full: { entry: 9100, tls: 9101 }, resumed: { entry: 9110, tls: 9111 } } as const;
-const PLAIN = "/srv/plain/wire"; // selected by no rule
-const CLIENT = "/srv/managed/client";
-const SERVER = "/srv/managed/server";
+const OPENSSL = "/srv/plain/openssl";
 const CERTIFICATES = "/run/bench";
-
-const RULES = `apiVersion: riprap.io/v1
-kind: WorkloadIdentity
-metadata: { name: bench-client }
-spec: { workloadID: bench/client, selectors: { process:exe: ${CLIENT} } }
----
-apiVersion: riprap.io/v1
-kind: WorkloadIdentity
-metadata: { name: bench-server }
-spec: { workloadID: bench/server, selectors: { process:exe: ${SERVER} } }
----
-apiVersion: riprap.io/v1
-kind: AccessPolicy
-metadata: { name: bench-client }
-spec: { workloads: [bench/client], egress: [{ to: [{ peer: bench/server }], ports: [${RIPRAP_PORT}] }] }
----
-apiVersion: riprap.io/v1
-kind: AccessPolicy
-metadata: { name: bench-server }
-spec: { workloads: [bench/server], ingress: [{ from: [{ peer: bench/client }], ports: [${RIPRAP_PORT}] }] }
-`;
 
 export interface DataPathOptions {
   readonly rounds: number;
@@ -57,11 +34,12 @@ interface Measurement {
 /** Boots the guest, runs all rounds, writes `data_path.json` and `data_path.txt`, and returns the table. */
 export async function benchDataPath(options: DataPathOptions): Promise<string> {
   const wire = await buildLoad("wire");
+  const openssl = await buildLoad("openssl", ["-lssl", "-lcrypto"]);
   // Without slab red zones: they tax the kernel side alone.
   const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false });
   try {
-    await startPeers(node.vm, wire);
-    await startRiprap(node);
+    await startRiprap(node, wire);
+    await startPeers(node.vm, openssl);
     const rows: Row[] = [];
     for (let round = 1; round <= options.rounds; round++) rows.push(...(await measureRound(node.vm, round, options)));
     const table = renderTable(summarize(rows), "riprap, resumed");
@@ -74,8 +52,8 @@ export async function benchDataPath(options: DataPathOptions): Promise<string> {
   }
 }
 
-async function startPeers(vm: Vm, wire: Uint8Array): Promise<void> {
-  for (const path of [PLAIN, CLIENT, SERVER]) await vm.put(path, wire, "755");
+async function startPeers(vm: Vm, openssl: Uint8Array): Promise<void> {
+  await vm.put(OPENSSL, openssl, "755");
   await vm.check(certificateScript(CERTIFICATES));
   for (const [name, ports] of Object.entries(HAPROXY)) {
     const file = `${CERTIFICATES}/${name}.cfg`;
@@ -84,19 +62,9 @@ async function startPeers(vm: Vm, wire: Uint8Array): Promise<void> {
   }
   vm.spawn([PLAIN, "serve", String(PLAIN_PORT)]);
   vm.spawn([PLAIN, "serve", String(KTLS_PORT), "--ktls"]);
-  for (const port of [PLAIN_PORT, KTLS_PORT, HAPROXY.full.entry, HAPROXY.resumed.entry]) await waitForPort(vm, port);
-}
-
-async function startRiprap(node: RiprapNode): Promise<void> {
-  await enrolNodes("bench.example", [node]);
-  await node.writeRules({ bench: RULES });
-  await node.start();
-  node.vm.spawn([SERVER, "serve", String(RIPRAP_PORT)]);
-  await waitForPort(node.vm, RIPRAP_PORT);
-}
-
-function waitForPort(vm: Vm, port: number): Promise<void> {
-  return vm.waitFor(`ss -ltn | grep -q ':${port} '`);
+  vm.spawn([OPENSSL, "serve", String(OPENSSL_PORT), CERTIFICATES]);
+  for (const port of [PLAIN_PORT, KTLS_PORT, OPENSSL_PORT, HAPROXY.full.entry, HAPROXY.resumed.entry])
+    await waitForPort(vm, port);
 }
 
 function measurements(round: number, options: DataPathOptions): Measurement[] {
@@ -119,6 +87,16 @@ function measurements(round: number, options: DataPathOptions): Measurement[] {
       command: `${program} stream 127.0.0.1 ${port} ${options.mib}${flag}`,
       field: "mib_per_second",
     },
+    ...(program === OPENSSL
+      ? []
+      : [
+          {
+            metric: "sendfile(), MiB per second",
+            peer,
+            command: `${program} sendfile 127.0.0.1 ${port} ${options.mib}${flag}`,
+            field: "mib_per_second" as const,
+          },
+        ]),
   ];
   const connections = (["p50_us", "per_second"] as const).flatMap((field) => [
     connect("plain TCP", PLAIN, `127.0.0.1 ${PLAIN_PORT} ${options.connections}`, field),
@@ -132,6 +110,7 @@ function measurements(round: number, options: DataPathOptions): Measurement[] {
     ...connections,
     ...established("plain TCP", PLAIN, PLAIN_PORT),
     ...established("bare kTLS", PLAIN, KTLS_PORT, " --ktls"),
+    ...established("OpenSSL", OPENSSL, OPENSSL_PORT, ` ${CERTIFICATES}`),
     ...established("haproxy pair, full", PLAIN, HAPROXY.full.entry),
     ...established("riprap, resumed", CLIENT, RIPRAP_PORT),
   ];

@@ -9,6 +9,7 @@
  *                                              --spread: each to the next address, so that none can resume another
  *   wire rr ADDRESS PORT SECONDS [--ktls]      100-byte request and response on one connection
  *   wire stream ADDRESS PORT MIB [--ktls]      16 KiB writes on one connection
+ *   wire sendfile ADDRESS PORT MIB [--ktls]    the same bytes out of a file, by sendfile()
  *
  * Prints one JSON line; exits 1 with a sentence on standard error when anything fails.
  */
@@ -23,6 +24,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +39,7 @@
 
 #define MESSAGE_BYTES	100
 #define STREAM_BYTES	16384
+#define FILE_BYTES	(1u << 20)
 
 static int use_ktls, spread;
 
@@ -218,21 +222,41 @@ static void run_rr(const char *address, uint16_t port, unsigned int seconds)
 	report("rr", took, n, now_ns() - begin);
 }
 
-static void run_stream(const char *address, uint16_t port, size_t mib)
+static void send_file(int fd, int file, size_t bytes)
+{
+	while (bytes) {
+		off_t from = 0;
+		ssize_t n = sendfile(fd, file, &from, bytes < FILE_BYTES ? bytes : FILE_BYTES);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			die("sendfile");
+		bytes -= (size_t)n;
+	}
+}
+
+static void run_stream(const char *address, uint16_t port, size_t mib, int from_file)
 {
 	static char data[STREAM_BYTES];
-	int fd = open_connection(address, port, 0);
-	uint64_t begin = now_ns(), total = 0, took;
+	int fd = open_connection(address, port, 0), file = memfd_create("wire", 0);
+	uint64_t begin, total = 0, took;
 
+	if (file < 0 || ftruncate(file, FILE_BYTES))
+		die("make a file");
 	data[0] = 'S';
+	begin = now_ns();
 	write_whole(fd, data, MESSAGE_BYTES);
-	for (size_t i = 0; i < mib * 64; i++)
+	if (from_file)
+		send_file(fd, file, mib << 20);
+	for (size_t i = 0; i < mib * 64 && !from_file; i++)
 		write_whole(fd, data, sizeof(data));
 	shutdown(fd, SHUT_WR);
-	if (read_whole(fd, &total, sizeof(total)) <= 0 || total != mib * 64 * STREAM_BYTES)
+	if (read_whole(fd, &total, sizeof(total)) <= 0 || total != mib << 20)
 		die("read the byte count");
 	took = now_ns() - begin;
-	printf("{\"what\":\"stream\",\"mib\":%zu,\"mib_per_second\":%.2f}\n", mib, mib * 1e9 / took);
+	printf("{\"what\":\"%s\",\"mib\":%zu,\"mib_per_second\":%.2f}\n", from_file ? "sendfile" : "stream", mib,
+	       mib * 1e9 / took);
 }
 
 int main(int argc, char **argv)
@@ -251,9 +275,11 @@ int main(int argc, char **argv)
 	else if (argc == 5 && !strcmp(argv[1], "rr"))
 		run_rr(argv[2], (uint16_t)atoi(argv[3]), (unsigned int)atoi(argv[4]));
 	else if (argc == 5 && !strcmp(argv[1], "stream"))
-		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10));
+		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10), 0);
+	else if (argc == 5 && !strcmp(argv[1], "sendfile"))
+		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10), 1);
 	else {
-		fprintf(stderr, "usage: wire serve PORT | connect ADDRESS PORT COUNT | rr ADDRESS PORT SECONDS | stream ADDRESS PORT MIB [--ktls | --spread]\n");
+		fprintf(stderr, "usage: wire serve PORT | connect ADDRESS PORT COUNT | rr ADDRESS PORT SECONDS | stream|sendfile ADDRESS PORT MIB [--ktls | --spread]\n");
 		return 2;
 	}
 	return 0;
