@@ -1,14 +1,8 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
 
-import { listSigned, type SignedQuery, type SignedSvid } from "./ca/audit.ts";
+import { findSigned, listSigned, type SignedQuery, type SignedSvid } from "./ca/audit.ts";
 import { Authorities, type AuthoritiesOptions } from "./ca/authorities.ts";
-import {
-  type IssuedSvid,
-  type NodeAuthority,
-  type OpenOptions,
-  openNodeAuthority,
-  type SvidRequest,
-} from "./ca/authority.ts";
+import { openNodeAuthority } from "./ca/authority.ts";
 import { currentBundle } from "./ca/bundle.ts";
 import { parseCertificate } from "./ca/certificate.ts";
 import {
@@ -22,10 +16,19 @@ import {
 } from "./ca/enrolment.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
 import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
-import { type CustodyChange, type CustodySetting, type KeyStore, moveCustody, openKeyStore } from "./ca/key_store.ts";
+import {
+  type CustodyChange,
+  type CustodySetting,
+  exportKey,
+  type KeyStore,
+  likelyCustodies,
+  moveCustody,
+  openKeyStore,
+} from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
+import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
-import { requireCa, toPem } from "./ca/state.ts";
+import { readCertificates, requireCa, toPem } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
@@ -40,12 +43,20 @@ export type {
   StepDone,
   StepOptions,
 } from "./ca/authorities.ts";
-export type { AuthorityInfo, IssuedSvid, NodeAuthority, OpenOptions, Revocation, SvidRequest } from "./ca/authority.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { CustodyChange, CustodySetting, KeyModule, KeyStore } from "./ca/key_store.ts";
 export type { AuthorityKind, LifePolicy } from "./ca/life_cycle.ts";
+export type {
+  AuthorityInfo,
+  IssuedSvid,
+  NodeAuthority,
+  OpenOptions,
+  Revocation,
+  SvidRequest,
+} from "./ca/node_authority.ts";
+export type { RevokedId } from "./ca/revoked_id.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
 
@@ -108,6 +119,11 @@ export function signedSvids(store: Store, query: SignedQuery): readonly SignedSv
   return listSigned(store, query);
 }
 
+/** The X509-SVID that this node signed under a serial number in hexadecimal, if its journal still has it. */
+export function signedUnder(store: Store, serial: string): SignedSvid | undefined {
+  return findSigned(store, serial);
+}
+
 export interface PublicKeyRequest {
   readonly spiffeId: string;
   /** PEM of a P-256 public key (`-----BEGIN PUBLIC KEY-----`). */
@@ -135,6 +151,9 @@ export function openNodeKeys(stateDir: string): KeyStore {
   return openKeyStore(stateDir);
 }
 
+/** What a person may choose for keys; `auto`: a TPM, else a systemd credential, else a file. */
+export const CUSTODY_SETTINGS: readonly CustodySetting[] = ["auto", "tpm", "systemd", "file"];
+
 /**
  * Moves every key and secret of a node to another custody, while no daemon runs: made and read back before the old copy goes. Throws RiprapError
  * `ca_not_initialised`, `custody_unavailable`, `custody_busy`, `tpm_unusable`, `tpm_refused`, `credential_missing`, `credential_refused`, `seal_invalid`.
@@ -144,6 +163,26 @@ export function moveNodeCustody(stateDir: string, to: CustodySetting): CustodyCh
   return moveCustody(stateDir, to);
 }
 
+export interface CustodyView {
+  readonly custody: KeyStore["custody"];
+  readonly keys: readonly { readonly name: string; readonly sealed: boolean }[];
+  /** Better than a file, best first, as far as one sees without trying. */
+  readonly available: readonly string[];
+}
+
+/** What keeps each key and secret of a node. Throws RiprapError `ca_not_initialised`, `seal_invalid`, `state_not_private`. */
+export function nodeCustody(stateDir: string): CustodyView {
+  requireCa(stateDir);
+  const keys = openKeyStore(stateDir);
+  return { custody: keys.custody, keys: keys.list(), available: likelyCustodies() };
+}
+
+/** Writes a key in the open to a new file (0600), outside its custody. Throws RiprapError `key_unknown`, `file_exists`, and what opening it throws. */
+export function exportNodeKey(stateDir: string, what: { name: string; file: string; remove: boolean }): void {
+  requireCa(stateDir);
+  exportKey(openKeyStore(stateDir), what);
+}
+
 /** The P-256 point (65 bytes) of each certificate, DER. Throws for what is no certificate of such a key. */
 export function publicKeysOf(certificates: readonly Uint8Array[]): readonly Uint8Array[] {
   return certificates.map((bytes) => {
@@ -151,6 +190,11 @@ export function publicKeysOf(certificates: readonly Uint8Array[]): readonly Uint
     if (publicKey === undefined) throw new TypeError("a certificate of the CA is not for a P-256 key");
     return publicKey;
   });
+}
+
+/** DER of this node's own CA certificates, its intermediate first, without the root. Throws what openAuthority throws for the files. */
+export function readNodeChain(stateDir: string): readonly Uint8Array[] {
+  return readCertificates(requireCa(stateDir).nodeChain).map(({ bytes }) => bytes);
 }
 
 /** How certificates and the fleet name the key of an authority: 40 hexadecimal digits. */

@@ -1,14 +1,17 @@
 // The keys and secrets of this node's CA, by name: makes them, opens them for signing, keeps them under the custody of this host. Never shows a CA key.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { RiprapError } from "../error.ts";
+import { readPrivateFile, writePrivateFile } from "../private_file.ts";
 import { changeCustody } from "./key_store/change.ts";
-import { hostGround, likelyCustodies, type SealGround } from "./key_store/seal.ts";
+import { asStarter } from "./key_store/privilege.ts";
+import { hostGround, likelyCustodies as likely, type SealGround } from "./key_store/seal.ts";
 import { NodeKeyStore } from "./key_store/store.ts";
 
 /** What keeps a key: the kernel module while it runs; at rest a TPM, a systemd credential, or the mode of a file alone. */
 export type Custody = "kernel" | "tpm" | "systemd" | "file";
 /** `auto`: a TPM, else a systemd credential, else a file. */
 export type CustodySetting = "auto" | "tpm" | "systemd" | "file";
-export const CUSTODY_SETTINGS: readonly CustodySetting[] = ["auto", "tpm", "systemd", "file"];
 
 /** A P-256 key of the CA that signs and is never seen. */
 export interface CaKey {
@@ -34,8 +37,8 @@ export interface KeyModule {
 export interface KeyStore {
   /** At rest. */
   readonly custody: Exclude<Custody, "kernel">;
-  /** Keys and secrets that lie open although there is a seal. */
-  openNames(): readonly string[];
+  /** Every key and secret, by name. */
+  list(): readonly { readonly name: string; readonly sealed: boolean }[];
   has(name: string): boolean;
   /** Makes a key; it is kept before anyone can use it. An earlier key of the name is gone. */
   createKey(name: string): CaKey;
@@ -95,22 +98,50 @@ export function describeCustody({ custody }: Pick<CaKey, "custody">, keys: Pick<
 }
 
 /** Sentences for `status` and `doctor`; none when everything is sealed. */
-export function custodyWarnings(keys: Pick<KeyStore, "custody" | "openNames">): readonly string[] {
+export function custodyWarnings(keys: Pick<KeyStore, "custody" | "list">): readonly string[] {
   if (keys.custody === "file") {
-    const [better] = likelyCustodies();
+    const [better] = likely();
     const remedy =
       better === undefined
         ? "this host has neither a TPM nor systemd to seal them with"
         : `stop the daemon and run \`riprap authority custody ${better}\``;
     return [`The keys of this node's CA lie in files that whoever copies the disk can use: ${remedy}.`];
   }
-  const open = keys.openNames();
+  const open = keys.list().filter(({ sealed }) => !sealed);
   if (open.length === 0) return [];
-  const files = open.map((name) => `ca/${name}.key`).join(", ");
+  const files = open.map(({ name }) => `ca/${name}.key`).join(", ");
   return [`${files} lies open beside the seal; stop the daemon and run \`riprap authority custody ${keys.custody}\`.`];
 }
 
-/** What `doctor` may propose. */
-export function betterCustodies(): readonly ("tpm" | "systemd")[] {
-  return likelyCustodies();
+/** Writes a key or secret in the open to a new file, and reads it back before anything is removed. */
+export function exportKey(
+  keys: KeyStore,
+  { name, file, remove }: { name: string; file: string; remove: boolean },
+): void {
+  if (!keys.list().some((entry) => entry.name === name)) {
+    const names = keys
+      .list()
+      .map((entry) => entry.name)
+      .join(", ");
+    throw new RiprapError("key_unknown", `Cannot export ${JSON.stringify(name)}: this node has ${names}`);
+  }
+  if (existsSync(file)) throw new RiprapError("file_exists", `Cannot write ${file}: it is there already`);
+  const secret = keys.openSecret(name);
+  try {
+    const again = asStarter(() => {
+      writePrivateFile(file, secret);
+      return readPrivateFile(file, secret.length);
+    });
+    const isSame = Buffer.from(again).equals(secret);
+    again.fill(0);
+    if (!isSame) throw new RiprapError("state_unusable", `Cannot export ${name}: ${file} cannot be read back`);
+  } finally {
+    secret.fill(0);
+  }
+  if (remove) keys.remove(name);
+}
+
+/** Which custodies better than a file this host seems to have, best first; only making a seal proves it. */
+export function likelyCustodies(): readonly ("tpm" | "systemd")[] {
+  return likely();
 }

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { isIP, isIPv4, isIPv6 } from "node:net";
 import { isAbsolute } from "node:path";
 import { MODE } from "../abi.ts";
+import type { CustodySetting, TokenAlgorithm } from "../ca.ts";
 import { describeError, RiprapError } from "../error.ts";
 import { parseYaml, type YamlScalar } from "../yaml.ts";
 
@@ -25,12 +26,20 @@ const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 export type UnknownMode = "observe" | "permissive" | "enforce";
 export type LogLevel = "error" | "warn" | "info" | "debug";
+/** Written out: whoever reads the configuration need not load the CA. */
+const CUSTODY_SETTINGS: readonly CustodySetting[] = ["auto", "tpm", "systemd", "file"];
 const UNKNOWN_MODES: readonly UnknownMode[] = ["observe", "permissive", "enforce"];
+const TOKEN_ALGORITHMS: readonly TokenAlgorithm[] = ["ES256", "RS256"];
 const LOG_LEVELS: readonly LogLevel[] = ["error", "warn", "info", "debug"];
 
 /** Every setting; the systemd folder's commented configuration is held against it by a test. */
 export const CONFIG_TABLE = {
   stateDir: entry("/var/lib/riprap", absolutePath, "Where the CA, the journal and the counters live; of root alone."),
+  keyCustody: entry(
+    "auto",
+    oneOf(CUSTODY_SETTINGS),
+    "What keeps the keys of the CA at rest: tpm, systemd, file, or auto for the best of them. Heeded when they are made.",
+  ),
   rulesDir: entry("/etc/riprap/rules.d", absolutePath, "The folder of YAML resources, watched for changes."),
   controlSocket: entry("/run/riprap/control.sock", absolutePath, "The Unix socket that the riprap command talks to."),
   workloadApi: entry("true", boolean, "Serve the SPIFFE Workload API to the programs of this machine."),
@@ -61,6 +70,21 @@ export const CONFIG_TABLE = {
     "1h",
     duration(10 * SECOND, HOUR),
     "The life of an SVID where its rule gives none; an hour at most.",
+  ),
+  jwtAlgorithm: entry(
+    "ES256",
+    oneOf(TOKEN_ALGORITHMS),
+    "What JWT-SVIDs are signed with: ES256, or RS256 for those who know no other. A key of the other kind is replaced in order.",
+  ),
+  keyPublishAhead: entry(
+    "15m",
+    duration(0, 168 * HOUR),
+    "How long a new root or token key is in the trust bundle before it signs; others look at the bundle every five minutes.",
+  ),
+  witSvid: entry(
+    "false",
+    boolean,
+    "Issue WIT-SVIDs too (spiffe/spiffe at 665a28f, where their standard is still incubating).",
   ),
   natsServers: entry(
     "",
@@ -238,9 +262,7 @@ function issuerUrl({ text }: YamlScalar): Parsed<string | undefined> {
   if (text === "") return { ok: true, value: undefined };
   // As others will compare it, character by character.
   const isPlain = /^https:\/\/[a-z0-9.-]+(?::\d{1,5})?(?:\/[A-Za-z0-9._~-]+)*$/.test(text) && URL.canParse(text);
-  return isPlain
-    ? { ok: true, value: text }
-    : { ok: false, fact: "is no plain https URL without a slash at its end" };
+  return isPlain ? { ok: true, value: text } : { ok: false, fact: "is no plain https URL without a slash at its end" };
 }
 
 function boolean({ text }: YamlScalar): Parsed<boolean> {

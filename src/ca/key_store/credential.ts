@@ -10,6 +10,9 @@ export const CREDENTIAL_NAME = "riprap-seal";
 export const CREDENTIAL_BYTES_MAX = 16 * 1024;
 const TOOL_TIMEOUT_MS = 20_000;
 
+/** As sd_booted(3) asks. */
+export const SYSTEMD_RUNS = "/run/systemd/system";
+
 /** Where credentials are opened and made. */
 export interface CredentialGround {
   /** $CREDENTIALS_DIRECTORY of a unit. */
@@ -29,7 +32,7 @@ export interface ToolAnswer {
 export function systemdGround(
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): CredentialGround {
-  const tool = Bun.which("systemd-creds");
+  const tool = existsSync(SYSTEMD_RUNS) ? Bun.which("systemd-creds") : null;
   return {
     directory: environment["CREDENTIALS_DIRECTORY"],
     run: tool === null ? undefined : (words, input) => runTool([tool, ...words], input),
@@ -43,7 +46,8 @@ function runTool(command: string[], input: Uint8Array): ToolAnswer {
 
 /** The credential's text, as LoadCredentialEncrypted= reads it. Throws RiprapError `credential_refused`. */
 export function sealByCredential({ run }: CredentialGround, secret: Uint8Array): Uint8Array {
-  if (run === undefined) throw refused("seal", "systemd-creds is not here; install systemd 250 or later");
+  if (run === undefined)
+    throw refused("seal", "systemd does not run here, or it has no systemd-creds (it came with version 250)");
   // Hexadecimal: systemd sets credentials without a NUL in them.
   const text = Buffer.from(Buffer.from(secret).toString("hex"));
   try {

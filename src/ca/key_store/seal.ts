@@ -38,7 +38,7 @@ export function hostGround(): SealGround {
 export function likelyCustodies(): readonly SealCustody[] {
   const found: SealCustody[] = [];
   if (existsSync(TPM_DEVICE)) found.push("tpm");
-  if (existsSync("/run/systemd/system") && Bun.which("systemd-creds") !== null) found.push("systemd");
+  if (systemdGround().run !== undefined) found.push("systemd");
   return found;
 }
 

@@ -42,9 +42,13 @@ export class NodeKeyStore implements KeyStore {
     return readSealRecord(this.#directory)?.custody ?? "file";
   }
 
-  openNames(): readonly string[] {
-    if (readSealRecord(this.#directory) === undefined) return [];
-    return secretNames(this.#directory).filter((name) => readEnvelope(readFile(this.#path(name))) === undefined);
+  list(): readonly { name: string; sealed: boolean }[] {
+    return secretNames(this.#directory).map((name) => {
+      const file = readFile(this.#path(name));
+      const sealed = readEnvelope(file) !== undefined;
+      file.fill(0);
+      return { name, sealed };
+    });
   }
 
   has(name: string): boolean {

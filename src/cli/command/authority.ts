@@ -7,7 +7,7 @@ import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION } from "../command.ts";
 import { readText } from "../file.ts";
 import { show } from "../output.ts";
-import { stateDirOf } from "../setting.ts";
+import { configOf, stateDirOf } from "../setting.ts";
 
 const HOUR_MS = 3_600_000;
 /** A P-256 public key in PEM is 178 bytes; comments may stand around it. */
@@ -32,23 +32,26 @@ const init: Command = {
     const stateDir = stateDirOf(invocation);
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     const trustDomain = invocation.argument("DOMAIN");
+    const custody = configOf(invocation).keyCustody;
     const { initTrustDomain } = await import("../../ca.ts");
     const answer = await asOwner(stateDir, async () => {
-      await initTrustDomain({ stateDir, trustDomain, nodeName, clock: systemClock });
+      await initTrustDomain({ stateDir, trustDomain, nodeName, clock: systemClock, custody });
       return withAuthority(stateDir, (authority) => {
-        const { roots, issuer } = authority.info();
+        const { roots, issuer, keyStorage } = authority.info();
         return {
           trustDomain,
           nodeName,
           stateDir,
           rootFingerprint: roots[0]?.fingerprint ?? "",
           notAfter: issuer.notAfter,
+          keyStorage,
         };
       });
     });
     show(answer, { invocation, terminal }, () => [
       `trust domain ${answer.trustDomain}, first node ${answer.nodeName}, state in ${stateDir}`,
       `root fingerprint (SHA-256): ${answer.rootFingerprint}`,
+      `keys: ${answer.keyStorage}`,
       "next: riprap run, then riprap apply -f RULES; on a further machine: riprap enrol request",
     ]);
     return 0;

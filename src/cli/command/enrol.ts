@@ -6,7 +6,7 @@ import { CONFIG_OPTION, type Command, JSON_OPTION, type Option } from "../comman
 import { readText, writeNewFile } from "../file.ts";
 import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
-import { stateDirOf } from "../setting.ts";
+import { configOf, stateDirOf } from "../setting.ts";
 import type { Terminal } from "../terminal.ts";
 import { nodeNameOfHost } from "./authority.ts";
 
@@ -37,9 +37,10 @@ const request: Command = {
     const nodeName = invocation.option("node") ?? nodeNameOfHost();
     const trustDomain = invocation.argument("DOMAIN");
     const stateDir = stateDirOf(invocation);
+    const custody = configOf(invocation).keyCustody;
     const [{ createEnrolmentRequest }, { encodeEnrolmentRequest }] = await rooms();
     const made = await asOwner(stateDir, () =>
-      createEnrolmentRequest({ stateDir, trustDomain, nodeName, clock: systemClock }),
+      createEnrolmentRequest({ stateDir, trustDomain, nodeName, clock: systemClock, custody }),
     );
     const facts = { trustDomain, nodeName, expiresAt: new Date(made.expiresAt).toISOString() };
     deliver(encodeEnrolmentRequest(made), { invocation, terminal, facts });

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CredentialGround } from "../../../src/ca/key_store/credential.ts";
 import { readResponse, type Tpm } from "../../../src/ca/key_store/tpm.ts";
+import { RiprapError } from "../../../src/error.ts";
 
 export const HAS_SWTPM = Bun.which("swtpm") !== null;
 export const HAS_SYSTEMD_CREDS = Bun.which("systemd-creds") !== null && process.getuid?.() === 0;
@@ -108,5 +109,5 @@ function withHostKey(words: readonly string[]): readonly string[] {
 /** A host that has nothing to keep a seal with. */
 export const NO_SYSTEMD: CredentialGround = { directory: undefined, run: undefined };
 export const noTpm = (): Tpm => {
-  throw new Error("there is no TPM");
+  throw new RiprapError("tpm_unusable", "Cannot use the TPM: there is none");
 };
