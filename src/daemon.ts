@@ -6,6 +6,7 @@ import { type KeyStore, type NodeAuthority, openAuthority, openNodeKeys } from "
 import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
+import { startAuthorityRoom } from "./daemon/authority_room.ts";
 import { exchangeHttps } from "./daemon/bundle/exchange.ts";
 import { BundlePoller } from "./daemon/bundle/poller.ts";
 import { createBundlePort } from "./daemon/bundle/view.ts";
@@ -13,11 +14,15 @@ import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
 import type { DaemonConfig } from "./daemon/config.ts";
 import { addBundleRoutes } from "./daemon/control/bundle.ts";
+import { addFleetRoutes } from "./daemon/control/fleet.ts";
 import type { ControlPort } from "./daemon/control/port.ts";
 import { openControl } from "./daemon/control.ts";
 import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
 import { startEndpoints } from "./daemon/endpoint.ts";
+import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
+import { createFleetPort } from "./daemon/fleet/port.ts";
+import { fleetHooks } from "./daemon/fleet/tie.ts";
 import { FlowStore } from "./daemon/flow.ts";
 import { Issuance } from "./daemon/issuance.ts";
 import { KernelLink } from "./daemon/link.ts";
@@ -82,7 +87,12 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     // One opening of a slow TPM for all keys that a start needs; and what would keep them closed is said before anything runs.
     const release = keys.hold();
     undo.push(release);
-    const rooms = buildRooms({ config, seams, clock, log, store, authority, keys });
+    const random = seams.random ?? Math.random;
+    const tied: { rooms: Rooms | undefined } = { rooms: undefined };
+    const hooks = fleetHooks({ config, authority, log, rooms: () => tied.rooms });
+    const fleet = await openFleet({ config, authority, keys, store, clock, log, random }, hooks);
+    const rooms = buildRooms({ config, seams, clock, log, store, authority, keys, fleet });
+    tied.rooms = rooms;
     mkdirSync(config.rulesDir, { recursive: true, mode: 0o755 });
     undo.push(() => rooms.poller.close());
     const session = openDevice(rooms.kernel, config, log);
@@ -91,12 +101,17 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     if (session === undefined) rooms.trust.standAlone();
     else await helloOf(rooms, clock);
     await rooms.rules.start();
-    const random = seams.random ?? Math.random;
+    await fleet.fleet.applyResources();
     const publication = openPublication({ config, clock, store, authority, keys });
     const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, publication, random }, rooms);
     undo.push(() => workloadApi?.close());
     rooms.late.workloadApi = workloadApi;
     undo.push(rooms.bundles.onChange(() => tellStreams(workloadApi, log)));
+    const authorities = startAuthorityRoom(
+      { config, clock, log, store, authority, keys, publication },
+      { ...rooms, refreshStreams: async () => workloadApi?.refresh() },
+    );
+    undo.push(() => authorities.stop());
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
     const trust = { bundle: () => publication.bundle() };
     const endpoints = await startEndpoints({ config, authority, trust, health, clock, log, random });
@@ -105,7 +120,11 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const control = await openControl(rooms.port, {
       path: config.controlSocket,
       onBug: (thrown) => log.error("the control API failed", { error: describeError(thrown) }),
-      routes: [(app) => addBundleRoutes(app, bundles)],
+      routes: [
+        (app) => addBundleRoutes(app, bundles),
+        (app) => addFleetRoutes(app, rooms.fleetPort),
+        authorities.addRoutes,
+      ],
     });
     undo.push(() => control.close());
     release();
@@ -128,16 +147,19 @@ interface Ground {
   readonly store: Store;
   readonly authority: NodeAuthority;
   readonly keys: KeyStore;
+  readonly fleet: FleetRoom;
 }
 
-function buildRooms({ config, seams, clock, log, store, authority, keys }: Ground) {
+function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: room }: Ground) {
+  const { fleet } = room;
   const state = openDaemonState(store);
   const registry = new Registry();
   const attestor = createAttestor({ nodeName: authority.nodeName });
   const flows = new FlowStore();
   const counters = new ModuleCounters(clock);
   const bundles = new BundleBook({ store, clock, log });
-  const peers = new PeerBook({ authority, bundleOf: (trustDomain) => bundles.bundleOf(trustDomain), log });
+  const bundleOf = (trustDomain: TrustDomain) => bundles.bundleOf(trustDomain);
+  const peers = new PeerBook({ authority, bundleOf, judgePath: (path) => fleet.judgePath(path), log });
   const changed = new Condition();
   const lifetimeSeconds = Math.floor(config.svidLifetime / 1000);
   const names: NameKeeper = new NameKeeper({
@@ -147,7 +169,9 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
     // Not a change of the rules: flows to an address that a name has left go on.
     onChange: () => void book.commit().catch(() => undefined),
   });
-  const book: RuleBook = new RuleBook({ registry, state, clock, log, addresses: () => names.addresses() });
+  // Names by their resolver, workloads by what their nodes say.
+  const addresses = () => new Map([...names.addresses(), ...fleet.addresses()]);
+  const book: RuleBook = new RuleBook({ registry, state, clock, log, addresses });
   const issuance = new Issuance({
     authority,
     state,
@@ -176,7 +200,9 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
     poller.configure(trustDomains);
     plane.rulesChanged();
   };
-  const rules: RuleKeeper = new RuleKeeper({ rulesDir: config.rulesDir, trustDomain, book, names, state, log, onSwap });
+  const { rulesDir } = config;
+  const fleetTexts = () => fleet.texts();
+  const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   // Opened when all of this is there.
   const late: { workloadApi: WorkloadApi | undefined } = { workloadApi: undefined };
@@ -197,13 +223,16 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
       changed,
       kernel,
     },
-    authorityNotAfter: authority.info().issuer.notAfter.getTime(),
+    get authorityNotAfter() {
+      return authority.notAfter;
+    },
     startedAt: clock.now(),
     bootedAt: Date.now() - uptime() * 1000,
-    questions: { attestor, known: byPid, resources: () => book.resources, addresses: () => names.addresses() },
+    questions: { attestor, known: byPid, resources: () => book.resources, addresses },
     link: () => plane.link,
     workload: () => late.workloadApi,
   });
+  const fleetPort = createFleetPort(room, { clock, nodeName: authority.nodeName });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
   return {
     state,
@@ -223,6 +252,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys }: Groun
     kernel,
     rules,
     port,
+    fleet,
+    fleetPort,
     notifier,
   };
 }
@@ -291,6 +322,7 @@ function startLoops(rooms: Rooms, { config, seams, clock, log, store, session }:
     rooms.counters.run(() => rooms.plane.link, signal),
     rooms.notifier.runWatchdog(signal),
     prune(rooms, clock, signal),
+    rooms.fleet.run(signal),
     watchRevocations({ store, clock, onChange: () => stateChanged(rooms) }, signal),
     ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
   ];

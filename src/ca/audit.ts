@@ -44,6 +44,12 @@ export function listSigned(store: Store, { spiffeId, type, limit }: SignedQuery)
     .slice(0, most);
 }
 
+/** The X509-SVID of a serial number in hexadecimal. */
+export function findSigned(store: Store, serial: string): SignedSvid | undefined {
+  const record = new Journal(store).findSvid(Buffer.from(serial, "hex"));
+  return record === undefined ? undefined : ofX509(record);
+}
+
 function ofX509(record: SvidRecord): SignedSvid {
   const { serial, spiffeId, issuer, signedAt, notAfter, context, revokedAt, reason } = record;
   return {

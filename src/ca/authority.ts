@@ -3,16 +3,24 @@ import type { Clock } from "../clock.ts";
 import { isWithinPrefixes } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import { SpiffeId } from "../spiffe_id.ts";
-import type { Store } from "../store.ts";
 import type { BundleOf } from "../trust_bundle.ts";
-import { type PeerAnswer, verifyChain } from "./chain.ts";
+import { type PeerAnswer, refusePeer, verifyChain } from "./chain.ts";
 import { writeCrl } from "./crl.ts";
 import { CrlTable } from "./crl_table.ts";
 import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
-import { type CaKey, custodyWarnings, describeCustody, type KeyStore } from "./key_store.ts";
+import { type CaKey, custodyWarnings, describeCustody } from "./key_store.ts";
+import type {
+  AuthorityInfo,
+  IssuedSvid,
+  NodeAuthority,
+  OpenOptions,
+  Revocation,
+  SvidRequest,
+} from "./node_authority.ts";
 import { type CaGround, isHeld, loadNodeState, type NodeState, openGround, openNodeKey } from "./node_state.ts";
+import { type RevokedId, RevokedIds } from "./revoked_id.ts";
 import { BACKDATE_MS } from "./root.ts";
 import { parseDnsNames, SerialSource, SVID_LIFETIME_MAX_MS, type SvidContent, SvidTemplate } from "./svid.ts";
 
@@ -23,81 +31,6 @@ export const REASON_MAX = 256;
 const RENEWAL_WARNING_MS = 30 * 24 * 3600 * 1000;
 const SERIAL_TEXT = /^(?:[0-9a-f]{2}){1,20}$/;
 
-export interface SvidRequest {
-  readonly spiffeId: SpiffeId | string;
-  /** Uncompressed P-256 point, 65 bytes. */
-  readonly publicKey: Uint8Array;
-  /** Whole seconds from now, 1 to 86400; the SVID ends with the intermediate if that is sooner. */
-  readonly lifetimeSeconds: number;
-  readonly dnsNames?: readonly string[];
-  /** Goes to the journal as JSON: for which instance, process and labels. */
-  readonly context: Record<string, unknown>;
-}
-
-export interface IssuedSvid {
-  /** Lower-case hexadecimal. */
-  readonly serial: string;
-  /** DER: the SVID, then the intermediate(s), without the root. */
-  readonly chain: readonly Uint8Array[];
-  readonly notBefore: Date;
-  readonly notAfter: Date;
-}
-
-export type Revocation = "revoked" | "already_revoked";
-
-export interface AuthorityInfo {
-  readonly trustDomain: string;
-  readonly nodeName: string;
-  readonly idPrefixes: readonly string[];
-  readonly issuer: {
-    readonly serial: string;
-    readonly notBefore: Date;
-    readonly notAfter: Date;
-    readonly fingerprint: string;
-  };
-  readonly roots: readonly { readonly fingerprint: string; readonly notAfter: Date }[];
-  readonly holdsRootKey: boolean;
-  readonly keyStorage: string;
-  /** Sentences for `status` and `doctor`. */
-  readonly warnings: readonly string[];
-  readonly journal: { readonly svids: number; readonly authorities: number; readonly revocations: number };
-}
-
-export interface NodeAuthority {
-  /** DER of every root of the trust domain. */
-  readonly bundle: readonly Uint8Array[];
-  readonly trustDomain: string;
-  readonly nodeName: string;
-  /** Grows when X509-SVIDs that are good by their time must be made anew all the same: the roots are others, or one is tainted. */
-  readonly epoch: number;
-  /** Throws RiprapError `svid_refused`, `spiffe_id_invalid`, `public_key_invalid`, `dns_name_invalid`, `lifetime_invalid`, `issuer_expired`, `issuer_revoked`. */
-  issueX509Svid(request: SvidRequest): IssuedSvid;
-  /** The same for many at once, in one commit: all or none. For bursts; a single SVID pays for a commit of its own, unless it is inside the caller's. */
-  issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[];
-  /** The ID, when this node may issue an SVID of any kind for it now. Throws what issueX509Svid throws about the ID and the issuer. */
-  requireIssuable(spiffeId: SpiffeId | string): SpiffeId;
-  /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
-  revoke(serial: string, reason: string): Revocation;
-  isRevoked(serial: string): boolean;
-  /** DER of the CRL of this node's intermediate (RFC 5280 section 5): the one in force, or a new one when something was revoked or half its time is over. */
-  crl(): Uint8Array;
-  /**
-   * Never throws. `chain` is DER, leaf first, as it came over TLS. A leaf of another trust domain is judged by what `bundleOf` gives for that
-   * domain alone, and refused where it gives nothing.
-   */
-  verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer;
-  info(): AuthorityInfo;
-  close(): void;
-}
-
-export interface OpenOptions {
-  readonly stateDir: string;
-  readonly clock: Clock;
-  readonly store: Store;
-  /** The one that the daemon shares among all who sign; one of its own unless given. */
-  readonly keys?: KeyStore;
-}
-
 export function openNodeAuthority(options: OpenOptions): NodeAuthority {
   const { clock, store } = options;
   return new FileAuthority({
@@ -105,6 +38,7 @@ export function openNodeAuthority(options: OpenOptions): NodeAuthority {
     clock,
     journal: new Journal(store),
     crls: new CrlTable(store),
+    revokedIds: new RevokedIds(store),
   });
 }
 
@@ -113,6 +47,7 @@ interface Parts {
   readonly clock: Clock;
   readonly journal: Journal;
   readonly crls: CrlTable;
+  readonly revokedIds: RevokedIds;
 }
 
 /** What is the same until the next change of the authorities. */
@@ -141,6 +76,10 @@ class FileAuthority implements NodeAuthority {
 
   get epoch(): number {
     return this.#parts.ground.table.epoch;
+  }
+
+  get notAfter(): number {
+    return this.#current().issuers[0].notAfter;
   }
 
   get trustDomain(): string {
@@ -201,6 +140,36 @@ class FileAuthority implements NodeAuthority {
     return this.#parts.journal.isRevoked(serialBytes(serial));
   }
 
+  revokeId(spiffeId: SpiffeId, reason: string): Revocation {
+    const { clock, journal, revokedIds } = this.#parts;
+    const now = clock.now();
+    const short = reason.slice(0, REASON_MAX);
+    return journal.transaction(() => {
+      const isNew = revokedIds.add({ spiffeId: spiffeId.toString(), reason: short, revokedAt: now });
+      for (const { serial, notAfter } of journal.liveSvids(spiffeId.toString(), now))
+        journal.addRevocation({ serial, reason: short, revokedAt: now, keepUntil: notAfter });
+      return isNew ? "revoked" : "already_revoked";
+    });
+  }
+
+  liftId(spiffeId: SpiffeId): boolean {
+    return this.#parts.revokedIds.remove(spiffeId.toString());
+  }
+
+  revokedIds(): readonly RevokedId[] {
+    return this.#parts.revokedIds.list();
+  }
+
+  revokeKey(keyId: string, reason: string): Revocation | undefined {
+    const serials = this.#parts.journal.serialsOfKey(Buffer.from(keyId, "hex"));
+    const outcomes = serials.map((serial) => this.revoke(Buffer.from(serial).toString("hex"), reason));
+    return outcomes.length === 0 ? undefined : outcomes.includes("revoked") ? "revoked" : "already_revoked";
+  }
+
+  revokedIdReason(spiffeId: SpiffeId): string | undefined {
+    return this.#parts.revokedIds.reasonOf(spiffeId.toString());
+  }
+
   crl(): Uint8Array {
     if (this.#closed) throw new TypeError("the CA is closed");
     const { issuers, issuerKeyId, key } = this.#current();
@@ -216,7 +185,7 @@ class FileAuthority implements NodeAuthority {
   verifyPeerChain(chain: readonly Uint8Array[], bundleOf?: BundleOf): PeerAnswer {
     const { record, roots } = this.#current();
     const { clock } = this.#parts;
-    return verifyChain(chain, {
+    const answer = verifyChain(chain, {
       trustDomain: record.trustDomain,
       anchors: roots,
       now: clock.now(),
@@ -226,6 +195,8 @@ class FileAuthority implements NodeAuthority {
         return bundle === undefined ? undefined : anchorsOf(bundle);
       },
     });
+    const reason = answer.ok ? this.revokedIdReason(answer.spiffeId) : undefined;
+    return reason === undefined ? answer : refusePeer("revoked", `its ID is revoked: ${reason}`);
   }
 
   info(): AuthorityInfo {
@@ -269,11 +240,18 @@ class FileAuthority implements NodeAuthority {
     const { trustDomain, idPrefixes } = this.#signing.record;
     if (!id.isMemberOf(trustDomain)) throw refused(id, `it is not of this node's trust domain ${trustDomain}`);
     if (id.path === "") throw refused(id, "it has no path, and such an ID is for CAs alone");
-    if (isWithinPrefixes(id.toString(), idPrefixes)) return id;
+    if (isWithinPrefixes(id.toString(), idPrefixes)) return this.#unrevoked(id);
     throw refused(
       id,
       `this node may only issue ${idPrefixes.join(", ")}; enrol it again with a prefix that covers the ID`,
     );
+  }
+
+  #unrevoked(id: SpiffeId): SpiffeId {
+    const reason = this.revokedIdReason(id);
+    if (reason === undefined) return id;
+    const remedy = `lift it with \`riprap revoke --lift ${id}\``;
+    throw new RiprapError("id_revoked", `Cannot issue an SVID for ${id}: the ID is revoked (${reason}); ${remedy}`);
   }
 
   #requireValidIssuer(now: number): void {

@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { TrustDomain } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import type { TrustBundle } from "../trust_bundle.ts";
-import type { NodeAuthority } from "./authority.ts";
 import type { JwtAuthority } from "./jwt.ts";
+import type { NodeAuthority } from "./node_authority.ts";
 
 /** How soon others should look again (SPIFFE Trust Domain and Bundle section 4.1.2). */
 export const REFRESH_HINT_SECONDS = 300;

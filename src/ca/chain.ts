@@ -366,6 +366,11 @@ function first<T>(items: readonly T[], fault: (item: T, i: number) => Fault | un
   return undefined;
 }
 
+/** A refusal for a reason that no chain shows. */
+export function refusePeer(code: RefusalCode, fact: string): PeerRefused {
+  return refuse([code, fact]);
+}
+
 function refuse([code, fact]: Fault): PeerRefused {
   return {
     ok: false,

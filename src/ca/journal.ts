@@ -133,6 +133,15 @@ export class Journal {
       .map(({ node }) => node);
   }
 
+  /** SVIDs for an ID that have neither ended nor been revoked. */
+  liveSvids(spiffeId: string, now: number): { serial: Uint8Array; notAfter: number }[] {
+    const sql = `SELECT serial, not_after AS notAfter FROM ca_svid WHERE serial >= ? AND spiffe_id = ? AND not_after > ?
+      AND serial NOT IN (SELECT serial FROM ca_revocation)`;
+    // No SVID lives longer than the bound: what may live was signed since then.
+    const oldest = firstSerial(now - SVID_LIFETIME_MAX_MS - 60_000);
+    return this.#store.prepare<{ serial: Uint8Array; notAfter: number }>(sql).all(oldest, spiffeId, now);
+  }
+
   /** SVIDs of one issuer that are revoked and have not ended, by their serials. */
   revokedUnder(issuer: Uint8Array, now: number): RevokedCertificate[] {
     const sql = `SELECT serial, reason, revoked_at AS revokedAt FROM ca_revocation JOIN ca_svid USING (serial)
@@ -143,6 +152,22 @@ export class Journal {
   /** Whether an authority with this key was ever signed here. */
   hasAuthorityKey(keyId: Uint8Array): boolean {
     return this.#store.prepare("SELECT 1 FROM ca_authority WHERE key_id = ?").get(keyId) !== undefined;
+  }
+
+  /** Of the authorities with this key that were signed here. */
+  serialsOfKey(keyId: Uint8Array): Uint8Array[] {
+    const sql = "SELECT serial FROM ca_authority WHERE key_id = ? AND kind = 'intermediate'";
+    return this.#store
+      .prepare<{ serial: Uint8Array }>(sql)
+      .all(keyId)
+      .map(({ serial }) => serial);
+  }
+
+  /** What was signed under a serial number, if it is in the journal. */
+  findSvid(serial: Uint8Array): SvidRecord | undefined {
+    const sql = `SELECT serial, spiffe_id AS spiffeId, issuer, not_before AS notBefore, not_after AS notAfter, signed_at AS signedAt, context,
+      reason, revoked_at AS revokedAt FROM ca_svid LEFT JOIN ca_revocation USING (serial) WHERE serial = ?`;
+    return this.#store.prepare<SvidRecord>(sql).get(serial);
   }
 
   /** When the certificate ends, if it is in the journal. */

@@ -5,7 +5,7 @@ import { RiprapError } from "../error.ts";
 import { signJwtSvid } from "../jwt_svid.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
 import { type JwtKey, writeJwtBundle } from "../trust_bundle.ts";
-import type { NodeAuthority } from "./authority.ts";
+import type { NodeAuthority } from "./node_authority.ts";
 import { readRecord, requireCa } from "./state.ts";
 import { TokenAuthority, type TokenAuthorityOptions } from "./token_authority.ts";
 import { openTokenJournal } from "./token_journal.ts";

@@ -111,7 +111,7 @@ export class Admission {
   }
 
   async #judge(workload: Workload): Promise<Judgement | undefined> {
-    const { attestor, book, log, lifetimeSeconds } = this.#parts;
+    const { attestor, book, issuance, log, lifetimeSeconds } = this.#parts;
     if (book.resources === undefined) return undefined;
     let labels: LabelSet;
     try {
@@ -123,7 +123,10 @@ export class Admission {
       log[isGone ? "debug" : "warn"]("a process could not be attested", facts);
       return undefined;
     }
-    return judgeProcess(labels, book.resources, lifetimeSeconds);
+    return judgeProcess(labels, book.resources, {
+      lifetimeSeconds,
+      revokedIdReason: (spiffeId) => issuance.revokedIdReason(spiffeId),
+    });
   }
 
   #assign(workload: Workload, decided: { assignment: Assignment; subject: number }, link: OpenLink): void {

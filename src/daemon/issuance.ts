@@ -3,6 +3,7 @@
 import type { NodeAuthority } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
+import type { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import { Deadlines } from "./deadline.ts";
 import type { DeviceSession } from "./device.ts";
@@ -43,6 +44,11 @@ export class Issuance {
   constructor(parts: IssuanceParts) {
     this.#parts = parts;
     this.deadlines = new Deadlines(parts.clock);
+  }
+
+  /** Why nothing may be signed for the ID now; undefined when it may. */
+  revokedIdReason(spiffeId: SpiffeId): string | undefined {
+    return this.#parts.authority.revokedIdReason(spiffeId);
   }
 
   /** Signs the workload's pending key and installs the SVID; a failure is tried again later. */

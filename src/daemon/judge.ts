@@ -3,6 +3,7 @@
 import type { LabelSet } from "../label.ts";
 import type { ResourceSet } from "../resource.ts";
 import { matchIdentities } from "../selector.ts";
+import type { SpiffeId } from "../spiffe_id.ts";
 import type { Assignment } from "./registry.ts";
 
 export type Judgement =
@@ -12,19 +13,28 @@ export type Judgement =
   /** A rule selects it and cannot give it its ID: it gets none, rather than go unmanaged. */
   | { readonly outcome: "refused"; readonly rule: string; readonly reason: string };
 
+export interface JudgeOptions {
+  /** For a rule that gives none. */
+  readonly lifetimeSeconds: number;
+  /** Why nobody may have this ID now; undefined: nothing speaks against it. */
+  revokedIdReason(spiffeId: SpiffeId): string | undefined;
+}
+
 /** The first match in order of precedence decides. */
-export function judgeProcess(labels: LabelSet, resources: ResourceSet, lifetimeSeconds: number): Judgement {
+export function judgeProcess(labels: LabelSet, resources: ResourceSet, options: JudgeOptions): Judgement {
   const [match] = matchIdentities(labels, resources);
   if (match === undefined) return { outcome: "unmanaged" };
   const { identity, spiffeId, because, isAmbiguous } = match;
   const rule = `WorkloadIdentity/${identity.name}`;
   if (spiffeId === undefined)
     return { outcome: "refused", rule, reason: because.at(-1) ?? "its SPIFFE ID cannot be made" };
+  const revoked = options.revokedIdReason(spiffeId);
+  if (revoked !== undefined) return { outcome: "refused", rule, reason: `${spiffeId} is revoked: ${revoked}` };
   const assignment = {
     spiffeId,
     rule,
     because,
-    lifetimeSeconds: identity.ttlSeconds ?? lifetimeSeconds,
+    lifetimeSeconds: identity.ttlSeconds ?? options.lifetimeSeconds,
     dnsNames: identity.dnsNames,
     delivery: identity.delivery,
   };

@@ -2,6 +2,7 @@
 
 import type { BodyOf } from "../abi.ts";
 import type { NodeAuthority } from "../ca.ts";
+import type { IssuedPath, MayIssue } from "../federation/roster.ts";
 import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
 import type { BundleOf } from "../trust_bundle.ts";
 import type { Log } from "./log.ts";
@@ -16,12 +17,19 @@ interface Remembered {
   readonly root: Uint8Array;
   /** From the leaf up: revoking one of them ends the answer. */
   readonly serials: readonly string[];
+  /** Who signed each of them. */
+  readonly signers: readonly string[];
 }
 
 export interface PeerParts {
-  readonly authority: Pick<NodeAuthority, "verifyPeerChain" | "isRevoked" | "bundle" | "trustDomain">;
+  readonly authority: Pick<
+    NodeAuthority,
+    "verifyPeerChain" | "isRevoked" | "revokedIdReason" | "bundle" | "trustDomain"
+  >;
   /** Of other trust domains. */
   readonly bundleOf: BundleOf;
+  /** Whether the node that signed a good chain of our own trust domain may: the fleet's roster and revocations say. */
+  judgePath(path: IssuedPath): MayIssue;
   readonly log: Log;
 }
 
@@ -29,6 +37,8 @@ export class PeerBook {
   readonly #parts: PeerParts;
   /** By the leaf's serial, with its trust domain where that is not ours; the oldest goes first. */
   readonly #remembered = new Map<string, Remembered>();
+  /** SPIFFE ID to the statement by which it was refused or cut off; the oldest goes first. */
+  readonly #causes = new Map<string, string>();
   /** Counts of answers since start. */
   accepted = 0;
   refused = 0;
@@ -40,10 +50,12 @@ export class PeerBook {
   /** VERIFIED for a VERIFY. Says what is wrong to the log, and no more than an alert to the peer. */
   verify({ ask, trustGeneration, chain, flow }: BodyOf<"verify">): BodyOf<"verified"> {
     const answer = this.#parts.authority.verifyPeerChain(chain, this.#parts.bundleOf);
-    if (!answer.ok) {
+    const may = answer.ok ? this.#judge(answer) : undefined;
+    if (!answer.ok || may?.ok === false) {
       this.refused += 1;
-      const { code, message, alert } = answer;
-      this.#parts.log.warn("a peer was refused", { flow, code, reason: message, alert });
+      const { code, message, alert } = answer.ok ? refusalOf(may) : answer;
+      const statement = may?.ok === false ? may.statement : undefined;
+      this.#parts.log.warn("a peer was refused", { flow, code, reason: message, alert, statement });
       return { ask, trustGeneration, notAfter: 0n, alert, spiffeId: "", publicKey: NO_KEY };
     }
     this.accepted += 1;
@@ -71,9 +83,37 @@ export class PeerBook {
     return trustDomain !== undefined && this.#rootsOf(trustDomain).length === 0;
   }
 
-  #isEnded({ spiffeId, serials, root }: Remembered): boolean {
-    if (serials.some((serial) => this.#parts.authority.isRevoked(serial))) return true;
+  /** Hash of the statement by which a peer with this ID was cut off; undefined when none was, or no statement said so. */
+  causeOf(spiffeId: string): string | undefined {
+    return this.#causes.get(spiffeId);
+  }
+
+  /** A chain of another trust domain is none of the roster's business. */
+  #judge({ spiffeId, serials, signers }: Omit<Remembered, "root">): MayIssue | undefined {
+    if (spiffeId.trustDomain.name !== this.#parts.authority.trustDomain) return undefined;
+    const certificates = serials.map((serial, i) => ({ serial, authority: signers[i] ?? "" }));
+    return this.#parts.judgePath({ spiffeId: spiffeId.toString(), certificates });
+  }
+
+  #isEnded(answer: Remembered): boolean {
+    const { spiffeId, serials, root } = answer;
+    const may = this.#judge(answer);
+    if (may?.ok === false) {
+      this.#noteCause(spiffeId.toString(), may.statement);
+      return true;
+    }
+    const { authority } = this.#parts;
+    if (authority.revokedIdReason(spiffeId) !== undefined || serials.some((serial) => authority.isRevoked(serial)))
+      return true;
     return !this.#rootsOf(spiffeId.trustDomain).some((trusted) => Buffer.compare(trusted, root) === 0);
+  }
+
+  #noteCause(spiffeId: string, statement: string | undefined): void {
+    this.#causes.delete(spiffeId);
+    if (statement === undefined) return;
+    this.#causes.set(spiffeId, statement);
+    const oldest = this.#causes.size > REMEMBERED_MAX ? this.#causes.keys().next().value : undefined;
+    if (oldest !== undefined) this.#causes.delete(oldest);
   }
 
   #rootsOf(trustDomain: TrustDomain): readonly Uint8Array[] {
@@ -81,15 +121,24 @@ export class PeerBook {
     return trustDomain.name === authority.trustDomain ? authority.bundle : (bundleOf(trustDomain)?.x509 ?? []);
   }
 
-  #remember({ spiffeId, serials, root }: Remembered): void {
+  #remember({ spiffeId, serials, signers, root }: Remembered): void {
     const [leaf] = serials;
     if (leaf === undefined) return;
     // Two trust domains may use one serial number.
     const key =
       spiffeId.trustDomain.name === this.#parts.authority.trustDomain ? leaf : `${spiffeId.trustDomain} ${leaf}`;
     this.#remembered.delete(key);
-    this.#remembered.set(key, { spiffeId, serials, root });
+    this.#remembered.set(key, { spiffeId, serials, signers, root });
     const oldest = this.#remembered.size > REMEMBERED_MAX ? this.#remembered.keys().next().value : undefined;
     if (oldest !== undefined) this.#remembered.delete(oldest);
   }
+}
+
+/** RFC 8446 section 6.2: certificate_revoked, or access_denied for a good certificate that may not be used so. */
+const ALERT = { revoked: 44, denied: 49 } as const;
+
+function refusalOf(may: MayIssue | undefined): { code: string; message: string; alert: number } {
+  if (may === undefined || may.ok) throw new TypeError("it was accepted");
+  const { code, message } = may;
+  return { code, message, alert: code.endsWith("_revoked") ? ALERT.revoked : ALERT.denied };
 }

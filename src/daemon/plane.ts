@@ -73,6 +73,14 @@ export class EnforcementPlane implements LinkHandler {
     this.#later("the module was not told of changed trust", this.#renewTrust());
   }
 
+  /** Makes those of the SVIDs that the module holds anew which `which` picks by their serials. */
+  renewSvids(which: (serial: string) => boolean): void {
+    const link = this.#link;
+    if (link === undefined) return;
+    for (const workload of [...this.#parts.registry.workloads()])
+      if (workload.state.phase === "ready" && which(workload.state.svid.serial)) this.renewalDue(workload.instance);
+  }
+
   /** A renewal or a retry is due. */
   renewalDue(instance: bigint): void {
     const link = this.#link;
@@ -165,7 +173,7 @@ export class EnforcementPlane implements LinkHandler {
     this.#parts.changed.notify();
     for (const id of revoked) {
       link.session.send("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
-      log.info("a peer was cut off that is trusted no longer", { spiffeId: id });
+      log.info("a peer was cut off that is trusted no longer", { spiffeId: id, statement: peers.causeOf(id) });
     }
   }
 
@@ -176,10 +184,11 @@ export class EnforcementPlane implements LinkHandler {
   }
 
   #flow(event: BodyOf<"flow">, flags: number): void {
-    const { book, flows, log, registry } = this.#parts;
+    const { book, flows, log, peers, registry } = this.#parts;
     const rule = event.rule === 0 ? undefined : book.ruleName(event.tableGeneration, event.rule);
     const process = registry.get(event.instance)?.evidence.name ?? "";
-    const view = flows.take(event, flags, { process, rule });
+    const statement = event.reason === REASON.revoked ? peers.causeOf(event.peerId) : undefined;
+    const view = flows.take(event, flags, { process, rule, statement });
     if ((flags & FRAME_FLAG.snapshot) !== 0) return;
     const { state, direction, pid, own, peer, local, remote, reason, mode } = view;
     log.debug("flow", { state, direction, pid, process: view.process, own, peer, local, remote, rule, reason, mode });

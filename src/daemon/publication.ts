@@ -1,14 +1,21 @@
 // What this node tells others to trust: its bundle as of now, and the authority that signs tokens. Made once, for all who hand it on.
 
 import { createHash } from "node:crypto";
-import { type JwtAuthority, type KeyStore, type NodeAuthority, openJwtAuthority, trustBundle } from "../ca.ts";
+import {
+  type JwtAuthority,
+  type KeyStore,
+  lifePolicy,
+  type NodeAuthority,
+  openJwtAuthority,
+  trustBundle,
+} from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import type { Store } from "../store.ts";
 import type { TrustBundle } from "../trust_bundle.ts";
 import type { DaemonConfig } from "./config.ts";
 
 export interface PublicationParts {
-  readonly config: Pick<DaemonConfig, "stateDir" | "oidcIssuer">;
+  readonly config: Pick<DaemonConfig, "stateDir" | "oidcIssuer" | "jwtAlgorithm" | "keyPublishAhead">;
   readonly clock: Clock;
   readonly store: Store;
   readonly authority: NodeAuthority;
@@ -24,11 +31,12 @@ export interface Publication {
 
 /** `jwt` and `bundle()` throw what openJwtAuthority throws. */
 export function openPublication({ config, clock, store, authority, keys }: PublicationParts): Publication {
-  const { stateDir, oidcIssuer } = config;
+  const { stateDir, oidcIssuer, jwtAlgorithm: algorithm, keyPublishAhead: publishAheadMs } = config;
+  const signing = { stateDir, clock, store, authority, keys, algorithm, policy: lifePolicy({ publishAheadMs }) };
   const named = oidcIssuer === undefined ? {} : { issuer: oidcIssuer };
   // Opened when it is first asked for: it makes a key where there is none.
   let opened: JwtAuthority | undefined;
-  const jwtOf = () => (opened ??= openJwtAuthority({ stateDir, clock, store, authority, keys, ...named }));
+  const jwtOf = () => (opened ??= openJwtAuthority({ ...signing, ...named }));
   let last: { readonly digest: string; readonly bundle: TrustBundle } | undefined;
   return {
     get jwt() {

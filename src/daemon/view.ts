@@ -29,7 +29,7 @@ export interface ViewParts {
   /** Milliseconds since the epoch at which this machine was booted. */
   readonly bootedAt: number;
   readonly authority: NodeAuthority;
-  /** Milliseconds since the epoch; the CA has one intermediate as long as it is open. */
+  /** Milliseconds since the epoch; later, when the intermediate was renewed. */
   readonly authorityNotAfter: number;
   readonly registry: Registry;
   readonly book: RuleBook;

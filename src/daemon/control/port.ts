@@ -138,6 +138,30 @@ export interface ApplyView {
   readonly warnings: readonly string[];
 }
 
+export interface RevocationView {
+  /** As it was understood: `serial:…`, `id:…`, `authority:…`. */
+  readonly target: string;
+  readonly outcome: "revoked" | "already_revoked" | "lifted";
+  /** Sentences about what it was, and whom it was told. */
+  readonly notes: readonly string[];
+}
+
+export interface RevokedIdView {
+  readonly spiffeId: string;
+  readonly reason: string;
+  readonly revokedAt: string;
+}
+
+/** Failures are RiprapError: `revocation_invalid`, `authority_unknown`, `authority_in_use`, `spiffe_id_invalid`, `not_found`. */
+export interface RevocationPort {
+  /** A serial number in hexadecimal, a SPIFFE ID, `authority:ID`, or what src/fleet.ts can write: at once here, and said to the fleet where there is one. */
+  revoke(target: string, options: { readonly reason: string; readonly force: boolean }): Promise<RevocationView>;
+  /** A SPIFFE ID may be used again. */
+  lift(target: string): Promise<RevocationView>;
+  /** SPIFFE IDs that are revoked on this node. */
+  list(): readonly RevokedIdView[];
+}
+
 /** Failures are RiprapError: code `not_found`, `invalid`, `not_ready`, `unavailable`. */
 export interface ControlPort {
   status(): StatusView;
