@@ -3,7 +3,7 @@
 import type { Vm } from "../vm/lab.ts";
 import { bootNode, enrolNodes, type RiprapNode } from "../vm/node.ts";
 import { buildLoad } from "./load.ts";
-import { median } from "./table.ts";
+import { median, type Row } from "./table.ts";
 
 const PORT = 9400;
 const CONNECTS = 400;
@@ -28,6 +28,16 @@ interface Printed {
   readonly close: number;
   readonly elapsed: number;
   readonly fork: number;
+}
+
+/** As rows of one round: two boots agree, so that more would say the same. */
+export function costRows(costs: readonly Cost[]): Row[] {
+  return costs.map(({ metric, who, instructions }) => ({
+    round: 1,
+    peer: who,
+    metric: `${metric}, instructions`,
+    value: instructions,
+  }));
 }
 
 /** Boots a guest that counts instructions and measures with policies of each of `sizes` rules. */

@@ -1,13 +1,11 @@
 // The data path bench: new connections, request/response and a stream, through plain TCP, bare kTLS, a pair of haproxy
 // mTLS proxies and riprap, all on the loopback of one guest, round by round in turn. Prints raw rows and ratios.
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Vm } from "../vm/lab.ts";
 import { bootNode } from "../vm/node.ts";
 import { certificateScript, haproxyConfig } from "./haproxy.ts";
 import { buildLoad } from "./load.ts";
 import { CLIENT, PLAIN, PLAIN_PORT, RIPRAP_PORT, startRiprap, waitForPort } from "./pair.ts";
-import { type Row, renderTable, summarize } from "./table.ts";
+import type { Row } from "./table.ts";
 
 const KTLS_PORT = 9001;
 const OPENSSL_PORT = 9003;
@@ -20,8 +18,6 @@ export interface DataPathOptions {
   readonly connections: number;
   readonly seconds: number;
   readonly mib: number;
-  /** Where rows and table are written as files. */
-  readonly output: string;
 }
 
 interface Measurement {
@@ -31,8 +27,8 @@ interface Measurement {
   readonly field: "p50_us" | "per_second" | "mib_per_second";
 }
 
-/** Boots the guest, runs all rounds, writes `data_path.json` and `data_path.txt`, and returns the table. */
-export async function benchDataPath(options: DataPathOptions): Promise<string> {
+/** Boots the guest and runs all rounds. */
+export async function benchDataPath(options: DataPathOptions): Promise<Row[]> {
   const wire = await buildLoad("wire");
   const openssl = await buildLoad("openssl", ["-lssl", "-lcrypto"]);
   // Without slab red zones: they tax the kernel side alone.
@@ -42,11 +38,7 @@ export async function benchDataPath(options: DataPathOptions): Promise<string> {
     await startPeers(node.vm, openssl);
     const rows: Row[] = [];
     for (let round = 1; round <= options.rounds; round++) rows.push(...(await measureRound(node.vm, round, options)));
-    const table = renderTable(summarize(rows), "riprap, resumed");
-    await mkdir(options.output, { recursive: true });
-    await writeFile(join(options.output, "data_path.json"), `${JSON.stringify({ options, rows }, null, 1)}\n`);
-    await writeFile(join(options.output, "data_path.txt"), `${table}\n`);
-    return table;
+    return rows;
   } finally {
     await node.stop();
   }

@@ -1,0 +1,110 @@
+// What the daemon itself takes, natively and without the module: resident memory when idle, and the time from its start to the
+// first X509-SVID, beside a bare compiled Bun server's memory and its time to listen.
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { identityRule, openClient, type WorkloadClient } from "../daemon/workload_api/endpoint.ts";
+import { buildBinary } from "../run/build.ts";
+import type { Row } from "./table.ts";
+
+const SETTLE_MS = 3000;
+const START_LIMIT_MS = 20_000;
+
+interface Started {
+  readonly ms: number;
+  readonly residentKib: number;
+}
+
+/** Rows of each round: both programs in turn. */
+export async function measureFootprint(rounds: number, output: string): Promise<Row[]> {
+  await mkdir(output, { recursive: true });
+  const [bare, riprap] = [join(output, "bare_server"), join(output, "riprap")];
+  await buildBinary("linux-x64", riprap);
+  const source = join(import.meta.dir, "bare_server.ts");
+  const build = Bun.spawnSync([process.execPath, "build", "--compile", "--bytecode", `--outfile=${bare}`, source]);
+  if (build.exitCode !== 0) throw new Error(build.stderr.toString());
+  const rows: Row[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    const found = { "bare Bun server": await startBare(bare), riprap: await startDaemon(riprap) };
+    for (const [peer, { ms, residentKib }] of Object.entries(found)) {
+      rows.push({ round, peer, metric: "start to first answer, ms", value: ms });
+      rows.push({ round, peer, metric: "resident memory when idle, MiB", value: residentKib / 1024 });
+    }
+  }
+  return rows;
+}
+
+async function startBare(binary: string): Promise<Started> {
+  const begin = performance.now();
+  const child = Bun.spawn([binary], { stdout: "pipe", stderr: "inherit" });
+  await child.stdout.getReader().read();
+  const ms = performance.now() - begin;
+  return { ms, residentKib: await settle(child) };
+}
+
+async function startDaemon(binary: string): Promise<Started> {
+  const folder = await mkdtemp(join(tmpdir(), "riprap-footprint-"));
+  const path = (name: string) => join(folder, name);
+  const config = `stateDir: ${path("state")}
+rulesDir: ${path("rules.d")}
+controlSocket: ${path("control.sock")}
+workloadSocket: ${path("workload.sock")}
+device: ${path("no-device")}
+`;
+  try {
+    await mkdir(path("state"), { mode: 0o700 });
+    await mkdir(path("rules.d"), { mode: 0o700 });
+    await writeFile(path("rules.d/bench.yaml"), identityRule("bench"), { mode: 0o600 });
+    await writeFile(path("riprap.yaml"), config, { mode: 0o600 });
+    const init = Bun.spawnSync([binary, "init", "bench.example", "--config", path("riprap.yaml")]);
+    if (init.exitCode !== 0) throw new Error(init.stderr.toString());
+    const begin = performance.now();
+    const child = Bun.spawn([binary, "daemon", "--config", path("riprap.yaml")], {
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    try {
+      await fetchFirst(path("workload.sock"), begin + START_LIMIT_MS);
+      return { ms: performance.now() - begin, residentKib: await settle(child) };
+    } finally {
+      child.kill();
+      await child.exited;
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Asks as soon as the socket is there, and again where the rules are not in force yet. */
+async function fetchFirst(socket: string, deadline: number): Promise<void> {
+  while (!existsSync(socket)) {
+    if (performance.now() > deadline) throw new Error(`no ${socket}`);
+    await Bun.sleep(1);
+  }
+  const client = openClient(socket);
+  try {
+    for (let failure = await fetchOnce(client); failure !== undefined; failure = await fetchOnce(client))
+      if (performance.now() > deadline) throw failure;
+  } finally {
+    client.close();
+  }
+}
+
+async function fetchOnce(client: WorkloadClient): Promise<Error | undefined> {
+  const stream = client.stream("FetchX509SVID");
+  const failure = await new Promise<Error | undefined>((resolve) => {
+    stream.once("data", () => resolve(undefined));
+    stream.on("error", resolve);
+  });
+  stream.cancel();
+  return failure;
+}
+
+async function settle(child: Bun.Subprocess): Promise<number> {
+  await Bun.sleep(SETTLE_MS);
+  const status = await Bun.file(`/proc/${child.pid}/status`).text();
+  child.kill();
+  await child.exited;
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
+}

@@ -1,0 +1,39 @@
+// What the module costs in instructions, held: the bounds are a little above what was measured (docs/performance.md), so that a change that costs more is seen.
+import { beforeAll, expect, test } from "bun:test";
+import { type Cost, measureCost } from "../bench/cost.ts";
+import { BOOT_TEST_MS, describeVm } from "./tier.ts";
+
+describeVm("the module's cost in instructions", () => {
+  let costs: readonly Cost[] = [];
+
+  function cost(metric: Cost["metric"], who: string): number {
+    const found = costs.find((one) => one.metric === metric && one.who === who);
+    if (found === undefined) throw new Error(`no ${metric} of ${who}`);
+    return found.instructions;
+  }
+
+  beforeAll(async () => {
+    costs = await measureCost([10, 1000]);
+  }, BOOT_TEST_MS * 3);
+
+  test("connect() of a process that no rule selects costs at most 1.5 % more when the module is loaded", () => {
+    const [without, loaded] = ["unmanaged, no module", "unmanaged, module loaded"].map((who) => cost("connect()", who));
+    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.015);
+  });
+
+  test("fork() of a process that no rule selects costs at most 4 % more when the module is loaded", () => {
+    const [without, loaded] = ["unmanaged, no module", "unmanaged, module loaded"].map((who) => cost("fork()", who));
+    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.04);
+  });
+
+  test("riprap_table_verdict() takes at most 350 instructions, and no more under 1,000 rules than under 10", () => {
+    const [few, many] = [cost("verdict", "riprap, 10 rules"), cost("verdict", "riprap, 1000 rules")];
+    expect(few).toBeLessThanOrEqual(350);
+    expect(many).toBeLessThanOrEqual(few * 1.1);
+  });
+
+  test("connect() of a managed process under a plain rule takes at most 10,000 instructions more", () => {
+    const extra = cost("connect()", "managed, 10 rules") - cost("connect()", "unmanaged, no module");
+    expect(extra).toBeLessThanOrEqual(10_000);
+  });
+});
