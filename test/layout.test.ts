@@ -146,7 +146,12 @@ describe("imports", () => {
     ],
     nats: ["src/federation/nats.ts", "what comes over the broker is told from what is believed in one place"],
     hono: [
-      ["src/daemon/control.ts", "src/daemon/control/bundle.ts", "src/daemon/endpoint/app.ts"],
+      [
+        "src/daemon/control.ts",
+        "src/daemon/control/bundle.ts",
+        "src/daemon/control/fleet.ts",
+        "src/daemon/endpoint/app.ts",
+      ],
       "an application is apart from its listener: the control API, whose rooms have routes of their own, and the endpoints",
     ],
     yaml: ["src/yaml.ts", "one reader decides which YAML is too clever to be taken"],

@@ -22,7 +22,7 @@ export interface Argument {
   readonly sentence: string;
 }
 
-export type Group = "Set up" | "Run" | "Rules" | "See" | "Machine" | "Riprap itself";
+export type Group = "Set up" | "Fleet" | "Run" | "Rules" | "See" | "Authorities" | "Machine" | "Riprap itself";
 
 export interface Command {
   /** `["kernel", "build"]` for `riprap kernel build`. */

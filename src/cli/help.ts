@@ -3,7 +3,7 @@
 import { type Command, formatOption, HELP_OPTION, type Option, synopsisOf } from "./command.ts";
 import { indent, wrap } from "./grid.ts";
 
-const GROUPS = ["Set up", "Run", "Rules", "See", "Machine", "Riprap itself"] as const;
+const GROUPS = ["Set up", "Fleet", "Run", "Rules", "See", "Authorities", "Machine", "Riprap itself"] as const;
 
 /** The help of `words`: the program's for none, a group's, or a command's. */
 export function helpOf(words: readonly string[], commands: readonly Command[]): string {

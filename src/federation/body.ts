@@ -47,6 +47,8 @@ export interface NodeBody {
   readonly idPrefixes: readonly string[];
   readonly admittedBy: string;
   readonly admittedAt: number;
+  /** Public nkey with which it speaks to the broker; says nothing to other nodes. */
+  readonly nkey?: string | undefined;
 }
 
 export interface RevocationBody {
@@ -153,6 +155,7 @@ const FORMS: { readonly [Kind in BodyKind]: Form<Bodies[Kind]> } = {
     idPrefixes: listOf(prefix, FLEET_PREFIXES_MAX, 1),
     admittedBy: sentence,
     admittedAt: whole,
+    nkey: optional(text(/^U[A-Z2-7]{55}$/, "the public nkey of a user")),
   },
   revocation: { reason: sentence, keep: listOf(text(/^[0-9a-f]{32}$/, "32 hexadecimal digits"), KEEP_MAX) },
   presence: {

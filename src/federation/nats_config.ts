@@ -60,19 +60,16 @@ function userLines({ node, nkey, isIssuer }: NatsUser, subjects: FleetSubjects, 
   const { store } = subjects;
   const publish = [
     subjects.gossip(node),
-    subjects.sync,
     subjects.ask("*"),
-    subjects.renew,
     ...(isIssuer ? [subjects.bundle] : []),
     ...(hasStore ? storeSubjects(store) : []),
   ];
   const subscribe = [
     subjects.allGossip,
-    subjects.sync,
     subjects.ask(node),
     `${subjects.inbox(node)}.>`,
     subjects.bundle,
-    ...(isIssuer ? [subjects.allJoins, subjects.renew] : []),
+    ...(isIssuer ? [subjects.allJoins] : []),
   ];
   return [
     "      {",

@@ -8,15 +8,11 @@ export interface FleetSubjects {
   /** Statements that a node has made or learned: it publishes to its own, and hears all. */
   gossip(node: string): string;
   readonly allGossip: string;
-  /** "This is what I have; what am I missing?": any node answers. */
-  readonly sync: string;
   /** A question to one node. */
   ask(node: string): string;
-  /** An enrolment by token: issuing nodes answer. */
-  join(token: string): string;
+  /** An enrolment by token: asked of the issuing node that made it, by the key identifier that the token has of it. */
+  join(issuer: string): string;
   readonly allJoins: string;
-  /** The renewal of an intermediate: any issuing node answers. */
-  readonly renew: string;
   /** What other trust domains may hear: the signed trust bundle. */
   readonly bundle: string;
   /** Where answers to a node's questions come. */
@@ -33,11 +29,9 @@ export function fleetSubjects(trustDomain: string): FleetSubjects {
     prefix,
     gossip: (node) => `${prefix}.gossip.${node}`,
     allGossip: `${prefix}.gossip.*`,
-    sync: `${prefix}.sync`,
     ask: (node) => `${prefix}.ask.${node}`,
-    join: (token) => `${prefix}.join.${token}`,
+    join: (issuer) => `${prefix}.join.${issuer}`,
     allJoins: `${prefix}.join.*`,
-    renew: `${prefix}.renew`,
     bundle: `${prefix}.bundle`,
     inbox: (node) => `_INBOX_${node}`,
     joinInbox: "_INBOX_join",

@@ -56,9 +56,11 @@ const FINAL: ReadonlySet<FlowView["state"]> = new Set<FlowView["state"]>(["denie
 export interface FlowContext {
   readonly process: string;
   readonly rule: string | undefined;
+  /** Hash of the statement by which it was cut, when one was. */
+  readonly statement?: string | undefined;
 }
 
-export function flowView(event: BodyOf<"flow">, { process, rule }: FlowContext): FlowView {
+export function flowView(event: BodyOf<"flow">, { process, rule, statement }: FlowContext): FlowView {
   const has = (flag: number): boolean => (event.flags & flag) !== 0;
   const alert = event.alert === 0 ? undefined : (ALERT[event.alert - 1] ?? String(event.alert - 1));
   return {
@@ -79,6 +81,7 @@ export function flowView(event: BodyOf<"flow">, { process, rule }: FlowContext):
     resumed: has(FLOW_FLAG.resumed),
     wouldDeny: has(FLOW_FLAG.wouldDeny),
     reason: REASON_WORDS.get(event.reason) ?? String(event.reason),
+    ...(statement === undefined ? {} : { statement }),
     ...(alert === undefined ? {} : { alert: `${has(FLOW_FLAG.alertSent) ? "sent" : "received"} ${alert}` }),
     ...(event.error === 0 ? {} : { error: errnoName(event.error) }),
     bytesSent: Number(event.bytesSent),

@@ -1,0 +1,396 @@
+// This node in its fleet: keeps what stands, says what is its own, and tells the other rooms what changed. Goes on without a broker and without a peer.
+
+import { type KeyStore, publicKeysOf } from "../ca.ts";
+import type { Clock } from "../clock.ts";
+import { describeError, RiprapError } from "../error.ts";
+import type { Signer } from "../federation/curve.ts";
+import { type Change, FleetState } from "../federation/fleet_state.ts";
+import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
+import { Gate } from "../federation/gate.ts";
+import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
+import { resourceText } from "../federation/resource_claim.ts";
+import {
+  authorOf,
+  findNode,
+  type IssuedPath,
+  listEndpoints,
+  listNodes,
+  type MayIssue,
+  mayIssue,
+  resourcesFor,
+} from "../federation/roster.ts";
+import type { Statement, StatementDraft } from "../federation/statement.ts";
+import { type FleetSubjects, fleetSubjects } from "../federation/subject.ts";
+import type { Transport } from "../federation/transport.ts";
+import { Voice } from "../federation/voice.ts";
+import type { FleetNode } from "../fleet.ts";
+import type { ResourceText } from "../resource.ts";
+import type { Store } from "../store.ts";
+import { AntiEntropy } from "./fleet/anti_entropy.ts";
+import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
+import { MeetingPoint } from "./fleet/meeting_point.ts";
+import { foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
+import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
+import { type Reply, type Said, Wire } from "./fleet/wire.ts";
+import type { Log } from "./log.ts";
+
+/** What the fleet needs of the other rooms, and tells them. */
+export interface FleetHooks extends OwnWord {
+  /** The resources that are meant for this node changed: resolves when they are in force, with a sentence when they cannot be. */
+  applyResources(): Promise<string | undefined>;
+  /** The roster or what is revoked changed; `revoked` are the statements that revoke. */
+  trustChanged(revoked: readonly Statement[]): void;
+  endpointsChanged(): void;
+}
+
+export interface FleetParts {
+  readonly nodeName: string;
+  readonly trustDomain: string;
+  /** DER of the roots. */
+  readonly bundle: readonly Uint8Array[];
+  readonly idPrefixes: readonly string[];
+  /** Point of this node's intermediate. */
+  readonly authorityKey: Uint8Array;
+  readonly keys: KeyStore;
+  /** Its public nkey, where it has a broker. */
+  readonly nkey?: string | undefined;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  readonly hooks: FleetHooks;
+  /** Undefined: this node has no broker. Opened when the fleet runs. */
+  readonly openTransport: (() => Promise<Transport>) | undefined;
+  /** Told when there is a broker: who answers more than the comparison of states subscribes then. */
+  onTransport?(transport: Transport): void;
+  /** Answers to questions that are not of the comparison of states, as the renewal of an intermediate. */
+  answer?(said: Said): Promise<Reply | undefined>;
+}
+
+/** Statements that came by comparison and not by their author's broadcast are said again up to this number: others may have missed them too. */
+const SPREAD_MAX = 64;
+const PRUNE_EVERY_MS = 3_600_000;
+
+export class Fleet {
+  readonly state: FleetState;
+  readonly subjects: FleetSubjects;
+  readonly journal: FleetJournal;
+  readonly signer: Signer;
+  readonly antiEntropy: AntiEntropy;
+  readonly counters = { taken: 0, duplicate: 0, stale: 0, refused: 0, conflicts: 0 };
+  readonly #parts: FleetParts;
+  readonly #gate: Gate;
+  readonly #voice: Voice;
+  readonly #own: OwnVoice;
+  #wire: Wire | undefined;
+  #transport: Transport | undefined;
+  #meeting: MeetingPoint | undefined;
+  #applying: Promise<void> | undefined;
+  #applyAgain = false;
+
+  constructor(parts: FleetParts) {
+    const { store, clock, keys, nodeName, trustDomain, bundle, log } = parts;
+    this.#parts = parts;
+    this.subjects = fleetSubjects(trustDomain);
+    this.journal = openFleetJournal(store, clock);
+    this.signer = openFleetKey(keys);
+    const roots = publicKeysOf(bundle);
+    this.state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
+    const { idPrefixes, authorityKey } = parts;
+    const first = { nodeName, authorityKey, idPrefixes, signer: this.signer, nkey: parts.nkey };
+    foundFleet(this.state, keys, clock, first);
+    refreshOwnEntry(this.state, clock, first);
+    const authority = (key: Uint8Array) => authorOf(this.state, key);
+    this.#gate = new Gate({ trustDomain, authorOf: authority, startedAt: clock.now() });
+    this.#voice = new Voice({ trustDomain, signer: this.signer, store: openEpochStore(store) });
+    this.#own = new OwnVoice({
+      nodeName,
+      clock,
+      random: parts.random,
+      state: this.state,
+      word: parts.hooks,
+      say: (draft) => this.say(draft),
+    });
+    this.antiEntropy = new AntiEntropy({
+      state: this.state,
+      wire: { ask: (node, question, timeoutMs) => this.ask(node, question, timeoutMs) },
+      clock,
+      log,
+      random: parts.random,
+      peers: () => this.#peers(),
+      take: (statements, from) => this.take(statements, from),
+    });
+  }
+
+  /** Of this node, when the roster has it under its own key. */
+  get self(): FleetNode | undefined {
+    const node = findNode(this.state, this.#parts.nodeName);
+    return node?.key === Buffer.from(this.signer.publicKey).toString("hex") ? node : undefined;
+  }
+
+  get transport(): Transport | undefined {
+    return this.#transport;
+  }
+
+  get wire(): Wire | undefined {
+    return this.#wire;
+  }
+
+  get gate(): Gate {
+    return this.#gate;
+  }
+
+  get epoch(): number {
+    return this.#voice.epoch;
+  }
+
+  nodes(): readonly FleetNode[] {
+    return listNodes(this.state);
+  }
+
+  /** What the fleet says for this node, a text for each resource. */
+  texts(): readonly ResourceText[] {
+    const self = this.self;
+    if (self === undefined) return [];
+    const node = { name: self.name, groups: new Set([self.group]) };
+    return resourcesFor(this.state, node).map((statement) => ({
+      file: `fleet/${statement.name}`,
+      text: resourceText(statement),
+    }));
+  }
+
+  /** SPIFFE ID to the addresses where a node says it is. */
+  addresses(): ReadonlyMap<string, readonly string[]> {
+    const found = new Map<string, Set<string>>();
+    for (const { spiffeId, address } of listEndpoints(this.state)) {
+      found.set(spiffeId, (found.get(spiffeId) ?? new Set()).add(address));
+    }
+    return new Map([...found].map(([spiffeId, addresses]) => [spiffeId, [...addresses].sort()]));
+  }
+
+  /** Whether the node that signed a path may. Before this node knows of any fleet, the chain alone counts. */
+  judgePath(path: IssuedPath): MayIssue {
+    return this.self === undefined ? { ok: true, node: "" } : mayIssue(this.state, path);
+  }
+
+  /** Signs a word of this node's own, takes it and spreads it. Throws RiprapError `fleet_refused`. */
+  say(draft: Omit<StatementDraft, "trustDomain" | "revision">): Statement {
+    const statement = signDraft(this.state, draft, this.signer);
+    const { taken, reason } = this.takeOne(statement, this.#parts.nodeName);
+    if (taken) return statement;
+    throw new RiprapError("fleet_refused", `Cannot say ${statement.key} to the fleet: ${reason}`);
+  }
+
+  /** One that begins here: of this node's own, or of a person's. */
+  takeOne(statement: Statement, from: string): { key: string; taken: boolean; reason?: string } {
+    const outcome = this.#takeAll([statement], from, "own")[0]?.outcome;
+    const { key } = statement;
+    if (outcome?.outcome === "accepted" || outcome?.outcome === "duplicate") return { key, taken: true };
+    const reason = outcome?.outcome === "refused" ? outcome.message : "a later word stands";
+    return { key, taken: false, reason };
+  }
+
+  /** Judges and keeps what came by comparison; answers how many were new. */
+  take(statements: readonly Statement[], from: string): number {
+    return this.#takeAll(statements, from, "comparison").filter(({ outcome }) => outcome.outcome === "accepted").length;
+  }
+
+  #takeAll(statements: readonly Statement[], from: string, way: "own" | "broadcast" | "comparison") {
+    const { clock, log } = this.#parts;
+    const results = this.state.applyAll(statements, clock.now());
+    const fresh = results.flatMap(({ statement, outcome }) => (outcome.outcome === "accepted" ? [statement] : []));
+    for (const { statement, outcome } of results) {
+      if (outcome.outcome === "accepted") continue;
+      this.counters[outcome.outcome] += 1;
+      if (outcome.outcome === "stale" && outcome.conflict !== undefined)
+        this.#recordConflict(outcome.conflict.winner, outcome.conflict.loser);
+      if (outcome.outcome === "refused")
+        log.debug("a statement was refused", { key: statement.key, from, code: outcome.code, reason: outcome.message });
+    }
+    this.counters.taken += fresh.length;
+    if (way !== "broadcast") this.#spread(way === "own" ? fresh : worthSpreading(fresh));
+    if (way === "own") this.#meeting?.keep(fresh);
+    const changes = results.flatMap(({ outcome }) => (outcome.outcome === "accepted" ? outcome.changes : []));
+    if (changes.length > 0) this.#follow(changes, from);
+    return results;
+  }
+
+  /** Asks one node. Throws what Wire.ask throws, or `nats_not_connected`. */
+  async ask(node: string, question: Reply, timeoutMs: number): Promise<Said> {
+    if (this.#wire !== undefined) return this.#wire.ask(node, question, timeoutMs);
+    throw new RiprapError("nats_not_connected", "Cannot ask another node: this one has no NATS server configured");
+  }
+
+  /** Compares with every node that answers. */
+  async converge(): Promise<readonly { node: string; taken: number; given: number; error?: string }[]> {
+    return Promise.all(
+      this.#peers().map(async (node) => {
+        const result = await this.antiEntropy.round(node);
+        return result ?? { node, taken: 0, given: 0, error: "it did not answer" };
+      }),
+    );
+  }
+
+  /** The resources are in force as they stand; says so to the fleet. At start, and whenever they change. */
+  async applyResources(): Promise<void> {
+    if (this.#applying !== undefined) {
+      this.#applyAgain = true;
+      return this.#applying;
+    }
+    this.#applying = this.#applyInTurn();
+    await this.#applying;
+  }
+
+  /** Until the signal. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log, openTransport } = this.#parts;
+    const loops: Promise<void>[] = [this.#prune(signal), this.#own.run(signal, () => this.self?.state === "active")];
+    const isMember = this.self !== undefined;
+    if (!isMember) log.info("this node is in no fleet's roster: it stands alone", {});
+    if (openTransport !== undefined && isMember) {
+      this.#transport = await openTransport();
+      this.#connect(this.#transport);
+      this.#parts.onTransport?.(this.#transport);
+      loops.push(this.antiEntropy.run(signal));
+    }
+    signal.addEventListener("abort", () => void this.#transport?.close(), { once: true });
+    if (signal.aborted) void this.#transport?.close();
+    await Promise.allSettled(loops);
+  }
+
+  #connect(transport: Transport): void {
+    const { clock, log, nodeName } = this.#parts;
+    this.#wire = new Wire({
+      transport,
+      gate: this.#gate,
+      voice: this.#voice,
+      subjects: this.subjects,
+      node: nodeName,
+      clock,
+      log,
+      nodeOf: (key) => authorOf(this.state, key)?.node,
+      onBroadcast: (said) => this.#hear(said),
+      onAsk: async (said) => this.antiEntropy.answer(said) ?? (await this.#parts.answer?.(said)),
+      onGap: () => this.antiEntropy.soon(),
+      onRecovered: () => {
+        this.journal.record("recovered", nodeName, "this node's state was older than what it had said");
+        this.antiEntropy.soon();
+        this.#own.soon();
+      },
+    });
+    this.#meeting = new MeetingPoint({
+      transport,
+      name: this.subjects.store,
+      state: this.state,
+      log,
+      take: (statements) => this.take(statements, "the broker's store"),
+    });
+    transport.onState((state) => {
+      if (state.phase === "connected") {
+        log.info("connected to the fleet's broker", { server: state.server });
+        this.antiEntropy.soon();
+        this.#own.soon();
+        if (state.hasStore) void this.#meeting?.visit();
+      } else if (state.phase === "connecting")
+        log.warn("not connected to the fleet's broker", { reason: state.reason });
+    });
+  }
+
+  #hear({ node, type, payload }: Said): void {
+    try {
+      const message = parseMessage(type, payload);
+      if (message.type === "statements") this.#takeAll(message.statements, node, "broadcast");
+    } catch (thrown) {
+      this.#parts.log.debug("a fleet message could not be read", { node, type, error: describeError(thrown) });
+    }
+  }
+
+  #spread(statements: readonly Statement[]): void {
+    for (const batch of batchStatements(statements)) this.#wire?.broadcast(batch.type, writeMessage(batch));
+  }
+
+  /** What follows from changes, in the other rooms. */
+  #follow(changes: readonly Change[], from: string): void {
+    const { hooks, log } = this.#parts;
+    const kinds = new Set(changes.map(({ statement }) => statement.kind));
+    for (const change of changes) this.#record(change, from);
+    const revoked = changes.flatMap(({ type, statement }) =>
+      type === "put" && statement.kind === "revocation" ? [statement] : [],
+    );
+    if (["revocation", "node", "issuer", "operator"].some((kind) => kinds.has(kind as Statement["kind"])))
+      hooks.trustChanged(revoked);
+    if (kinds.has("endpoint")) hooks.endpointsChanged();
+    if (
+      kinds.has("resource") ||
+      (kinds.has("node") && changes.some(({ statement }) => statement.name === this.#parts.nodeName))
+    )
+      this.applyResources().catch((thrown: unknown) =>
+        log.error("the fleet's resources could not be applied", { error: describeError(thrown) }),
+      );
+  }
+
+  async #applyInTurn(): Promise<void> {
+    try {
+      do {
+        this.#applyAgain = false;
+        const generation = this.state.generation();
+        const failure = await this.#parts.hooks.applyResources();
+        this.#own.applied(generation, failure);
+      } while (this.#applyAgain);
+    } finally {
+      this.#applying = undefined;
+    }
+  }
+
+  #record(change: Change, from: string): void {
+    const { statement } = change;
+    const by = `by ${statement.authorId}, statement ${statement.hash.slice(0, 16)}, from ${from}`;
+    if (change.type === "removed") {
+      this.journal.record("no longer stands", statement.key, `${change.reason}; ${by}`);
+      return;
+    }
+    if (change.conflict !== undefined) this.#recordConflict(change.conflict.winner, change.conflict.loser);
+    if (statement.kind === "presence" || statement.kind === "endpoint") return;
+    const event = statement.isDeleted ? "deleted" : change.replaced === undefined ? "added" : "changed";
+    this.journal.record(
+      statement.kind === "revocation" ? "revoked" : event,
+      statement.kind === "revocation" ? statement.name : statement.key,
+      by,
+    );
+    this.#parts.log.info(`the fleet's word was taken`, { event, key: statement.key, statement: statement.hash, from });
+  }
+
+  #recordConflict(winner: Statement, loser: Statement): void {
+    this.counters.conflicts += 1;
+    const detail = `${winner.hash.slice(0, 16)} by ${winner.authorId} stands, ${loser.hash.slice(0, 16)} by ${loser.authorId} does not`;
+    this.journal.record("conflict", winner.key, detail);
+    this.#parts.log.warn("two words of the fleet contradict one another", {
+      key: winner.key,
+      stands: winner.hash,
+      falls: loser.hash,
+    });
+  }
+
+  #peers(): string[] {
+    const others = listNodes(this.state).filter(
+      ({ name, state }) => state === "active" && name !== this.#parts.nodeName,
+    );
+    const limit = this.#parts.clock.now() - 3 * this.#own.intervalMs(others.length + 1);
+    const lately = others.filter(({ presence }) => (presence?.saidAt ?? 0) > limit);
+    return (lately.length > 0 ? lately : others).map(({ name }) => name);
+  }
+
+  async #prune(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    while (!signal.aborted) {
+      this.#follow(this.state.prune(clock.now()), "time");
+      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined);
+    }
+  }
+}
+
+/** Revocations always; of the rest what others may have missed too, unless it is a whole state that came. */
+function worthSpreading(statements: readonly Statement[]): readonly Statement[] {
+  const kept = statements.filter(({ kind }) => kind !== "presence" && kind !== "endpoint");
+  return kept.length <= SPREAD_MAX ? kept : kept.filter(({ kind }) => kind === "revocation");
+}

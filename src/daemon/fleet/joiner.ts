@@ -1,0 +1,161 @@
+// Joins a trust domain by a token: asks the issuing node over the broker, believes only what the token's root signed, and installs the answer.
+
+import { createEnrolmentRequest, installEnrolment, openNodeKeys, publicKeysOf } from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
+import { RiprapError } from "../../error.ts";
+import { bearerFingerprint } from "../../federation/admission.ts";
+import { keyIdOf } from "../../federation/curve.ts";
+import { encodeEnrolmentRequest, parseEnrolmentGrant } from "../../federation/enrolment.ts";
+import { FleetState } from "../../federation/fleet_state.ts";
+import { openStatementStore } from "../../federation/fleet_store.ts";
+import { type JoinGrant, type JoinReply, startJoin } from "../../federation/join.ts";
+import { openNats } from "../../federation/nats.ts";
+import { fleetSubjects } from "../../federation/subject.ts";
+import { parseToken, type Token } from "../../federation/token.ts";
+import type { Transport } from "../../federation/transport.ts";
+import { openStore, storePath } from "../../store.ts";
+import { VERSION } from "../../version.ts";
+import type { DaemonConfig } from "../config.ts";
+import { openFleetKey } from "./member.ts";
+import { openNatsClient, readText } from "./open.ts";
+import { openFleetSetting } from "./setting.ts";
+
+export interface JoinOptions {
+  readonly config: Pick<DaemonConfig, "stateDir" | "natsServers" | "natsCredentials" | "natsCa" | "nodeAddresses">;
+  readonly token: string;
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly signal: AbortSignal;
+  /** Told what is being waited for, when it takes longer than a moment. */
+  onProgress(sentence: string): void;
+}
+
+export interface Joined {
+  readonly trustDomain: string;
+  readonly nodeName: string;
+  readonly rootFingerprint: string;
+  readonly expiresAt: string;
+  readonly servers: readonly string[];
+  readonly milliseconds: number;
+}
+
+const CONNECT_MS = 10_000;
+const ANSWER_MS = 10_000;
+/** A person is asked; he may be at lunch. */
+const ASK_AGAIN_MS = 2000;
+
+/**
+ * Throws RiprapError: what parseToken throws, `token_expired`, `ca_exists`, `nats_not_connected`, `nats_nobody_answers`, `nats_no_answer`, a code of
+ * JOIN_REFUSALS when the issuing node refuses, or what installEnrolment throws.
+ */
+export async function joinFleet(options: JoinOptions): Promise<Joined> {
+  const { config, clock, nodeName } = options;
+  const begun = performance.now();
+  const token = parseToken(options.token);
+  if (clock.now() > token.expiresAt) {
+    const fact = `it ended at ${new Date(token.expiresAt).toISOString()} by this machine's clock`;
+    throw new RiprapError("token_expired", `Cannot use the token: ${fact}; make a new one, or set the clock`);
+  }
+  const { stateDir } = config;
+  const made = await createEnrolmentRequest({ stateDir, trustDomain: token.trustDomain, nodeName, clock });
+  const transport = await connectToJoin(token, options);
+  try {
+    const grant = await askUntilDecided(token, { ...options, enrolment: encodeEnrolmentRequest(made), transport });
+    return await install(token, grant, { ...options, begun });
+  } finally {
+    await transport.close();
+  }
+}
+
+/** Nobody knows this node's nkey yet: it comes without, or with what the token has for it. */
+async function connectToJoin(token: Token, { config, clock, random, signal }: JoinOptions): Promise<Transport> {
+  const servers = config.natsServers.length > 0 ? config.natsServers : token.servers;
+  const { joinInbox } = fleetSubjects(token.trustDomain);
+  const transport = openNats({
+    ...{ servers, name: "join", inboxPrefix: joinInbox, clock, random },
+    ...(config.natsCa === "" ? {} : { ca: readText(config.natsCa) }),
+    ...(token.credentials === "" ? {} : { proof: { kind: "credentials", text: Buffer.from(token.credentials) } }),
+  });
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
+  await new Promise<void>((resolve) => {
+    transport.onState(({ phase }) => phase === "connected" && resolve());
+    limit.addEventListener("abort", () => resolve(), { once: true });
+    if (transport.state.phase === "connected" || limit.aborted) resolve();
+  });
+  const { state } = transport;
+  if (state.phase === "connected") return transport;
+  await transport.close();
+  const reason = state.phase === "connecting" ? state.reason : "interrupted";
+  const remedy = "check the address in the token and natsServers, natsCa in the configuration";
+  throw new RiprapError("nats_not_connected", `Cannot reach the fleet at ${servers.join(", ")}: ${reason}; ${remedy}`);
+}
+
+interface Asking extends JoinOptions {
+  readonly enrolment: string;
+  readonly transport: Transport;
+}
+
+async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant> {
+  const { config, clock, nodeName, enrolment, transport, signal, onProgress } = asking;
+  const keys = openNodeKeys(config.stateDir);
+  const signer = openFleetKey(keys);
+  const { nkey } = await openNatsClient(config, keys);
+  const subject = fleetSubjects(token.trustDomain).join(keyIdOf(token.issuerKey));
+  let told = false;
+  for (;;) {
+    const join = startJoin(token, { time: clock.now(), nodeName, enrolment, nkey, version: VERSION }, signer);
+    const reply = join.finish(await transport.request(subject, join.bytes, ANSWER_MS));
+    if (reply.outcome === "granted") return reply.grant;
+    if (reply.outcome === "refused") throw refusalOf(reply);
+    if (!told) {
+      const fingerprint = bearerFingerprint(Buffer.from(signer.publicKey).toString("hex"));
+      onProgress(`waiting for riprap node approve ${nodeName} on the issuing node; this machine is ${fingerprint}`);
+      told = true;
+    }
+    await clock.sleep(ASK_AGAIN_MS, signal);
+  }
+}
+
+function refusalOf(reply: JoinReply & { readonly outcome: "refused"; readonly isProven: boolean }): RiprapError {
+  const { code, message, isProven } = reply;
+  if (isProven) return new RiprapError(code, message);
+  const fact = `somebody on the broker answers "${code}", without proof that it is the issuing node`;
+  return new RiprapError(code, `Cannot join: ${fact}; make a new token, or ask for the issuing node's log`);
+}
+
+/** The root is the token's; all else is believed for what that root signed. */
+async function install(
+  token: Token,
+  grant: JoinGrant,
+  options: JoinOptions & { readonly begun: number },
+): Promise<Joined> {
+  const { config, clock } = options;
+  const { stateDir } = config;
+  const enrolment = parseEnrolmentGrant(grant.enrolment);
+  const installed = await installEnrolment({
+    stateDir,
+    grant: enrolment,
+    clock,
+    rootFingerprint: token.rootFingerprint,
+  });
+  const servers = grant.servers.length > 0 ? grant.servers : token.servers;
+  const store = openStore(storePath(stateDir));
+  try {
+    const { trustDomain } = token;
+    const roots = publicKeysOf(enrolment.roots);
+    const state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
+    state.applyAll(grant.statements, clock.now());
+    openFleetSetting(store).keepServers(servers);
+  } finally {
+    store.close();
+  }
+  return {
+    trustDomain: installed.trustDomain,
+    nodeName: installed.nodeName,
+    rootFingerprint: installed.rootFingerprint,
+    expiresAt: installed.expiresAt.toISOString(),
+    servers,
+    milliseconds: Math.round(performance.now() - options.begun),
+  };
+}

@@ -1,0 +1,121 @@
+// Builds this node's fleet from its configuration and its CA, and ties it to the daemon's other rooms. Contains calls, not work.
+
+import { readFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import {
+  type KeyStore,
+  type NodeAuthority,
+  openNodeKeys,
+  publicKeysOf,
+  readNodeChain,
+  signEnrolment,
+} from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
+import { describeError, RiprapError } from "../../error.ts";
+import { fleetSubjects } from "../../federation/subject.ts";
+import type { Transport } from "../../federation/transport.ts";
+import { readPrivateFile } from "../../private_file.ts";
+import type { Store } from "../../store.ts";
+import type { DaemonConfig } from "../config.ts";
+import { Fleet, type FleetHooks } from "../fleet.ts";
+import type { Log } from "../log.ts";
+import { Admitter } from "./admitter.ts";
+import { openNkeySeed } from "./member.ts";
+import { openFleetSetting } from "./setting.ts";
+import { openTokenTable } from "./token_table.ts";
+
+export interface FleetGround {
+  readonly config: Pick<DaemonConfig, "stateDir" | "natsServers" | "natsCredentials" | "natsCa" | "nodeAddresses">;
+  readonly authority: Pick<NodeAuthority, "trustDomain" | "nodeName" | "bundle" | "info">;
+  readonly keys?: KeyStore;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+}
+
+export interface FleetRoom {
+  readonly fleet: Fleet;
+  readonly admitter: Admitter;
+  readonly servers: readonly string[];
+}
+
+const CREDENTIAL_BYTES_MAX = 16_384;
+const CA_BYTES_MAX = 262_144;
+
+/** Throws RiprapError `fleet_credentials` when a configured file cannot be used. */
+export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise<FleetRoom> {
+  const { config, authority, store, clock, log, random } = ground;
+  const keys = ground.keys ?? openNodeKeys(config.stateDir);
+  const { trustDomain, nodeName, bundle } = authority;
+  const [authorityKey = new Uint8Array()] = publicKeysOf(readNodeChain(config.stateDir).slice(0, 1));
+  const servers = config.natsServers.length > 0 ? config.natsServers : openFleetSetting(store).servers();
+  // The client of the broker is loaded where there is one.
+  const nats = servers.length > 0 ? await openNatsClient(config, keys) : undefined;
+  const inboxPrefix = fleetSubjects(trustDomain).inbox(nodeName);
+  const fleet: Fleet = new Fleet({
+    ...{ nodeName, trustDomain, bundle, authorityKey, keys, store, clock, log, random, hooks },
+    idPrefixes: authority.info().idPrefixes,
+    nkey: nats?.nkey,
+    openTransport:
+      nats === undefined ? undefined : async () => nats.open({ servers, name: nodeName, inboxPrefix, clock, random }),
+    onTransport: (transport) => void transport.subscribe(admitter.subject, (message) => admitter.answer(message)),
+  });
+  const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = (request, { idPrefixes, replace }) =>
+    signEnrolment({ stateDir: config.stateDir, request, idPrefixes, replace, clock });
+  const tokens = openTokenTable(store, keys);
+  const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, bundle, servers, clock, log, sign });
+  return { fleet, admitter, servers };
+}
+
+/** The addresses that this node announces: the configured ones, or those of its network cards. */
+export function nodeAddresses(config: Pick<DaemonConfig, "nodeAddresses">): readonly string[] {
+  if (config.nodeAddresses.length > 0) return config.nodeAddresses;
+  return Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.includes("%"))
+    .map(({ address }) => address);
+}
+
+interface NatsPlace {
+  readonly servers: readonly string[];
+  readonly name: string;
+  readonly inboxPrefix: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** `isOpen`: the server is asked for nothing but to join, so that this node's own nkey, which it does not know yet, would be refused. */
+export async function openNatsClient(
+  config: FleetGround["config"],
+  keys: KeyStore,
+): Promise<{ readonly nkey: string; open(place: NatsPlace): Transport }> {
+  const { createNkey, nkeyOfSeed, openNats } = await import("../../federation/nats.ts");
+  const seed = openNkeySeed(keys, () => createNkey().seed);
+  const proof = config.natsCredentials === "" ? ({ kind: "nkey", seed } as const) : readProof(config.natsCredentials);
+  const ca = config.natsCa === "" ? {} : { ca: readText(config.natsCa) };
+  const nkey = proof.kind === "nkey" ? nkeyOfSeed(proof.seed) : nkeyOfSeed(seed);
+  return { nkey, open: (place) => openNats({ ...place, ...ca, proof }) };
+}
+
+/** A credentials file has a JWT and a seed between lines of hyphens; an nkey file has the seed alone. */
+function readProof(path: string) {
+  const bytes = readPrivateFile(path, CREDENTIAL_BYTES_MAX);
+  const text = Buffer.from(bytes).toString("latin1");
+  if (text.includes("NATS USER JWT")) return { kind: "credentials", text: bytes } as const;
+  const [seed] = /SU[A-Z2-7]{56}/.exec(text) ?? [];
+  if (seed !== undefined) return { kind: "nkey", seed: new TextEncoder().encode(seed) } as const;
+  const fact = `${path} is neither a NATS credentials file nor the nkey seed of a user`;
+  throw new RiprapError("fleet_credentials", `Cannot prove this node to the NATS server: ${fact}`);
+}
+
+export function readText(path: string): string {
+  try {
+    const text = readFileSync(path, "utf8");
+    if (text.length <= CA_BYTES_MAX && text.includes("BEGIN CERTIFICATE")) return text;
+    throw new RangeError("it is no list of PEM certificates");
+  } catch (cause) {
+    const fact = `Cannot use the CA of the NATS servers, ${path}: ${describeError(cause)}`;
+    throw new RiprapError("fleet_credentials", fact, { cause });
+  }
+}

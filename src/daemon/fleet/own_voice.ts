@@ -1,0 +1,110 @@
+// What this node says of itself to the fleet: that it is there, what it has applied, and where its workloads listen. Says it again when it changes, and now and then.
+
+import type { Clock } from "../../clock.ts";
+import { ENDPOINTS_MAX, type EndpointBody, parseBody, writeBody } from "../../federation/body.ts";
+import type { FleetState } from "../../federation/fleet_state.ts";
+import type { StatementDraft } from "../../federation/statement.ts";
+import type { FleetGeneration } from "../../fleet.ts";
+import { VERSION } from "../../version.ts";
+
+/** Looked at when something is to be said. */
+export interface OwnWord {
+  /** At which other nodes reach this one. */
+  addresses(): readonly string[];
+  endpoints(): EndpointBody["endpoints"];
+}
+
+export interface OwnVoiceParts {
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly state: FleetState;
+  readonly word: OwnWord;
+  say(draft: Omit<StatementDraft, "trustDomain" | "revision">): unknown;
+}
+
+const PRESENCE_LEAST_MS = 30_000;
+/** So that a fleet of any size hears about one presence a second. */
+const PRESENCE_EACH_MS = 1000;
+const PRESENCE_MOST_MS = 3_600_000;
+/** An acknowledgement waits up to this long for each node of the fleet: a thousand at once would drown the next rule. */
+const SOON_EACH_MS = 2;
+const SOON_LEAST_MS = 20;
+const LOOK_EVERY_MS = 5000;
+
+export class OwnVoice {
+  readonly #parts: OwnVoiceParts;
+  #applied: FleetGeneration | undefined;
+  #failure: string | undefined;
+  #wake = new AbortController();
+
+  constructor(parts: OwnVoiceParts) {
+    this.#parts = parts;
+  }
+
+  /** Between two words of a node in a fleet of this size. */
+  intervalMs(nodes: number): number {
+    return Math.min(PRESENCE_MOST_MS, Math.max(PRESENCE_LEAST_MS, nodes * PRESENCE_EACH_MS));
+  }
+
+  /** Resources of this generation are in force, or cannot be. */
+  applied(generation: FleetGeneration, failure: string | undefined): void {
+    if (failure === undefined) this.#applied = generation;
+    this.#failure = failure?.replaceAll(/\p{Cc}+/gu, " ").slice(0, 250);
+    this.soon();
+  }
+
+  get own(): { readonly applied: FleetGeneration | undefined; readonly failure: string | undefined } {
+    return { applied: this.#applied, failure: this.#failure };
+  }
+
+  soon(): void {
+    this.#wake.abort();
+  }
+
+  async run(signal: AbortSignal, isMember: () => boolean): Promise<void> {
+    await Promise.all([this.#sayPresence(signal, isMember), this.#sayEndpoints(signal, isMember)]);
+  }
+
+  async #sayPresence(signal: AbortSignal, isMember: () => boolean): Promise<void> {
+    const { clock, random, state } = this.#parts;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      if (isMember()) this.#presence();
+      const nodes = state.list("node").length;
+      const wait = this.intervalMs(nodes) * (0.75 + random() / 2);
+      await clock.sleep(wait, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
+      // Several reasons in a row are one word.
+      if (this.#wake.signal.aborted)
+        await clock.sleep(SOON_LEAST_MS + nodes * SOON_EACH_MS * random(), signal).catch(() => undefined);
+    }
+  }
+
+  #presence(): void {
+    const { nodeName, clock, word, say } = this.#parts;
+    const addresses = word.addresses().slice(0, 16);
+    const body = { addresses, version: VERSION, applied: this.#applied, failure: this.#failure };
+    say({ kind: "presence", name: nodeName, time: clock.now(), body: writeBody("presence", body) });
+  }
+
+  async #sayEndpoints(signal: AbortSignal, isMember: () => boolean): Promise<void> {
+    const { clock } = this.#parts;
+    while (!signal.aborted) {
+      if (isMember()) this.#endpoints();
+      await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+    }
+  }
+
+  #endpoints(): void {
+    const { nodeName, clock, state, word, say } = this.#parts;
+    const held = state.get("endpoint", nodeName);
+    const before = held === undefined || held.isDeleted ? [] : parseBody("endpoint", held).endpoints;
+    const endpoints = [...word.endpoints()].slice(0, ENDPOINTS_MAX).sort((a, b) => (textOf(a) < textOf(b) ? -1 : 1));
+    if (endpoints.map(textOf).join() === before.map(textOf).join()) return;
+    say({ kind: "endpoint", name: nodeName, time: clock.now(), body: writeBody("endpoint", { endpoints }) });
+  }
+}
+
+function textOf({ spiffeId, address, port }: EndpointBody["endpoints"][number]): string {
+  return `${spiffeId} ${address} ${port}`;
+}

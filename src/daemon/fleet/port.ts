@@ -1,0 +1,287 @@
+// What the control API needs of the fleet, and the JSON that it shows. Made of the fleet and its admitter; decides nothing.
+
+import type { Clock } from "../../clock.ts";
+import { RiprapError } from "../../error.ts";
+import { writeBody } from "../../federation/body.ts";
+import { natsConfig } from "../../federation/nats_config.ts";
+import { listRevocations } from "../../federation/roster.ts";
+import { parseStatement } from "../../federation/statement.ts";
+import {
+  type Admission,
+  type FleetGeneration,
+  type FleetNode,
+  type RevocationTarget,
+  writeTarget,
+} from "../../fleet.ts";
+import type { PendingNode } from "./admitter.ts";
+import type { FleetEvent } from "./event.ts";
+import type { FleetRoom } from "./open.ts";
+
+export interface FleetStatusView {
+  readonly node: string;
+  readonly trustDomain: string;
+  /** `alone`: in no roster; `offline`: no broker; `connected`. */
+  readonly state: "alone" | "revoked" | "offline" | "connected";
+  readonly reason?: string;
+  readonly server?: string;
+  readonly servers: readonly string[];
+  /** Of the fleet's resources, as this node knows them. */
+  readonly generation: FleetGeneration;
+  readonly statements: number;
+  /** Equal on two nodes: they know the same. */
+  readonly root: string;
+  /** When this node and another last had the same. */
+  readonly agreedAt?: string;
+  readonly lagMs: number;
+  readonly counters: Readonly<Record<string, number>>;
+  readonly nodes: readonly FleetNodeView[];
+  readonly revocations: readonly { readonly target: string; readonly reason: string; readonly statement: string }[];
+  readonly warnings: readonly string[];
+}
+
+export interface FleetNodeView {
+  readonly name: string;
+  readonly state: FleetNode["state"];
+  readonly group: string;
+  readonly isIssuer: boolean;
+  readonly idPrefixes: readonly string[];
+  readonly authorities: readonly string[];
+  readonly admittedBy: string;
+  readonly admittedAt: string;
+  readonly lastSeen?: string;
+  readonly addresses: readonly string[];
+  readonly version?: string;
+  readonly applied?: FleetGeneration;
+  /** Has this node applied what this fleet wants now? */
+  readonly isCurrent: boolean;
+  readonly failure?: string;
+}
+
+export interface TokenRequest {
+  readonly admission: Admission;
+  readonly lifetimeMs: number;
+  readonly servers?: readonly string[];
+}
+
+export interface TokenView {
+  readonly id: string;
+  readonly state: string;
+  readonly node?: string;
+  readonly group: string;
+  readonly idPrefixes: readonly string[];
+  readonly needsApproval: boolean;
+  readonly createdAt: string;
+  readonly expiresAt: string;
+}
+
+export interface ConvergeView {
+  readonly node: string;
+  readonly taken: number;
+  readonly given: number;
+  readonly error?: string;
+}
+
+export interface FleetPort {
+  status(): FleetStatusView;
+  log(limit: number): readonly FleetEvent[];
+  converge(): Promise<readonly ConvergeView[]>;
+  /** Statements that a person signed, each as its octets in base64. Answers what became of each. */
+  take(
+    statements: readonly string[],
+  ): readonly { readonly key: string; readonly taken: boolean; readonly reason?: string }[];
+  /** The revision after the one that stands under this key. */
+  nextRevision(kind: string, name: string): number;
+  createToken(request: TokenRequest): TokenView & { readonly token: string };
+  tokens(): readonly TokenView[];
+  pending(): readonly PendingNode[];
+  decide(node: string, decision: "approved" | "denied"): void;
+  natsConfig(options: { hasStore: boolean; hasEnrolment: boolean }): string;
+  /** Said by this node, which has to be an issuing one. Answers the statement's hash. */
+  revoke(target: RevocationTarget, reason: string): string;
+  metrics(): string;
+}
+
+export function createFleetPort(
+  { fleet, admitter, servers }: FleetRoom,
+  place: { clock: Clock; nodeName: string },
+): FleetPort {
+  const status = () => statusView(fleet, { servers, nodeName: place.nodeName });
+  const tokenViews = () => admitter.list().map(tokenView);
+  return {
+    status,
+    log: (limit) => fleet.journal.events(limit),
+    converge: () => fleet.converge(),
+    take: (texts) =>
+      texts.map((text) => {
+        const statement = parseStatement(Uint8Array.from(Buffer.from(text, "base64")));
+        return fleet.takeOne(statement, "a person on this node");
+      }),
+    nextRevision: (kind, name) => (kind === "resource" ? (fleet.state.get("resource", name)?.revision ?? 0) : 0) + 1,
+    createToken(request) {
+      const made = admitter.create({ ...request, createdBy: "a person on this node" });
+      return { ...tokenView(made.record), token: made.text };
+    },
+    tokens: tokenViews,
+    pending: () => admitter.pending(),
+    decide: (node, decision) => admitter.decide(node, decision, "a person on this node"),
+    natsConfig: (options) => {
+      const users = fleet.nodes().flatMap(({ name, state, isIssuer }) => {
+        const nkey = fleet.state.standing.grantOf("node", name)?.body.nkey;
+        return state === "active" && nkey !== undefined ? [{ node: name, nkey, isIssuer }] : [];
+      });
+      if (users.length > 0) return natsConfig({ trustDomain: fleet.state.trustDomain, users, ...options });
+      const remedy = "set natsServers in the configuration and start the daemon again";
+      throw new RiprapError("not_ready", `Cannot write the NATS configuration: no node has an nkey yet; ${remedy}`);
+    },
+    revoke(target, reason) {
+      if (target.type === "serial" || admitter.isIssuer) {
+        const body = writeBody("revocation", { reason: reason.slice(0, 250), keep: [] });
+        return fleet.say({ kind: "revocation", name: writeTarget(target), time: place.clock.now(), body }).hash;
+      }
+      const remedy = "do it on an issuing node, or with an operator's key (riprap revoke --operator-key)";
+      throw new RiprapError(
+        "not_issuer",
+        `Cannot revoke ${writeTarget(target)} for the fleet: this node does not issue; ${remedy}`,
+      );
+    },
+    metrics: () => metricsOf(status()),
+  };
+}
+
+type Fleet = FleetRoom["fleet"];
+
+function statusView(
+  fleet: Fleet,
+  { servers, nodeName }: { servers: readonly string[]; nodeName: string },
+): FleetStatusView {
+  const { self, transport, wire, antiEntropy } = fleet;
+  const state = transport?.state;
+  const phase =
+    self === undefined
+      ? "alone"
+      : self.state === "revoked"
+        ? "revoked"
+        : state?.phase === "connected"
+          ? "connected"
+          : "offline";
+  const reason = reasonOf(fleet, phase);
+  const generation = fleet.state.generation();
+  const { agreedAt } = antiEntropy;
+  const clockFault = wire?.clockFault;
+  return {
+    node: nodeName,
+    trustDomain: fleet.state.trustDomain,
+    state: phase,
+    ...(reason === undefined ? {} : { reason }),
+    ...(state?.phase === "connected" ? { server: state.server } : {}),
+    servers,
+    generation,
+    statements: fleet.state.size,
+    root: fleet.state.root(),
+    ...(agreedAt === 0 ? {} : { agreedAt: new Date(agreedAt).toISOString() }),
+    lagMs: wire?.counters.lagMs ?? 0,
+    counters: countersOf(fleet),
+    nodes: fleet.nodes().map((node) => nodeView(node, generation)),
+    revocations: listRevocations(fleet.state).map(({ target, reason: why, statement }) => ({
+      target: writeTarget(target),
+      reason: why,
+      statement: statement.hash,
+    })),
+    warnings: clockFault === undefined ? [] : [clockFault],
+  };
+}
+
+function reasonOf({ transport }: Fleet, phase: FleetStatusView["state"]): string | undefined {
+  if (phase === "alone")
+    return "This node is in no fleet's roster: join with riprap join, or found one with riprap init.";
+  if (phase === "revoked") return "This node is revoked: no other node hears it.";
+  if (phase === "connected") return undefined;
+  const state = transport?.state;
+  if (state === undefined) return "No NATS server is configured (natsServers).";
+  return state.phase === "connecting" ? `Not connected: ${state.reason}.` : "The daemon is stopping.";
+}
+
+function nodeView(node: FleetNode, generation: FleetGeneration): FleetNodeView {
+  const { presence } = node;
+  return {
+    name: node.name,
+    state: node.state,
+    group: node.group,
+    isIssuer: node.isIssuer,
+    idPrefixes: node.idPrefixes,
+    authorities: node.authorities,
+    admittedBy: node.admittedBy,
+    admittedAt: new Date(node.admittedAt).toISOString(),
+    addresses: presence?.addresses ?? [],
+    isCurrent: presence?.applied?.digest === generation.digest,
+    ...(presence === undefined ? {} : { lastSeen: new Date(presence.saidAt).toISOString(), version: presence.version }),
+    ...(presence?.applied === undefined ? {} : { applied: presence.applied }),
+    ...(presence?.failure === undefined ? {} : { failure: presence.failure }),
+  };
+}
+
+function tokenView({
+  id,
+  admission,
+  createdAt,
+  expiresAt,
+  use,
+}: ReturnType<FleetRoom["admitter"]["list"]>[number]): TokenView {
+  const node = use.state === "unused" ? admission.nodeName : use.bearer.nodeName;
+  const { group, idPrefixes, needsApproval } = admission;
+  return {
+    id,
+    state: use.state,
+    ...(node === undefined ? {} : { node }),
+    ...{ group, idPrefixes, needsApproval },
+    createdAt: new Date(createdAt).toISOString(),
+    expiresAt: new Date(expiresAt).toISOString(),
+  };
+}
+
+function countersOf(fleet: Fleet): Readonly<Record<string, number>> {
+  const { accepted, missed, refused } = fleet.gate.counts();
+  const { sent, unsent, answered, told } = fleet.wire?.counters ?? { sent: 0, unsent: 0, answered: 0, told: 0 };
+  const refusedMessages = Object.values(refused).reduce((sum, count) => sum + count, 0);
+  const { taken, refused: refusedStatements, stale, conflicts } = fleet.counters;
+  const { rounds, failed } = fleet.antiEntropy.counters;
+  return {
+    ...{
+      messagesSent: sent,
+      messagesUnsent: unsent,
+      messagesAccepted: accepted,
+      messagesMissed: missed,
+      messagesRefused: refusedMessages,
+    },
+    ...{ questionsAnswered: answered, noticesSent: told, statementsTaken: taken, statementsRefused: refusedStatements },
+    ...{ statementsStale: stale, conflicts, comparisons: rounds, comparisonsFailed: failed },
+  };
+}
+
+/** Prometheus text: lag, gaps and refusals of the fleet. */
+function metricsOf({ counters, lagMs, nodes, statements, state }: FleetStatusView): string {
+  const lines = [
+    gauge(
+      "riprap_fleet_connected",
+      "Whether this node is connected to a broker of the fleet.",
+      state === "connected" ? 1 : 0,
+    ),
+    gauge("riprap_fleet_lag_seconds", "Age of the last broadcast when it was taken.", lagMs / 1000),
+    gauge("riprap_fleet_nodes", "Nodes of the roster.", nodes.length),
+    gauge(
+      "riprap_fleet_nodes_behind",
+      "Active nodes that have not applied the present generation.",
+      nodes.filter((node) => node.state === "active" && !node.isCurrent).length,
+    ),
+    gauge("riprap_fleet_statements", "Statements that stand.", statements),
+    ...Object.entries(counters).map(([name, value]) => {
+      const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+      return `# TYPE riprap_fleet_${snake}_total counter\nriprap_fleet_${snake}_total ${value}\n`;
+    }),
+  ];
+  return lines.join("");
+}
+
+function gauge(name: string, help: string, value: number): string {
+  return `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`;
+}

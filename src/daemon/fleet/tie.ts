@@ -1,0 +1,94 @@
+// What the fleet tells the daemon's other rooms and asks of them. They are built after it, and reached when they are there.
+
+import type { NodeAuthority } from "../../ca.ts";
+import { isWithinPrefixes } from "../../enrolment.ts";
+import { describeError } from "../../error.ts";
+import { type EndpointBody, parseBody } from "../../federation/body.ts";
+import type { Statement } from "../../federation/statement.ts";
+import { tryParseTarget } from "../../fleet.ts";
+import { SpiffeId } from "../../spiffe_id.ts";
+import type { DaemonConfig } from "../config.ts";
+import type { FleetHooks } from "../fleet.ts";
+import type { Log } from "../log.ts";
+import type { EnforcementPlane } from "../plane.ts";
+import type { Registry } from "../registry.ts";
+import type { RuleKeeper } from "../rule/keeper.ts";
+import type { RuleBook } from "../rule_book.ts";
+import { listListening } from "./listen_port.ts";
+import { nodeAddresses } from "./open.ts";
+
+export interface TiedRooms {
+  readonly registry: Registry;
+  readonly book: RuleBook;
+  readonly rules: RuleKeeper;
+  readonly plane: EnforcementPlane;
+}
+
+export interface TieParts {
+  readonly config: Pick<DaemonConfig, "nodeAddresses">;
+  readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "trustDomain" | "info">;
+  readonly log: Log;
+  /** Undefined while the daemon is being built. */
+  rooms(): TiedRooms | undefined;
+}
+
+export function fleetHooks(parts: TieParts): FleetHooks {
+  const { config, authority, log, rooms } = parts;
+  return {
+    addresses: () => nodeAddresses(config),
+    endpoints: () => listEndpoints(parts),
+    async applyResources() {
+      const tied = rooms();
+      if (tied === undefined) return undefined;
+      await tied.rules.reload();
+      return tied.book.view.error;
+    },
+    trustChanged(revoked) {
+      for (const statement of revoked) {
+        try {
+          applyRevocation(statement, authority);
+        } catch (thrown) {
+          // The roster refuses it all the same; what this node signed itself may go on until it ends.
+          log.error("a revocation could not be kept in the CA", {
+            target: statement.name,
+            error: describeError(thrown),
+          });
+        }
+      }
+      const tied = rooms();
+      tied?.plane.trustChanged();
+      if (revoked.some(({ name }) => name.startsWith("id:"))) tied?.plane.rulesChanged();
+    },
+    endpointsChanged: () =>
+      void rooms()
+        ?.book.commit()
+        .catch(() => undefined),
+  };
+}
+
+/** So that this node's CA signs nothing for it, and its CRL and streams say so. */
+function applyRevocation({ name, body, authorId }: Statement, authority: TieParts["authority"]): void {
+  const target = tryParseTarget(name);
+  const reason = `${parseBody("revocation", { body }).reason} (fleet, by ${authorId})`;
+  if (target?.type === "serial") authority.revoke(target.value, reason);
+  if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
+}
+
+/** Where this node's workloads listen, at the addresses of the node. */
+function listEndpoints({ config, authority, rooms }: TieParts): EndpointBody["endpoints"] {
+  const workloads = [...(rooms()?.registry.workloads() ?? [])];
+  if (workloads.length === 0) return [];
+  const addresses = nodeAddresses(config);
+  const { idPrefixes } = authority.info();
+  const found = new Map<string, EndpointBody["endpoints"][number]>();
+  for (const { state, evidence } of workloads) {
+    const spiffeId = state.phase === "ready" ? state.assignment.spiffeId.toString() : "";
+    if (spiffeId === "" || !isWithinPrefixes(spiffeId, idPrefixes)) continue;
+    for (const { address, port } of listListening(evidence.pid)) {
+      for (const each of address === undefined ? addresses : [address]) {
+        found.set(`${spiffeId} ${each} ${port}`, { spiffeId, address: each, port });
+      }
+    }
+  }
+  return [...found.values()];
+}
