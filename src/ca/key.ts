@@ -4,15 +4,22 @@ import { RiprapError } from "../error.ts";
 
 /** Uncompressed point: 04, x, y (SEC 1 section 2.3.3). */
 export const POINT_BYTES = 65;
+/** SubjectPublicKeyInfo of a P-256 key, up to the point (RFC 5480). */
+export const P256_SPKI_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
 /** A P-256 key in PKCS#8 takes 138 bytes; an explicit-parameter one still fits. */
 export const KEY_BYTES_MAX = 1024;
+/** With the public key in it, as the runtime writes it. */
+const PKCS8_BYTES = 138;
 /** PEM of a public key takes 178 bytes. */
 const PEM_MAX = 4096;
 
 /** A new key that is never on disk: its point, and PKCS#8 DER for whoever it is for. Wipe the latter after use. */
 export function createKey(): { readonly point: Uint8Array; readonly pkcs8: Uint8Array } {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return { point: pointOf(publicKey), pkcs8: privateKey.export({ format: "der", type: "pkcs8" }) };
+  const pkcs8 = privateKey.export({ format: "der", type: "pkcs8" });
+  // RFC 5915 section 3: the public key stands at the end. Another export would take as long as making the key.
+  const point = pkcs8.length === PKCS8_BYTES ? Uint8Array.from(pkcs8.subarray(-POINT_BYTES)) : pointOf(publicKey);
+  return { point, pkcs8 };
 }
 
 /** A P-256 key from PKCS#8 DER; the bytes stay the caller's to wipe. Throws RiprapError `ca_key_invalid`, which names `path`. */
@@ -35,10 +42,9 @@ export function parsePrivateKey(pkcs8: Uint8Array, path: string): KeyObject {
 /** The key object of a point, or undefined when it is no point of the curve. */
 export function keyOfPoint(point: Uint8Array): KeyObject | undefined {
   if (point.length !== POINT_BYTES || point[0] !== 4) return undefined;
-  const text = Buffer.from(point.buffer, point.byteOffset, point.length);
-  const jwk = { kty: "EC", crv: "P-256", x: text.toString("base64url", 1, 33), y: text.toString("base64url", 33, 65) };
+  const key = Buffer.concat([P256_SPKI_PREFIX, point]);
   try {
-    return createPublicKey({ key: jwk, format: "jwk" });
+    return createPublicKey({ key, format: "der", type: "spki" });
   } catch {
     return undefined;
   }

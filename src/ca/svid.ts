@@ -5,13 +5,17 @@ import { SPIFFE_ID_MAX_BYTES, type SpiffeId } from "../spiffe_id.ts";
 import { type Certificate, OID } from "./certificate.ts";
 import { der, derOid, derTime, TAG } from "./der.ts";
 import { DerWriter } from "./der_writer.ts";
-import { keyIdentifier } from "./key.ts";
+import { keyIdentifier, P256_SPKI_PREFIX } from "./key.ts";
 import type { CaKey } from "./key_store.ts";
-import { P256_SPKI_PREFIX } from "./x509.ts";
 
-/** 20 octets, the most that RFC 5280 section 4.1.2.2 allows: four of time, 16 random. In the order of time, so that the journal only grows at its end. */
+/**
+ * 20 octets, the most that RFC 5280 section 4.1.2.2 allows: six of time, 14 random. In the order of time, so that the journal only grows at its
+ * end: were the thousands of a second in disorder, each commit would write as many pages as it has rows.
+ */
 export const SERIAL_BYTES = 20;
-const SERIAL_RANDOM_BYTES = 16;
+const SERIAL_RANDOM_BYTES = 14;
+/** Of the two octets below the second. */
+const SERIAL_TICKS_PER_MS = 65.536;
 /** 2026-01-01. Thirty bits of seconds reach to 2060 and go round then: order is lost once, uniqueness never. */
 const SERIAL_EPOCH_SECONDS = 1_767_225_600;
 /** A day: past it, an SVID outlives every posture check that was made when it was issued. An hour or less is the rule. */
@@ -123,7 +127,7 @@ export class SvidTemplate {
   }
 }
 
-/** Serial numbers: 128 bits from the system's generator, drawn in handfuls because each draw is a system call. */
+/** Serial numbers: 112 bits from the system's generator, drawn in handfuls because each draw is a system call. */
 export class SerialSource {
   readonly #pool = new Uint8Array(SERIAL_RANDOM_BYTES * SERIAL_POOL);
   #at = this.#pool.length;
@@ -134,6 +138,7 @@ export class SerialSource {
       this.#at = 0;
     }
     const serial = firstSerial(now);
+    new DataView(serial.buffer).setUint16(4, (now % 1000) * SERIAL_TICKS_PER_MS);
     serial.set(this.#pool.subarray(this.#at, this.#at + SERIAL_RANDOM_BYTES), SERIAL_BYTES - SERIAL_RANDOM_BYTES);
     this.#at += SERIAL_RANDOM_BYTES;
     return serial;

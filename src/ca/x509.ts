@@ -16,7 +16,7 @@ import {
 import type { TrustDomain } from "../spiffe_id.ts";
 import { OID } from "./certificate.ts";
 import { ascii, der, readDer, TAG } from "./der.ts";
-import { keyIdentifier, keyOfPoint } from "./key.ts";
+import { keyIdentifier, keyOfPoint, P256_SPKI_PREFIX } from "./key.ts";
 import type { CaKey } from "./key_store.ts";
 
 const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
@@ -106,9 +106,6 @@ export async function readRequest(bytes: Uint8Array): Promise<ReadRequest | unde
     return undefined;
   }
 }
-
-/** SubjectPublicKeyInfo of a P-256 key, up to its point (RFC 5480 section 2). */
-export const P256_SPKI_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
 
 function caName(commonName: string): { [type: string]: string[] }[] {
   return [{ O: ["riprap"] }, { CN: [commonName] }];
