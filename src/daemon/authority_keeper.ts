@@ -84,12 +84,21 @@ export class AuthorityKeeper implements AuthorityPort {
     }
     if (authority.epoch === this.#epoch) return;
     this.#epoch = authority.epoch;
-    await this.#parts.reissue();
-    for (const id of authorities.spentRoots()) {
+    if (!(await this.#finishTaint())) await this.#parts.reissue();
+    await this.look();
+  }
+
+  /** Also after a start: the SVIDs of before may still be under it. False when no root is tainted. */
+  async #finishTaint(): Promise<boolean> {
+    const { authorities, log, reissue } = this.#parts;
+    const spent = authorities.spentRoots();
+    if (spent.length === 0) return false;
+    await reissue();
+    for (const id of spent) {
       await authorities.revoke(id, { reason: "it was tainted, and all under it is made anew" });
       log.warn("a tainted root is trusted no longer", { authority: id });
     }
-    await this.look();
+    return true;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -97,6 +106,7 @@ export class AuthorityKeeper implements AuthorityPort {
     while (!signal.aborted) {
       try {
         await authorities.advance();
+        await this.#finishTaint();
         await this.look();
       } catch (thrown) {
         log.error("an authority could not go on", { error: describeError(thrown) });
