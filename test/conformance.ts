@@ -79,6 +79,7 @@ export const STANDARDS: readonly Standard[] = [
   {
     title: "SPIFFE Trust Domain and Bundle",
     rows: {
+      "B-1": ["3", "an SVID is judged by the bundle of its own trust domain"],
       "B-2": ["4.1", "members that are not known may be there"],
       "B-3": ["4.1.1", "the sequence number has 64 bits and changes with the contents"],
       "B-4": ["4.1.2", "the refresh hint is in whole seconds"],
@@ -88,6 +89,33 @@ export const STANDARDS: readonly Standard[] = [
       "B-8": ["4.2", "no parameter is written that is not defined"],
       "B-9": ["4.2.1", "kty is there; an unknown one is passed over"],
       "B-10": ["4.2.2", "use is there; an element without a known one is passed over"],
+      "B-14": ["6.1", "a bundle without a refresh hint is asked for every five minutes"],
+    },
+  },
+  {
+    title: "SPIFFE Federation",
+    rows: {
+      "F-3": ["4.1", "a bundle is asked for again by its refresh hint", "within 30 s and a day"],
+      "F-4": ["4.2", "the latest bundle is kept, in the order of sequence numbers; a person may override"],
+      "F-5": ["4.2", "bundles of different trust domains are never joined"],
+      "F-6": ["5", "both profiles, as client and as server"],
+      "F-7": ["5", "TLS as Mozilla's intermediate configuration has it"],
+      "F-8": ["5.1", "URL, profile and trust domain are configured, each for itself"],
+      "F-10": ["5.2.1.1, 5.2.2.1", "an https URL without a user"],
+      "F-11": ["5.2.1.2", "https_web takes no more than its URL"],
+      "F-12": ["5.2.1.3", "the certificate of an https_web server has an alternative name"],
+      "F-13": ["5.2.1.3, 5.2.2.3", "a client is not asked who it is"],
+      "F-14": ["5.2.1.3, 5.2.2.3", "GET answers with the latest bundle, in JSON and UTF-8"],
+      "F-15": ["5.2.1.3, 5.2.2.3", "a redirect leads to an endpoint URL, and to the same SPIFFE ID"],
+      "F-16": ["5.2.1.4", "an https_web server is known by its name and the roots of the system"],
+      "F-17": ["5.2.1.4, 5.2.2.4", "redirects are followed with the same checks, and never remembered"],
+      "F-18": ["5.2.2.2", "https_spiffe is configured with the server's SPIFFE ID and a first bundle"],
+      "F-19": ["5.2.2.2", "a server of another trust domain needs that domain to be configured"],
+      "F-20": ["5.2.2.3", "an https_spiffe server shows a valid X509-SVID"],
+      "F-21": ["5.2.2.4", "it is the configured ID, under the latest bundle of its trust domain"],
+      "F-22": ["6.2", "failures are not answered with haste"],
+      "F-23": ["6.3", "a trust domain that is trusted no longer loses its bundle, everywhere"],
+      "F-24": ["7.6", "each request for a bundle is in the log, with the server that answered"],
     },
   },
   {
@@ -129,7 +157,7 @@ export const STANDARDS: readonly Standard[] = [
   },
 ];
 
-const ROW = /\b(?:ID|X|J|B|E|A)-\d+\b/g;
+const ROW = /\b(?:ID|X|J|B|F|E|A)-\d+\b/g;
 
 /** Row → the test files that name it, below test/. */
 export function testsOfRows(): ReadonlyMap<string, readonly string[]> {
@@ -158,8 +186,8 @@ export function conformancePage(): string {
   return [
     "# Conformance",
     "",
-    "riprap implements SPIFFE at revision 665a28f of its standards (2026-07-01): X509-SVID and JWT-SVID, their bundles, and the",
-    "Workload API. The WIT-SVID profile, the Broker API, bundle maps and the federation of trust domains over HTTPS are not there.",
+    "riprap implements SPIFFE at revision 665a28f of its standards (2026-07-01): X509-SVID and JWT-SVID, their bundles, the",
+    "Workload API, and federation over HTTPS. The WIT-SVID profile, the Broker API and bundle maps are not there.",
     "",
     "Each requirement here is held by the tests that name its row; what no test names is not claimed. Made by `bun run generate`",
     "from `test/conformance.ts` and the tests themselves.",

@@ -159,7 +159,7 @@ describe("bundle endpoints", () => {
     return view;
   }
 
-  test("https_spiffe is authenticated by the bundle held and the exact ID, and asked again by its hint (rows F-6, F-20, F-21, F-3)", async () => {
+  test("https_spiffe is authenticated by the bundle held and the exact ID, and asked again by its hint (rows F-6, F-20, F-21, F-3, F-24)", async () => {
     await federate();
     await ours.start();
     const view = await fetched();

@@ -80,7 +80,7 @@ describe("kind TrustDomain", () => {
     expect(faults({ endpoint: { ...WEB, url } })).toEqual(["spec.endpoint.url: endpoint_url_invalid"]);
   });
 
-  test("checkFederation() refuses a trust domain that two documents name (row B-11)", () => {
+  test("checkFederation() refuses a trust domain that two documents name", () => {
     const spec = { trustDomain: "partner.test" };
     expect(faultsOf(foreignDomain("a", spec), foreignDomain("b", spec))).toEqual([
       "spec.trustDomain: trust_domain_twice",
