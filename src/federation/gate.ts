@@ -61,10 +61,17 @@ export interface GateOptions {
   readonly startedAt: number;
 }
 
+/** The last that was heard of an author on one subject. */
+interface Heard {
+  readonly sequence: number;
+  readonly proof: Uint8Array;
+}
+
+/** An author's epoch holds on every subject: one that went back is noticed on the first word, whatever it speaks of. */
 interface Window {
-  epoch: number;
-  sequence: number;
-  proof: Uint8Array;
+  readonly epoch: number;
+  readonly proof: Uint8Array;
+  readonly subjects: Map<string, Heard>;
 }
 
 type Refusal = readonly [code: GateRefusalCode, fact: string];
@@ -73,6 +80,7 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #windows = new Map<string, Window>();
   readonly #counts = new Map<GateRefusalCode, number>();
+  #heard = 0;
   #accepted = 0;
   #missed = 0;
 
@@ -90,15 +98,15 @@ export class Gate {
     }
     const late = this.#timeFault(envelope, now);
     if (late !== undefined) return this.#refuse(late, envelope);
-    const name = `${envelope.authorId} ${subject}`;
-    const window = this.#windows.get(name);
-    const order = orderFault(envelope, window);
-    if (order !== undefined) return this.#refuse(order, envelope, window?.proof);
-    if (window === undefined && this.#windows.size >= WINDOWS_MAX) {
+    const window = this.#windows.get(envelope.authorId);
+    const heard = window?.epoch === envelope.epoch ? window.subjects.get(subject) : undefined;
+    const order = orderFault(envelope, window, heard);
+    if (order !== undefined) return this.#refuse(order, envelope, (heard ?? window)?.proof);
+    if (heard === undefined && this.#heard >= WINDOWS_MAX) {
       return this.#refuse(["too_many_authors", `more than ${WINDOWS_MAX} authors and subjects are heard`], envelope);
     }
-    const missed = window?.epoch === envelope.epoch ? envelope.sequence - window.sequence - 1 : 0;
-    this.#windows.set(name, { epoch: envelope.epoch, sequence: envelope.sequence, proof: envelope.proof });
+    const missed = heard === undefined ? 0 : envelope.sequence - heard.sequence - 1;
+    this.#note(envelope, subject, window);
     this.#missed += missed;
     this.#accepted += 1;
     return { ok: true, envelope, node, missed };
@@ -121,12 +129,20 @@ export class Gate {
 
   /** Forgets the windows of a key that will not be heard again. */
   forget(authorId: string): void {
-    for (const name of this.#windows.keys()) if (name.startsWith(`${authorId} `)) this.#windows.delete(name);
+    this.#heard -= this.#windows.get(authorId)?.subjects.size ?? 0;
+    this.#windows.delete(authorId);
   }
 
   counts(): { accepted: number; missed: number; refused: Readonly<Record<GateRefusalCode, number>> } {
     const refused = Object.fromEntries(GATE_REFUSALS.map((code) => [code, this.#counts.get(code) ?? 0]));
     return { accepted: this.#accepted, missed: this.#missed, refused: refused as Record<GateRefusalCode, number> };
+  }
+
+  #note({ authorId, epoch, sequence, proof }: Envelope, subject: string, window: Window | undefined): void {
+    const subjects = window?.epoch === epoch ? window.subjects : new Map<string, Heard>();
+    this.#heard += subjects.has(subject) ? 0 : 1;
+    if (subjects !== window?.subjects) this.#heard -= window?.subjects.size ?? 0;
+    this.#windows.set(authorId, { epoch, proof, subjects: subjects.set(subject, { sequence, proof }) });
   }
 
   /** Everything that does not depend on what came before. */
@@ -166,13 +182,12 @@ export class Gate {
   }
 }
 
-function orderFault(envelope: Envelope, window: Window | undefined): Refusal | undefined {
-  if (window === undefined || envelope.epoch > window.epoch) return undefined;
-  if (envelope.epoch < window.epoch) {
+function orderFault(envelope: Envelope, window: Window | undefined, heard: Heard | undefined): Refusal | undefined {
+  if (window !== undefined && envelope.epoch < window.epoch) {
     return ["rolled_back", `its author is at its start ${envelope.epoch}, and has spoken at ${window.epoch}`];
   }
-  if (envelope.sequence > window.sequence) return undefined;
-  return envelope.sequence === window.sequence && Buffer.compare(envelope.proof, window.proof) === 0
+  if (heard === undefined || envelope.sequence > heard.sequence) return undefined;
+  return envelope.sequence === heard.sequence && Buffer.compare(envelope.proof, heard.proof) === 0
     ? ["replayed", `the message ${envelope.sequence} came twice`]
-    : ["reordered", `the message ${envelope.sequence} came after ${window.sequence}`];
+    : ["reordered", `the message ${envelope.sequence} came after ${heard.sequence}`];
 }
