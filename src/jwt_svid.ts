@@ -62,9 +62,12 @@ export async function signJwtSvid(claims: JwtSvidClaims, by: TokenSigning): Prom
     .sign(by.privateKey);
 }
 
+let loaded: Promise<typeof import("jose")> | undefined;
+
 /** Loaded at the first token: whoever opens the CA for something else does without. */
 function jose() {
-  return import("jose");
+  loaded ??= import("jose");
+  return loaded;
 }
 
 export type JwtRefusalCode =

@@ -1,6 +1,5 @@
 // The JWT authority of this node: the JWT-SVIDs that it signs, and the keys that validate them. Nothing is signed before its journal entry is committed.
 
-import { randomUUID } from "node:crypto";
 import { RiprapError } from "../error.ts";
 import { signJwtSvid } from "../jwt_svid.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
@@ -80,9 +79,9 @@ export function openJwtKey(options: JwtOptions): JwtAuthority {
       const by = signing.signer();
       const issuedAt = Math.floor(clock.now() / 1000);
       const expiresAt = Math.min(issuedAt + lifetimeSeconds, Math.floor(by.notAfter / 1000));
-      const claims = { audience, tokenId: randomUUID(), issuedAt, expiresAt };
-      // Journal first: a token that exists without an entry could never be accounted for.
-      journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: by.keyId, context });
+      const claims = { audience, tokenId: Bun.randomUUIDv7(), issuedAt, expiresAt };
+      // Journal first: a token that exists without an entry could never be accounted for. Its ID is in the order of time, as the journal is.
+      await journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: by.keyId, context });
       const token = await signJwtSvid({ ...claims, spiffeId: id, issuer: other ?? issuer }, by);
       return { token, tokenId: claims.tokenId, expiresAt: new Date(expiresAt * 1000) };
     },

@@ -50,8 +50,8 @@ export interface TokenRecord extends Omit<TokenEntry, "context"> {
 }
 
 export interface TokenJournal {
-  /** Committed when it returns. */
-  add(entry: TokenEntry): void;
+  /** Committed when it resolves: what is added in one turn is one commit, all or none. */
+  add(entry: TokenEntry): Promise<void>;
   /** Those that end last first. */
   latest(limit: number, only?: { readonly spiffeId?: string; readonly kind?: TokenKind }): readonly TokenRecord[];
 }
@@ -64,20 +64,62 @@ export function openTokenJournal(store: Store): TokenJournal {
     `SELECT * FROM ca_jwt_svid WHERE (?2 = '' OR spiffe_id = ?2) AND (?3 = '' OR kind = ?3)
       ORDER BY expires_at DESC LIMIT ?1`,
   );
+  const write = (entries: readonly Prepared[]) =>
+    store.transaction(() => {
+      for (const { entry, context } of entries) {
+        const { kind, spiffeId, audience, tokenId, issuedAt, expiresAt, keyId } = entry;
+        insert.run(tokenId, spiffeId, JSON.stringify(audience), keyId, issuedAt, expiresAt, context, kind);
+      }
+    });
   let unpruned = 0;
+  let waiting: Waiting | undefined;
+  const flush = (): void => {
+    const { entries, done, failed } = waiting as Waiting;
+    waiting = undefined;
+    try {
+      write(entries);
+      unpruned += entries.length;
+      if (unpruned >= PRUNE_EVERY) {
+        unpruned = 0;
+        prune.run((entries[0] as Prepared).entry.issuedAt - RETENTION_SECONDS);
+      }
+      done();
+    } catch (thrown) {
+      failed(thrown);
+    }
+  };
   return {
-    add({ kind, spiffeId, audience, tokenId, issuedAt, expiresAt, keyId, context }) {
-      const text = JSON.stringify(context);
-      if (text.length > CONTEXT_MAX)
-        throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${text.length}`);
-      insert.run(tokenId, spiffeId, JSON.stringify(audience), keyId, issuedAt, expiresAt, text, kind);
-      unpruned += 1;
-      if (unpruned < PRUNE_EVERY) return;
-      unpruned = 0;
-      prune.run(issuedAt - RETENTION_SECONDS);
+    add(entry) {
+      const context = JSON.stringify(entry.context);
+      if (context.length > CONTEXT_MAX)
+        throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${context.length}`);
+      if (waiting === undefined) {
+        waiting = waitingForFlush();
+        queueMicrotask(flush);
+      }
+      waiting.entries.push({ entry, context });
+      return waiting.flushed;
     },
     latest: (limit, { spiffeId = "", kind = "" } = {}) => latest.all(limit, spiffeId, kind).map(recordOf),
   };
+}
+
+interface Prepared {
+  readonly entry: TokenEntry;
+  /** As JSON. */
+  readonly context: string;
+}
+
+interface Waiting {
+  readonly entries: Prepared[];
+  readonly flushed: Promise<void>;
+  done(): void;
+  failed(thrown: unknown): void;
+}
+
+function waitingForFlush(): Waiting {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  return { entries: [], flushed: promise, done: resolve, failed: reject };
 }
 
 function recordOf(row: Row): TokenRecord {
