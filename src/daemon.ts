@@ -21,7 +21,7 @@ import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
 import { startEndpoints } from "./daemon/endpoint.ts";
 import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
-import { createFleetPort } from "./daemon/fleet/port.ts";
+import { announceRevocation, createFleetPort } from "./daemon/fleet/port.ts";
 import { fleetHooks } from "./daemon/fleet/tie.ts";
 import { FlowStore } from "./daemon/flow.ts";
 import { Issuance } from "./daemon/issuance.ts";
@@ -109,7 +109,11 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     undo.push(rooms.bundles.onChange(() => tellStreams(workloadApi, log)));
     const authorities = startAuthorityRoom(
       { config, clock, log, store, authority, keys, publication },
-      { ...rooms, refreshStreams: async () => workloadApi?.refresh() },
+      {
+        ...rooms,
+        refreshStreams: async () => workloadApi?.refresh(),
+        announce: (target, reason) => announceRevocation(fleet, rooms.fleetPort, { target, reason }),
+      },
     );
     undo.push(() => authorities.stop());
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
@@ -228,11 +232,18 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
     },
     startedAt: clock.now(),
     bootedAt: Date.now() - uptime() * 1000,
-    questions: { attestor, known: byPid, resources: () => book.resources, addresses },
+    questions: {
+      ...{ attestor, known: byPid, resources: () => book.resources, addresses },
+      isHeld: (foreign) => bundles.bundleOf(foreign) !== undefined,
+    },
     link: () => plane.link,
     workload: () => late.workloadApi,
   });
-  const fleetPort = createFleetPort(room, { clock, nodeName: authority.nodeName });
+  const fleetPort = createFleetPort(room, {
+    clock,
+    nodeName: authority.nodeName,
+    check: (source) => rules.check(source),
+  });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
   return {
     state,

@@ -105,10 +105,16 @@ export interface PolicyAnswer {
   readonly remedy: string | undefined;
 }
 
+/** What the rules cannot know of other trust domains. */
+export interface BundleKnowledge {
+  /** Is a bundle of another trust domain held? Left out: it is taken for held. */
+  isHeld?(trustDomain: TrustDomain): boolean;
+}
+
 /** Why a connection would be allowed or not, from the same compiler. Throws RiprapError `not_found` or `invalid` for a bad question. */
 export function explainPolicy(
   question: PolicyQuestion,
-  input: Pick<PolicyInput, "resources" | "addresses">,
+  input: Pick<PolicyInput, "resources" | "addresses"> & BundleKnowledge,
 ): PolicyAnswer {
   const subjects = new Map(question.from === undefined ? [] : [[1, question.from]]);
   const { trustDomain } = input.resources;

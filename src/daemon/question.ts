@@ -5,7 +5,7 @@ import type { LabelSet } from "../label.ts";
 import { describeRule, explainPolicy, type PolicyQuestion, type ServiceAddresses } from "../policy.ts";
 import type { ResourceSet } from "../resource.ts";
 import { generateWorkloadIdentity, matchIdentities } from "../selector.ts";
-import { SpiffeId } from "../spiffe_id.ts";
+import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
 import { evidenceOfProc, type ProcessEvidence } from "./attestation/evidence.ts";
 import { ALL_LABELS } from "./attestation/wanted.ts";
 import type { Attestor } from "./attestation.ts";
@@ -17,6 +17,8 @@ export interface QuestionParts {
   known(pid: number): ProcessEvidence | undefined;
   resources(): ResourceSet | undefined;
   addresses(): ServiceAddresses;
+  /** Is a bundle of another trust domain held? */
+  isHeld(trustDomain: TrustDomain): boolean;
 }
 
 /** Every label of a process and every WorkloadIdentity that matches. RiprapError `not_found`. */
@@ -51,7 +53,10 @@ export async function explainConnection(request: ExplainRequest, parts: Question
   }
   const { from, steps } = await whoIs(request.from, resources, parts);
   const question: PolicyQuestion = { from, to: parseTarget(request.to, resources), inbound: request.inbound ?? false };
-  const answer = explainPolicy(question, { resources, addresses: parts.addresses() });
+  const answer = explainPolicy(question, {
+    ...{ resources, addresses: parts.addresses() },
+    isHeld: (trustDomain) => parts.isHeld(trustDomain),
+  });
   return {
     verdict: answer.verdict,
     mode: answer.mode,

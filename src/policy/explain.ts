@@ -2,16 +2,24 @@
 import { ACTION, MODE, REASON } from "../abi.ts";
 import { parseAddress } from "../address.ts";
 import { RiprapError } from "../error.ts";
-import type { CompiledPolicy, PolicyAnswer, PolicyInput, PolicyQuestion, RuleInfo } from "../policy.ts";
+import type {
+  BundleKnowledge,
+  CompiledPolicy,
+  PolicyAnswer,
+  PolicyInput,
+  PolicyQuestion,
+  RuleInfo,
+} from "../policy.ts";
 import type { PortRange } from "../port_range.ts";
 import type { Service } from "../resource.ts";
+import type { TrustDomain } from "../spiffe_id.ts";
 import { nameOf } from "./expand.ts";
 import { nameAction, showRule } from "./name.ts";
 import type { Connection, TableReader, Verdict } from "./reader.ts";
-import { remedyFor } from "./remedy.ts";
+import { remedyFor, remedyForStranger } from "./remedy.ts";
 import { PolicyIndex } from "./subject.ts";
 
-export interface Ground extends Pick<PolicyInput, "resources" | "addresses"> {
+export interface Ground extends Pick<PolicyInput, "resources" | "addresses">, BundleKnowledge {
   /** With the asking identity as subject 1. */
   readonly compiled: CompiledPolicy;
   readonly reader: TableReader;
@@ -46,11 +54,22 @@ export function answerQuestion(question: PolicyQuestion, ground: Ground): Policy
   for (const answer of answers.slice(0, 8)) steps.push(...answer.steps);
   const mode = modeName(worst.mode);
   const rule = worst.rule;
+  const stranger = worst.outcome === "allow" ? strangerOf(question, ground) : undefined;
+  if (stranger !== undefined) {
+    steps.push(`No bundle of ${stranger} is held, so every certificate chain of it is refused.`);
+    return { verdict: "deny", mode, rule, steps, remedy: remedyForStranger(stranger, ground.resources) };
+  }
   if (worst.outcome !== "deny") return { verdict: worst.outcome, mode, rule, steps, remedy: undefined };
   const remedy = remedyFor(question, { ...ground, denied: rule, unresolved: worst.unresolved });
   if (worst.mode === MODE.enforce) return { verdict: "deny", mode, rule, steps, remedy };
   steps.push(`The mode is ${mode}: it goes through plain, and its flow record says that it would be refused.`);
   return { verdict: "plain", mode, rule, steps, remedy };
+}
+
+/** The trust domain of a peer who cannot prove its ID here. */
+function strangerOf({ to: { peer } }: PolicyQuestion, { resources, isHeld }: Ground): TrustDomain | undefined {
+  if (peer === undefined || isHeld === undefined || peer.isMemberOf(resources.trustDomain)) return undefined;
+  return isHeld(peer.trustDomain) ? undefined : peer.trustDomain;
 }
 
 /** A place that a rule denies comes before one that none allows: the latter's remedy would not be enough. */

@@ -1,6 +1,7 @@
 // What would allow a refused connection: a policy to add, as narrow as the question, or what to change instead.
 import type { PolicyQuestion, RuleInfo } from "../policy.ts";
 import type { Mode, ResourceSet } from "../resource.ts";
+import type { TrustDomain } from "../spiffe_id.ts";
 import { showRule } from "./name.ts";
 import { PolicyIndex } from "./subject.ts";
 
@@ -39,6 +40,14 @@ export function remedyFor(question: PolicyQuestion, refusal: Refusal): string {
     ...(port === undefined ? [] : [`      ports: [${port}]`]),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** What makes another trust domain known. */
+export function remedyForStranger(trustDomain: TrustDomain, { trustDomains }: ResourceSet): string {
+  const isNamed = trustDomains.some((resource) => resource.trustDomain.equals(trustDomain));
+  const set = `riprap bundle set ${trustDomain} FILE`;
+  if (isNamed) return `Hold a bundle of it: \`${set}\`, or see in \`riprap bundle list\` why its endpoint gives none.`;
+  return `Add a TrustDomain resource for ${trustDomain}, and hold a bundle of it: \`${set}\`.`;
 }
 
 /** The mode that holds already: a remedy must not make a direction stricter than it is. */

@@ -37,6 +37,17 @@ describe("explainPolicy() with other trust domains", () => {
     expect(verdict("spiffe://edge.test/orders/a", 8080, partner)).toBe("deny");
   });
 
+  test("explainPolicy() denies an ID that a rule names when no bundle of its domain is held, and says what is missing", () => {
+    const explain = (...others: unknown[]) => {
+      const resources = loadDocuments(...documents, ...others);
+      const to = { address: "10.0.0.9", port: 8080, peer: SpiffeId.parse("spiffe://partner.test/orders/a") };
+      return explainPolicy({ from: WEB, to, inbound: true }, { resources, addresses, isHeld: () => false });
+    };
+    expect(explain(partner)).toMatchObject({ verdict: "deny", remedy: expect.stringContaining("riprap bundle set") });
+    expect(explain(partner).steps.at(-1)).toContain("No bundle of partner.test is held");
+    expect(explain().remedy).toContain("Add a TrustDomain resource");
+  });
+
   test("explainPolicy() lets ours alone in by a rule that names no peer when another domain is trusted", () => {
     expect(verdict("spiffe://edge.test/anyone", 9090, partner)).toBe("allow");
     expect(verdict("spiffe://partner.test/orders/a", 9090, partner)).toBe("deny");
