@@ -30,6 +30,7 @@ export async function checkNode(invocation: Invocation): Promise<readonly Findin
   return [
     checkClock(Date.now()),
     await asOwner(config.stateDir, () => checkAuthority(config.stateDir)),
+    ...(await asOwner(config.stateDir, () => checkSeal(config.stateDir))),
     await checkDaemon(config.controlSocket),
   ];
 }
@@ -65,6 +66,22 @@ async function checkAuthority(stateDir: string): Promise<Finding> {
       return { check, level: "warn", fact: `${stateDir} has none yet`, remedy };
     }
     return { check, level: "fail", fact: describeError(thrown) };
+  }
+}
+
+/** Nothing where keys lie open: the trust domain's own finding warns of that. */
+async function checkSeal(stateDir: string): Promise<readonly Finding[]> {
+  const check = "key custody";
+  try {
+    const { nodeCustody, openNodeKeys } = await import("../ca.ts");
+    const { custody } = nodeCustody(stateDir);
+    if (custody === "file") return [];
+    openNodeKeys(stateDir).hold()();
+    return [{ check, level: "ok", fact: `every key is sealed by ${custody}, and the seal opens` }];
+  } catch (thrown) {
+    // What there is no trust domain for has no seal either.
+    if (thrown instanceof RiprapError && thrown.code === "ca_not_initialised") return [];
+    return [{ check, level: "fail", fact: describeError(thrown) }];
   }
 }
 

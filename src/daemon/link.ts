@@ -100,6 +100,8 @@ export class KernelLink {
     for (const error of this.#parts.keys.attach(keyModuleOf(ioctl))) {
       this.#parts.log.warn("a key of the CA stays in this process", { error: error.message });
     }
+    // A key that lay open was read to learn its public half: what is left of that is wiped when it is collected.
+    Bun.gc(true);
   }
 
   #tryOpen(): DeviceSession | undefined {

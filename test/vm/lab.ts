@@ -40,6 +40,8 @@ export interface BootOptions {
   files?: Readonly<Record<string, Uint8Array | string>>;
   /** What of riprap is in it; nothing if not given. See lab/product.ts for where. */
   product?: Product;
+  /** See MachineOptions. */
+  tpmSocket?: string;
   /** See MachineOptions; on by default, off for benches. */
   memoryChecks?: boolean;
   /** See MachineOptions; off by default. */
@@ -82,6 +84,7 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
     processors: options.processors ?? 2,
     memoryChecks: options.memoryChecks ?? true,
     countInstructions: options.countInstructions ?? false,
+    ...(options.tpmSocket === undefined ? {} : { tpmSocket: options.tpmSocket }),
     disks: [rootDisk, kernel.modulesDisk, ...(productDisk ? [productDisk] : [])],
     initArguments: productDisk ? ["product"] : [],
     ...(options.segment && {

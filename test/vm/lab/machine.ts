@@ -11,6 +11,8 @@ export interface MachineOptions {
   /** Read-only disks in the order vda, vdb, … */
   disks: readonly string[];
   network?: { socketPath: string; mac: string; captureFile?: string };
+  /** Control socket of a swtpm: the VM then has a TPM 2.0. */
+  tpmSocket?: string;
   /** Red zones and poison in every slab object: use after free and overruns are said aloud. Costs time. */
   memoryChecks: boolean;
   /** One processor, and a clock that moves by a nanosecond an instruction: figures that two boots agree on. */
@@ -84,6 +86,19 @@ function machineArguments(options: MachineOptions): string[] {
       `virtio-blk-pci,drive=disk${index}`,
     ]),
     ...networkArguments(options),
+    ...tpmArguments(options),
+  ];
+}
+
+function tpmArguments({ tpmSocket }: MachineOptions): string[] {
+  if (tpmSocket === undefined) return [];
+  return [
+    "-chardev",
+    `socket,id=tpm,path=${tpmSocket}`,
+    "-tpmdev",
+    "emulator,id=tpm0,chardev=tpm",
+    "-device",
+    "tpm-tis,tpmdev=tpm0",
   ];
 }
 
