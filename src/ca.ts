@@ -14,6 +14,7 @@ import {
   requestEnrolment,
   type SignOptions,
 } from "./ca/enrolment.ts";
+import { type LiveIntermediate, readIntermediates } from "./ca/intermediate.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
 import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
 import {
@@ -28,7 +29,7 @@ import {
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
-import { readCertificates, requireCa, toPem } from "./ca/state.ts";
+import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
@@ -45,6 +46,7 @@ export type {
 } from "./ca/authorities.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
+export type { LiveIntermediate } from "./ca/intermediate.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { CustodyChange, CustodySetting, KeyModule, KeyStore } from "./ca/key_store.ts";
 export type { AuthorityKind, LifePolicy } from "./ca/life_cycle.ts";
@@ -197,9 +199,19 @@ export function readNodeChain(stateDir: string): readonly Uint8Array[] {
   return readCertificates(requireCa(stateDir).nodeChain).map(({ bytes }) => bytes);
 }
 
+/** The intermediates that this node signed, those for itself among them, and that neither ended nor are revoked. */
+export function listIntermediates(store: Store, now: number): readonly LiveIntermediate[] {
+  return readIntermediates(store, now);
+}
+
 /** How certificates and the fleet name the key of an authority: 40 hexadecimal digits. */
 export function authorityIdOf(publicKey: Uint8Array): string {
   return Buffer.from(keyIdentifier(publicKey)).toString("hex");
+}
+
+/** The CRL of this node's intermediate in PEM. */
+export function crlPem(authority: Pick<NodeAuthority, "crl">): string {
+  return toPemBlock("X509 CRL", authority.crl());
 }
 
 /** The roots of the trust domain in PEM: what a peer that is no riprap node is given to trust. */

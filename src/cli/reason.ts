@@ -24,6 +24,7 @@ const SENTENCES: Readonly<Record<string, string>> = {
   not_tls: "the rule passes TLS through, and the program sent plaintext",
   record: "a record did not decrypt",
   abandoned: "the program closed it before the handshake ended",
+  crowded: "too many handshakes were under way, and this was the oldest",
 };
 
 /** Empty when there is nothing to say: an open or closed flow went by its rule. */

@@ -2,6 +2,7 @@
 
 import { AUTHORITY_COMMANDS } from "./command/authority.ts";
 import { AUTHORITY_LIFE_COMMANDS } from "./command/authority_life.ts";
+import { AUTHORITY_UPSTREAM_COMMANDS } from "./command/authority_upstream.ts";
 import { BUNDLE_COMMANDS } from "./command/bundle.ts";
 import { CUSTODY_COMMANDS } from "./command/custody.ts";
 import { ENROL_COMMANDS } from "./command/enrol.ts";
@@ -28,6 +29,7 @@ export const COMMANDS: readonly Command[] = [
   ...RULE_COMMANDS,
   ...SEE_COMMANDS,
   ...AUTHORITY_LIFE_COMMANDS,
+  ...AUTHORITY_UPSTREAM_COMMANDS,
   ...REVOKE_COMMANDS,
   ...KERNEL_COMMANDS,
   ...selfCommands(() => COMMANDS),

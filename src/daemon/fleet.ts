@@ -27,9 +27,10 @@ import type { FleetNode } from "../fleet.ts";
 import type { ResourceText } from "../resource.ts";
 import type { Store } from "../store.ts";
 import { AntiEntropy } from "./fleet/anti_entropy.ts";
+import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
-import { foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
+import { admitEnrolled, foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
 import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import type { Log } from "./log.ts";
@@ -49,8 +50,8 @@ export interface FleetParts {
   /** DER of the roots. */
   readonly bundle: readonly Uint8Array[];
   readonly idPrefixes: readonly string[];
-  /** Point of this node's intermediate. */
-  readonly authorityKey: Uint8Array;
+  /** Point of this node's intermediate, which is made anew now and then. */
+  authorityKey(): Uint8Array;
   readonly keys: KeyStore;
   /** Its public nkey, where it has a broker. */
   readonly nkey?: string | undefined;
@@ -70,6 +71,7 @@ export interface FleetParts {
 /** Statements that came by comparison and not by their author's broadcast are said again up to this number: others may have missed them too. */
 const SPREAD_MAX = 64;
 const PRUNE_EVERY_MS = 3_600_000;
+const LOOK_EVERY_MS = 2000;
 
 export class Fleet {
   readonly state: FleetState;
@@ -77,8 +79,9 @@ export class Fleet {
   readonly journal: FleetJournal;
   readonly signer: Signer;
   readonly antiEntropy: AntiEntropy;
-  readonly counters = { taken: 0, duplicate: 0, stale: 0, refused: 0, conflicts: 0 };
+  readonly counters = { taken: 0, duplicate: 0, stale: 0, refused: 0 };
   readonly #parts: FleetParts;
+  readonly #chronicle: Chronicle;
   readonly #gate: Gate;
   readonly #voice: Voice;
   readonly #own: OwnVoice;
@@ -93,13 +96,12 @@ export class Fleet {
     this.#parts = parts;
     this.subjects = fleetSubjects(trustDomain);
     this.journal = openFleetJournal(store, clock);
+    this.#chronicle = new Chronicle(this.journal, log);
     this.signer = openFleetKey(keys);
     const roots = publicKeysOf(bundle);
     this.state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
-    const { idPrefixes, authorityKey } = parts;
-    const first = { nodeName, authorityKey, idPrefixes, signer: this.signer, nkey: parts.nkey };
-    foundFleet(this.state, keys, clock, first);
-    refreshOwnEntry(this.state, clock, first);
+    foundFleet(this.state, keys, clock, this.#asFirst());
+    this.#refreshRoster();
     const authority = (key: Uint8Array) => authorOf(this.state, key);
     this.#gate = new Gate({ trustDomain, authorOf: authority, startedAt: clock.now() });
     this.#voice = new Voice({ trustDomain, signer: this.signer, store: openEpochStore(store) });
@@ -140,8 +142,8 @@ export class Fleet {
     return this.#gate;
   }
 
-  get epoch(): number {
-    return this.#voice.epoch;
+  get conflicts(): number {
+    return this.#chronicle.conflicts;
   }
 
   nodes(): readonly FleetNode[] {
@@ -203,7 +205,7 @@ export class Fleet {
       if (outcome.outcome === "accepted") continue;
       this.counters[outcome.outcome] += 1;
       if (outcome.outcome === "stale" && outcome.conflict !== undefined)
-        this.#recordConflict(outcome.conflict.winner, outcome.conflict.loser);
+        this.#chronicle.conflict(outcome.conflict.winner, outcome.conflict.loser);
       if (outcome.outcome === "refused")
         log.debug("a statement was refused", { key: statement.key, from, code: outcome.code, reason: outcome.message });
     }
@@ -244,7 +246,7 @@ export class Fleet {
   /** Until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { log, openTransport } = this.#parts;
-    const loops: Promise<void>[] = [this.#prune(signal), this.#own.run(signal, () => this.self?.state === "active")];
+    const loops: Promise<void>[] = [this.#look(signal), this.#own.run(signal, () => this.self?.state === "active")];
     const isMember = this.self !== undefined;
     if (!isMember) log.info("this node is in no fleet's roster: it stands alone", {});
     if (openTransport !== undefined && isMember) {
@@ -313,7 +315,7 @@ export class Fleet {
   #follow(changes: readonly Change[], from: string): void {
     const { hooks, log } = this.#parts;
     const kinds = new Set(changes.map(({ statement }) => statement.kind));
-    for (const change of changes) this.#record(change, from);
+    for (const change of changes) this.#chronicle.record(change, from);
     const revoked = changes.flatMap(({ type, statement }) =>
       type === "put" && statement.kind === "revocation" ? [statement] : [],
     );
@@ -342,35 +344,6 @@ export class Fleet {
     }
   }
 
-  #record(change: Change, from: string): void {
-    const { statement } = change;
-    const by = `by ${statement.authorId}, statement ${statement.hash.slice(0, 16)}, from ${from}`;
-    if (change.type === "removed") {
-      this.journal.record("no longer stands", statement.key, `${change.reason}; ${by}`);
-      return;
-    }
-    if (change.conflict !== undefined) this.#recordConflict(change.conflict.winner, change.conflict.loser);
-    if (statement.kind === "presence" || statement.kind === "endpoint") return;
-    const event = statement.isDeleted ? "deleted" : change.replaced === undefined ? "added" : "changed";
-    this.journal.record(
-      statement.kind === "revocation" ? "revoked" : event,
-      statement.kind === "revocation" ? statement.name : statement.key,
-      by,
-    );
-    this.#parts.log.info(`the fleet's word was taken`, { event, key: statement.key, statement: statement.hash, from });
-  }
-
-  #recordConflict(winner: Statement, loser: Statement): void {
-    this.counters.conflicts += 1;
-    const detail = `${winner.hash.slice(0, 16)} by ${winner.authorId} stands, ${loser.hash.slice(0, 16)} by ${loser.authorId} does not`;
-    this.journal.record("conflict", winner.key, detail);
-    this.#parts.log.warn("two words of the fleet contradict one another", {
-      key: winner.key,
-      stands: winner.hash,
-      falls: loser.hash,
-    });
-  }
-
   #peers(): string[] {
     const others = listNodes(this.state).filter(
       ({ name, state }) => state === "active" && name !== this.#parts.nodeName,
@@ -380,11 +353,35 @@ export class Fleet {
     return (lately.length > 0 ? lately : others).map(({ name }) => name);
   }
 
-  async #prune(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#parts;
+  #asFirst() {
+    const { nodeName, idPrefixes, authorityKey, nkey } = this.#parts;
+    return { nodeName, idPrefixes, authorityKey: authorityKey(), nkey, signer: this.signer };
+  }
+
+  /** On an issuing node: its own entry and those of nodes that were enrolled by file. Answers what it said. */
+  #refreshRoster(): readonly Change[] {
+    const { clock, store } = this.#parts;
+    const own = refreshOwnEntry(this.state, clock, this.#asFirst());
+    return [...own, ...admitEnrolled(this.state, clock, { signer: this.signer, store })];
+  }
+
+  /** Looks again at what another program may have written, and forgets what has ended. */
+  async #look(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#parts;
+    let pruned = clock.now();
     while (!signal.aborted) {
-      this.#follow(this.state.prune(clock.now()), "time");
-      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined);
+      await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      try {
+        const said = this.#refreshRoster();
+        this.#spread(said.map(({ statement }) => statement));
+        this.#follow(said, this.#parts.nodeName);
+        if (clock.now() - pruned < PRUNE_EVERY_MS) continue;
+        pruned = clock.now();
+        this.#follow(this.state.prune(pruned), "time");
+      } catch (thrown) {
+        log.error("the roster could not be brought up to date", { error: describeError(thrown) });
+      }
     }
   }
 }

@@ -12,12 +12,13 @@ const EVENTS_DEFAULT = 50;
 const EVENTS_MAX = 10_000;
 /** A fleet of a thousand nodes answers within seconds. */
 const CONVERGE_MS = 60_000;
+/** Then a person wants to know that something happens. */
+const PATIENCE_MS = 1000;
 
 const status: Command = {
   words: ["fleet", "status"],
   group: "Fleet",
-  sentence:
-    "Show how this node stands with its fleet: connection, generation desired and applied node by node, revocations.",
+  sentence: "Show the fleet: generations desired and applied, node by node.",
   arguments: [],
   options: DAEMON_OPTIONS,
   example: "riprap fleet status",
@@ -31,7 +32,7 @@ const status: Command = {
 const nodes: Command = {
   words: ["fleet", "nodes"],
   group: "Fleet",
-  sentence: "List the nodes of the roster: state, role, what each may issue, when it was last heard of.",
+  sentence: "List the nodes: state, role, what each may issue, last seen.",
   arguments: [],
   options: DAEMON_OPTIONS,
   example: "riprap fleet nodes",
@@ -68,7 +69,7 @@ const nodes: Command = {
 const log: Command = {
   words: ["fleet", "log"],
   group: "Fleet",
-  sentence: "Show what happened in the fleet as this node saw it: joins and refusals, revocations, changes, conflicts.",
+  sentence: "Show joins, refusals, revocations, changes and conflicts.",
   arguments: [],
   options: [
     { name: "limit", value: "COUNT", sentence: `The last COUNT events, ${EVENTS_DEFAULT} when not given.` },
@@ -99,9 +100,11 @@ const converge: Command = {
   options: DAEMON_OPTIONS,
   example: "riprap fleet converge",
   async run(invocation, terminal) {
-    if (!invocation.has("json")) terminal.warn("riprap: comparing with every node");
     const ask = { waitMs: CONVERGE_MS, signal: terminal.signal };
-    const results = await clientOf(invocation).post<readonly ConvergeView[]>("/v1/fleet/converge", ask);
+    const patience = setTimeout(() => terminal.warn("riprap: comparing with every node"), PATIENCE_MS);
+    const results = await clientOf(invocation)
+      .post<readonly ConvergeView[]>("/v1/fleet/converge", ask)
+      .finally(() => clearTimeout(patience));
     show(results, { invocation, terminal }, (all) =>
       all.length === 0
         ? ["There is no other node."]
@@ -116,7 +119,7 @@ const converge: Command = {
 const natsConfig: Command = {
   words: ["fleet", "nats-config"],
   group: "Fleet",
-  sentence: "Print a NATS server configuration that lets each node of the roster do what it must, and nothing else.",
+  sentence: "Print a NATS configuration that gives each node what it needs.",
   notes: [
     "Include it in the server's own configuration, and reload the server (nats-server --signal reload) when nodes come or go. NATS is not trusted with anything: this keeps strangers from crowding the fleet's subjects.",
   ],

@@ -22,6 +22,10 @@ export function addFleetRoutes(app: Hono, port: FleetPort): void {
     const kind = parseText(c.req.query("kind"), "kind");
     return c.json({ revision: port.nextRevision(kind, parseText(c.req.query("name"), "name")) });
   });
+  app.post("/v1/fleet/check", async (c) => {
+    const name = parseText(c.req.query("name"), "name");
+    return c.json(port.check({ name, text: await readBody(c.req.raw, APPLY_BYTES_MAX) }));
+  });
   app.post("/v1/fleet/statements", async (c) => {
     const value = parseJson(await readBody(c.req.raw, APPLY_BYTES_MAX));
     return c.json(port.take(parseTexts(value)));

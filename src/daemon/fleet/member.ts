@@ -1,13 +1,14 @@
 // This node's place in the fleet: its fleet key, its NATS key, and on the node that holds the root the first words of the fleet.
 
-import { randomBytes } from "node:crypto";
-import { authorityIdOf, type KeyStore } from "../../ca.ts";
+import { hash, randomBytes } from "node:crypto";
+import { authorityIdOf, type KeyStore, listIntermediates } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { AUTHORITIES_MAX, writeBody } from "../../federation/body.ts";
 import { keyIdOf, openEd25519, SEED_BYTES, type Signer } from "../../federation/curve.ts";
 import type { Change, FleetState } from "../../federation/fleet_state.ts";
 import { type Statement, type StatementDraft, signStatement } from "../../federation/statement.ts";
 import { GROUP_DEFAULT, REVOCATION_TYPES } from "../../fleet.ts";
+import type { Store } from "../../store.ts";
 
 const FLEET_KEY = "fleet";
 const NATS_KEY = "nats";
@@ -131,3 +132,34 @@ export function refreshOwnEntry(state: FleetState, clock: Clock, node: FirstNode
     node.signer,
   );
 }
+
+/**
+ * On an issuing node: nodes that were enrolled by file are in the roster too, with the authority that was signed for them. They have no voice in
+ * the fleet; the key in their entry is one that nobody has.
+ */
+export function admitEnrolled(
+  state: FleetState,
+  clock: Clock,
+  by: { signer: Signer; store: Store },
+): readonly Change[] {
+  const key = Buffer.from(by.signer.publicKey).toString("hex");
+  if (state.standing.grantsOfKey("issuer", key).length === 0) return [];
+  return listIntermediates(by.store, clock.now()).flatMap(({ nodeName, authority, idPrefixes, signedAt }) => {
+    const grant = state.standing.grantOf("node", nodeName);
+    const isVoiceless = grant === undefined || grant.body.admittedBy === BY_FILE;
+    const isRevoked = state.standing.revocationsOf(`node:${nodeName}`).length > 0;
+    if (!isVoiceless || isRevoked || grant?.body.authorities.includes(authority) === true) return [];
+    const body = {
+      key: hash("sha256", `riprap node without a voice ${authority}`, "hex"),
+      authorities: [authority, ...(grant?.body.authorities ?? [])].slice(0, AUTHORITIES_MAX),
+      group: GROUP_DEFAULT,
+      idPrefixes: idPrefixes ?? [`spiffe://${state.trustDomain}/`],
+      admittedBy: BY_FILE,
+      admittedAt: signedAt,
+    };
+    const draft = { kind: "node", name: nodeName, time: clock.now(), body: writeBody("node", body) } as const;
+    return say(state, draft, by.signer);
+  });
+}
+
+const BY_FILE = "file";

@@ -48,7 +48,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   const { config, authority, store, clock, log, random } = ground;
   const keys = ground.keys ?? openNodeKeys(config.stateDir);
   const { trustDomain, nodeName, bundle } = authority;
-  const [authorityKey = new Uint8Array()] = publicKeysOf(readNodeChain(config.stateDir).slice(0, 1));
+  const authorityKey = () => publicKeysOf(readNodeChain(config.stateDir).slice(0, 1))[0] ?? new Uint8Array();
   const servers = config.natsServers.length > 0 ? config.natsServers : openFleetSetting(store).servers();
   // The client of the broker is loaded where there is one.
   const nats = servers.length > 0 ? await openNatsClient(config, keys) : undefined;

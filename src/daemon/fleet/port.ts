@@ -13,6 +13,8 @@ import {
   type RevocationTarget,
   writeTarget,
 } from "../../fleet.ts";
+import type { Resource } from "../../resource.ts";
+import type { ResourceSource } from "../rule/keeper.ts";
 import type { PendingNode } from "./admitter.ts";
 import type { FleetEvent } from "./event.ts";
 import type { FleetRoom } from "./open.ts";
@@ -74,6 +76,13 @@ export interface TokenView {
   readonly expiresAt: string;
 }
 
+export interface ResourceDraftView {
+  readonly kind: string;
+  readonly name: string;
+  readonly document: unknown;
+  readonly revision: number;
+}
+
 export interface ConvergeView {
   readonly node: string;
   readonly taken: number;
@@ -89,7 +98,9 @@ export interface FleetPort {
   take(
     statements: readonly string[],
   ): readonly { readonly key: string; readonly taken: boolean; readonly reason?: string }[];
-  /** The revision after the one that stands under this key. */
+  /** The resources of a text, when they are good together with all that is in force here, and the revision that each would have. */
+  check(source: ResourceSource): readonly ResourceDraftView[];
+  /** The revision after the one that stands for this resource; throws `not_found` when none does. */
   nextRevision(kind: string, name: string): number;
   createToken(request: TokenRequest): TokenView & { readonly token: string };
   tokens(): readonly TokenView[];
@@ -101,10 +112,13 @@ export interface FleetPort {
   metrics(): string;
 }
 
-export function createFleetPort(
-  { fleet, admitter, servers }: FleetRoom,
-  place: { clock: Clock; nodeName: string },
-): FleetPort {
+export interface PortPlace {
+  readonly clock: Clock;
+  readonly nodeName: string;
+  check(source: ResourceSource): readonly Resource[];
+}
+
+export function createFleetPort({ fleet, admitter, servers }: FleetRoom, place: PortPlace): FleetPort {
   const status = () => statusView(fleet, { servers, nodeName: place.nodeName });
   const tokenViews = () => admitter.list().map(tokenView);
   return {
@@ -116,7 +130,19 @@ export function createFleetPort(
         const statement = parseStatement(Uint8Array.from(Buffer.from(text, "base64")));
         return fleet.takeOne(statement, "a person on this node");
       }),
-    nextRevision: (kind, name) => (kind === "resource" ? (fleet.state.get("resource", name)?.revision ?? 0) : 0) + 1,
+    check: (source) =>
+      place.check(source).map(({ kind, name, document }) => {
+        const revision = (fleet.state.get("resource", `${kind}/${name}`)?.revision ?? 0) + 1;
+        return { kind, name, document, revision };
+      }),
+    nextRevision(kind, name) {
+      const held = fleet.state.get("resource", `${kind}/${name}`);
+      if (held !== undefined && !held.isDeleted) return held.revision + 1;
+      throw new RiprapError(
+        "not_found",
+        `Cannot delete ${kind}/${name}: the fleet has no such resource; see riprap get`,
+      );
+    },
     createToken(request) {
       const made = admitter.create({ ...request, createdBy: "a person on this node" });
       return { ...tokenView(made.record), token: made.text };
@@ -138,7 +164,7 @@ export function createFleetPort(
         const body = writeBody("revocation", { reason: reason.slice(0, 250), keep: [] });
         return fleet.say({ kind: "revocation", name: writeTarget(target), time: place.clock.now(), body }).hash;
       }
-      const remedy = "do it on an issuing node, or with an operator's key (riprap revoke --operator-key)";
+      const remedy = "do it on an issuing node, which riprap fleet nodes shows";
       throw new RiprapError(
         "not_issuer",
         `Cannot revoke ${writeTarget(target)} for the fleet: this node does not issue; ${remedy}`,
@@ -243,7 +269,8 @@ function countersOf(fleet: Fleet): Readonly<Record<string, number>> {
   const { accepted, missed, refused } = fleet.gate.counts();
   const { sent, unsent, answered, told } = fleet.wire?.counters ?? { sent: 0, unsent: 0, answered: 0, told: 0 };
   const refusedMessages = Object.values(refused).reduce((sum, count) => sum + count, 0);
-  const { taken, refused: refusedStatements, stale, conflicts } = fleet.counters;
+  const { taken, refused: refusedStatements, stale } = fleet.counters;
+  const { conflicts } = fleet;
   const { rounds, failed } = fleet.antiEntropy.counters;
   return {
     ...{
@@ -284,4 +311,27 @@ function metricsOf({ counters, lagMs, nodes, statements, state }: FleetStatusVie
 
 function gauge(name: string, help: string, value: number): string {
   return `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`;
+}
+
+/** For `riprap revoke`: says it to the fleet, and answers a sentence about that. Undefined: there is no fleet. */
+export async function announceRevocation(
+  { fleet }: Pick<FleetRoom, "fleet">,
+  port: Pick<FleetPort, "revoke">,
+  said: { target: RevocationTarget; reason: string },
+): Promise<string | undefined> {
+  const nodes = fleet.nodes().length;
+  if (fleet.self === undefined || nodes === 0) return undefined;
+  try {
+    const statement = port.revoke(said.target, said.reason);
+    const reach =
+      fleet.transport?.state.phase === "connected"
+        ? `said to the fleet of ${nodes}`
+        : "kept for the fleet, which is not connected now";
+    return `${reach}, statement ${statement}`;
+  } catch (thrown) {
+    // What is revoked here is revoked; of what only the fleet can revoke nothing happened.
+    const isLocal = ["serial", "id", "authority"].includes(said.target.type);
+    if (!isLocal || !(thrown instanceof RiprapError)) throw thrown;
+    return `NOT said to the fleet: ${thrown.message}`;
+  }
 }

@@ -22,11 +22,13 @@ export interface TiedRooms {
   readonly book: RuleBook;
   readonly rules: RuleKeeper;
   readonly plane: EnforcementPlane;
+  /** Opened after the others. */
+  readonly late: { readonly workloadApi: { refresh(): Promise<void> } | undefined };
 }
 
 export interface TieParts {
   readonly config: Pick<DaemonConfig, "nodeAddresses">;
-  readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "trustDomain" | "info">;
+  readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "isRevoked" | "info">;
   readonly log: Log;
   /** Undefined while the daemon is being built. */
   rooms(): TiedRooms | undefined;
@@ -56,8 +58,14 @@ export function fleetHooks(parts: TieParts): FleetHooks {
         }
       }
       const tied = rooms();
-      tied?.plane.trustChanged();
-      if (revoked.some(({ name }) => name.startsWith("id:"))) tied?.plane.rulesChanged();
+      if (tied === undefined) return;
+      tied.plane.trustChanged();
+      if (revoked.length === 0) return;
+      tied.plane.rulesChanged();
+      tied.plane.renewSvids((serial) => authority.isRevoked(serial));
+      tied.late.workloadApi?.refresh().catch((thrown: unknown) => {
+        log.error("streams were not told", { error: describeError(thrown) });
+      });
     },
     endpointsChanged: () =>
       void rooms()
@@ -71,6 +79,7 @@ function applyRevocation({ name, body, authorId }: Statement, authority: TiePart
   const target = tryParseTarget(name);
   const reason = `${parseBody("revocation", { body }).reason} (fleet, by ${authorId})`;
   if (target?.type === "serial") authority.revoke(target.value, reason);
+  if (target?.type === "authority") authority.revokeKey(target.value, reason);
   if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
 }
 

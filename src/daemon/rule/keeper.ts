@@ -4,7 +4,9 @@ import { createHash } from "node:crypto";
 import { RiprapError } from "../../error.ts";
 import {
   listDnsNames,
+  listResources,
   parseResources,
+  type Resource,
   type ResourceSet,
   type ResourceText,
   readResourceTexts,
@@ -97,6 +99,14 @@ export class RuleKeeper {
       if (keys.length > 0) return applyText(texts, source.text, this.#parts.rulesDir);
       throw new RiprapError("invalid", `Cannot apply ${source.name}: it holds no resource`);
     });
+  }
+
+  /** What a text holds, when it is good together with all that is in force here; changes nothing. Throws ResourceError. */
+  check(source: ResourceSource): readonly Resource[] {
+    const { rulesDir, trustDomain } = this.#parts;
+    const others = removeKeys(this.#withFleet(readResourceTexts(rulesDir)), listKeys(source.text));
+    const set = parseResources([...others, { file: source.name, text: source.text }], { trustDomain });
+    return listResources(set).filter((resource) => resource.source.file === source.name);
   }
 
   async remove(kind: string, name: string): Promise<ApplyView> {

@@ -1,0 +1,108 @@
+// The commands for what other programs read and sign: a request to an upstream CA, its answer, this node's CRL.
+
+import type { StepDone } from "../../ca.ts";
+import { RiprapError } from "../../error.ts";
+import { STATE_OPTION } from "../authority.ts";
+import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
+import { readText, writeNewFile } from "../file.ts";
+import type { Invocation } from "../invocation.ts";
+import { show } from "../output.ts";
+import { clientOf } from "../setting.ts";
+import type { Terminal } from "../terminal.ts";
+import { throughEither } from "./authority_life.ts";
+
+const CHAIN_BYTES_MAX = 128 * 1024;
+const OUT = { name: "out", value: "FILE", sentence: "Write to FILE, which must be new, instead of standard output." };
+const STATE = { ...STATE_OPTION, sentence: "Work on this state directory, without a daemon." };
+
+const csr: Command = {
+  words: ["authority", "csr"],
+  group: "Authorities",
+  sentence: "Make a certificate request for a CA outside of riprap to sign.",
+  notes: [
+    "The request asks for this node's intermediate (path length 0), or with --issuing for a CA that signs the intermediates of nodes (path length 1). The key never leaves the node; asking again keeps it until an answer is installed.",
+    "The CA must copy the URI name and sign with critical basicConstraints, keyUsage (keyCertSign, cRLSign) and nameConstraints (permitted;URI: the trust domain). Its key must be P-256, its signatures ECDSA with SHA-256.",
+  ],
+  arguments: [],
+  options: [
+    { name: "issuing", sentence: "Ask for a CA that signs the intermediates of nodes." },
+    OUT,
+    STATE,
+    SOCKET_OPTION,
+    CONFIG_OPTION,
+  ],
+  example: "riprap authority csr --out gate-1.csr",
+  async run(invocation, terminal) {
+    const role = invocation.has("issuing") ? "issuing" : "intermediate";
+    const pem = await throughEither(invocation, {
+      async daemon() {
+        const query = { issuing: role === "issuing" ? "1" : undefined };
+        return (await clientOf(invocation).post<{ readonly pem: string }>("/v1/authorities/csr", { query })).pem;
+      },
+      local: (authorities) => authorities.request(role),
+    });
+    deliver(pem, { invocation, terminal });
+    return 0;
+  },
+};
+
+const install: Command = {
+  words: ["authority", "install"],
+  group: "Authorities",
+  sentence: "Install what an upstream CA signed for this node's request.",
+  notes: [
+    "FILE holds certificates in PEM: this node's first, those above it, the root last. The root goes into the trust bundle, and is used once it is activated: everything that this root signs for the trust domain is believed from then on.",
+  ],
+  arguments: [{ name: "FILE", sentence: "The certificates, or - for standard input." }],
+  options: [
+    { name: "reason", value: "TEXT", sentence: "Why, for the account of steps." },
+    STATE,
+    JSON_OPTION,
+    SOCKET_OPTION,
+    CONFIG_OPTION,
+  ],
+  example: "riprap authority install gate-1.pem",
+  async run(invocation, terminal) {
+    const body = await readText(invocation.argument("FILE"), { terminal, bytesMax: CHAIN_BYTES_MAX });
+    if (body.includes("PRIVATE KEY")) {
+      const remedy = "give the certificates alone";
+      throw new RiprapError("upstream_malformed", `Cannot install the file: it holds a private key; ${remedy}`);
+    }
+    const reason = invocation.option("reason") ?? "";
+    const done = await throughEither(invocation, {
+      daemon: () => clientOf(invocation).post<StepDone>("/v1/authorities/install", { query: { reason }, body }),
+      local: (authorities) => authorities.install(body, { reason }),
+    });
+    show(done, { invocation, terminal }, ({ authority, notes }) => [
+      `x509 authority ${authority.id}: ${authority.phase}`,
+      ...notes,
+    ]);
+    return 0;
+  },
+};
+
+const crl: Command = {
+  words: ["authority", "crl"],
+  group: "Authorities",
+  sentence: "Print the CRL of this node's intermediate, in PEM.",
+  notes: ["It is good for a day, and another comes with every revocation. openssl verify -crl_check takes it."],
+  arguments: [],
+  options: [OUT, SOCKET_OPTION, CONFIG_OPTION],
+  example: "riprap authority crl --out gate-1.crl",
+  async run(invocation, terminal) {
+    deliver(await clientOf(invocation).text("/v1/crl"), { invocation, terminal });
+    return 0;
+  },
+};
+
+export const AUTHORITY_UPSTREAM_COMMANDS: readonly Command[] = [csr, install, crl];
+
+function deliver(document: string, { invocation, terminal }: { invocation: Invocation; terminal: Terminal }): void {
+  const path = invocation.option("out");
+  if (path === undefined) {
+    terminal.print(document.trimEnd());
+    return;
+  }
+  writeNewFile(path, document);
+  terminal.print(`wrote ${path}`);
+}

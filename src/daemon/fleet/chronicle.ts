@@ -1,0 +1,46 @@
+// Writes what became of statements into the fleet's journal and the log, in the words that a person reads.
+
+import type { Change } from "../../federation/fleet_state.ts";
+import type { Statement } from "../../federation/statement.ts";
+import type { Log } from "../log.ts";
+import type { FleetJournal } from "./event.ts";
+
+export class Chronicle {
+  readonly #journal: FleetJournal;
+  readonly #log: Log;
+  conflicts = 0;
+
+  constructor(journal: FleetJournal, log: Log) {
+    this.#journal = journal;
+    this.#log = log;
+  }
+
+  /** What a node says of itself by the minute is no event. */
+  record(change: Change, from: string): void {
+    const { statement } = change;
+    const by = `by ${statement.authorId}, statement ${statement.hash.slice(0, 16)}, from ${from}`;
+    if (change.type === "removed") {
+      this.#journal.record("no longer stands", statement.key, `${change.reason}; ${by}`);
+      return;
+    }
+    if (change.conflict !== undefined) this.conflict(change.conflict.winner, change.conflict.loser);
+    if (statement.kind === "presence" || statement.kind === "endpoint") return;
+    const isRevocation = statement.kind === "revocation";
+    const added = change.replaced === undefined ? "added" : "changed";
+    const event = isRevocation ? "revoked" : statement.isDeleted ? "deleted" : added;
+    this.#journal.record(event, isRevocation ? statement.name : statement.key, by);
+    const facts = { what: event, key: statement.key, statement: statement.hash, from };
+    this.#log.info("the fleet's word was taken", facts);
+  }
+
+  conflict(winner: Statement, loser: Statement): void {
+    this.conflicts += 1;
+    const [stands, falls] = [winner, loser].map(({ hash, authorId }) => `${hash.slice(0, 16)} by ${authorId}`);
+    this.#journal.record("conflict", winner.key, `${stands} stands, ${falls} does not`);
+    this.#log.warn("two words of the fleet contradict one another", {
+      key: winner.key,
+      stands: winner.hash,
+      falls: loser.hash,
+    });
+  }
+}
