@@ -2,6 +2,7 @@
 
 import { expandTemplate } from "./id_template.ts";
 import type { LabelSet } from "./label.ts";
+import { isReservedPath } from "./reserved_id.ts";
 import type { LabelEntry, ResourceSet, Scope, Selector, WorkloadIdentity } from "./resource.ts";
 import { writeIdentity } from "./selector/generate.ts";
 import { SpiffeId } from "./spiffe_id.ts";
@@ -39,8 +40,11 @@ export function matchIdentities(labels: LabelSet, resources: ResourceSet): reado
   found.sort((a, b) => rank(b.selector) - rank(a.selector));
   return found.map(({ identity, selector, scope }) => {
     const expanded = expandTemplate(identity.workloadId, labels);
-    const spiffeId = "path" in expanded ? SpiffeId.tryParse(`${resources.trustDomain.id}/${expanded.path}`) : undefined;
-    const refusal = "refusal" in expanded ? expanded.refusal : "its SPIFFE ID would be longer than 2048 bytes";
+    // A label may have any value, the daemon's own name too.
+    const isReserved = "path" in expanded && isReservedPath(expanded.path);
+    const spiffeId =
+      "path" in expanded && !isReserved ? SpiffeId.tryParse(`${resources.trustDomain.id}/${expanded.path}`) : undefined;
+    const refusal = "refusal" in expanded ? expanded.refusal : refusalOf(isReserved);
     const because = [
       ...selector.entries.map((entry) => describeMatch(entry, labels)),
       ...(scope === "" ? [] : [scope]),
@@ -65,6 +69,10 @@ export function generateWorkloadIdentity(labels: LabelSet, workloadId?: string):
 /** Do the labels satisfy every entry? */
 export function selects(selector: Selector, labels: LabelSet): boolean {
   return selector.entries.every((entry) => matchedValue(entry, labels) !== undefined);
+}
+
+function refusalOf(isReserved: boolean): string {
+  return isReserved ? "its SPIFFE ID would be among the daemon's own" : "its SPIFFE ID would be longer than 2048 bytes";
 }
 
 function rank(selector: Selector | undefined): number {

@@ -115,6 +115,9 @@ describe("matchIdentities()", () => {
     expect(refusal("[process:name]", new Map([...AGENT, ["process:name", ["a".repeat(2048)]] as const]))).toContain(
       "longer than 2048",
     );
+    // What the endpoints of this node prove to others.
+    const named = new Map([...AGENT, ["process:name", ["riprap"]] as const]);
+    expect(refusal("[process:name]/bundle-endpoint", named)).toContain("the daemon's own");
   });
 
   test("matchIdentities() does not fall back on a less specific identity when the first is refused", () => {

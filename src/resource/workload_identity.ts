@@ -1,6 +1,7 @@
 // kind: WorkloadIdentity. Which processes get which SPIFFE ID, and what their X509-SVID holds.
 import { RiprapError } from "../error.ts";
 import { parseTemplate, type TemplatePart } from "../id_template.ts";
+import { isReservedPath } from "../reserved_id.ts";
 import type { Delivery, Scope, WorkloadIdentity } from "../resource.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import { checkDnsName } from "./dns_name.ts";
@@ -61,7 +62,9 @@ function checkWorkloadId(field: Field): string | undefined {
     if (!parts.every((part) => checkTemplateLabel(part, field))) return undefined;
     // Every label stands for one segment-safe word, so a word in its place shows whether the rest is right.
     SpiffeId.parse(root + parts.map((part) => ("label" in part ? "x" : part.text)).join(""));
-    return path;
+    if (!isReservedPath(path)) return path;
+    const message = `${quote(path)} is among the IDs that are the daemon's own`;
+    return field.error({ code: "id_reserved", message, remedy: "begin it with another word than riprap" });
   } catch (error) {
     if (!(error instanceof RiprapError)) throw error;
     const remedy = "write a path like team/agent-[process:uid], without a slash at either end";

@@ -47,6 +47,9 @@ describe("kind WorkloadIdentity", () => {
     ["spiffe:web", "id_outside_trust_domain"],
     ["spiffe://edge.test/", "id_invalid"],
     ["a/".repeat(1100), "id_invalid"],
+    ["riprap/bundle-endpoint", "id_reserved"],
+    ["spiffe://edge.test/riprap", "id_reserved"],
+    ["riprap/[process:uid]", "id_reserved"],
   ])("checkWorkloadId() refuses %j", (workloadID, code) => {
     expect(faults({ workloadID })).toEqual([`spec.workloadID: ${code}`]);
   });
