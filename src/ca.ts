@@ -15,6 +15,14 @@ import {
   type SignOptions,
 } from "./ca/enrolment.ts";
 import { type LiveIntermediate, readIntermediates } from "./ca/intermediate.ts";
+import {
+  type IssuingGrant,
+  type IssuingRequest,
+  openExportedRoot,
+  openHeldRoot,
+  type RootSigner,
+  signIssuingCa,
+} from "./ca/issuer.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
 import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
 import {
@@ -28,6 +36,7 @@ import {
 } from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
+import { installRenewal, isRenewalDue, type RenewalOptions, type Renewed, requestRenewal } from "./ca/renewal.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
@@ -47,6 +56,7 @@ export type {
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { LiveIntermediate } from "./ca/intermediate.ts";
+export type { IssuingGrant, IssuingRequest, RootSigner } from "./ca/issuer.ts";
 export type { IssuedJwtSvid, JwtAuthority, JwtOptions, JwtSvidRequest } from "./ca/jwt.ts";
 export type { CustodyChange, CustodySetting, KeyModule, KeyStore } from "./ca/key_store.ts";
 export type { AuthorityKind, LifePolicy } from "./ca/life_cycle.ts";
@@ -58,6 +68,7 @@ export type {
   Revocation,
   SvidRequest,
 } from "./ca/node_authority.ts";
+export type { RenewalOptions, Renewed } from "./ca/renewal.ts";
 export type { RevokedId } from "./ca/revoked_id.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
@@ -241,4 +252,41 @@ export function signEnrolment(options: SignOptions): Promise<EnrolmentGrant> {
  */
 export async function installEnrolment(options: InstallOptions): Promise<Installed> {
   return installGrant(options);
+}
+
+/** The root key on this node, for what only the root may sign. Close its `key` after use. Throws RiprapError `root_not_here`, and what openAuthority throws. */
+export function openRoot(options: RenewalOptions): RootSigner {
+  return openHeldRoot(options);
+}
+
+/** A root key that was exported, on whatever machine. Throws RiprapError `ca_key_invalid`, `root_unknown`. */
+export function openRootExport(
+  pkcs8: Uint8Array,
+  from: { readonly roots: readonly Uint8Array[]; readonly path: string },
+): RootSigner {
+  return openExportedRoot(pkcs8, from);
+}
+
+/** Signs the CA of an issuing node: path length 1, five years. Throws RiprapError `request_forged`, `root_expired`. */
+export function signIssuing(root: RootSigner, request: IssuingRequest): Promise<IssuingGrant> {
+  return signIssuingCa(root, request);
+}
+
+/** Whether this node should ask an issuing node for its next intermediate. Times in milliseconds. */
+export function needsRenewal(validity: { notBefore: number; notAfter: number }, now: number): boolean {
+  return isRenewalDue(validity, now);
+}
+
+/** Makes the next key of this node's intermediate, and the request for it. Throws what openAuthority throws for the files. */
+export function createRenewalRequest(options: RenewalOptions): Promise<EnrolmentRequest> {
+  return requestRenewal(options);
+}
+
+/**
+ * Installs the answer to createRenewalRequest; the old intermediate's SVIDs stay good. Throws RiprapError `renewal_not_requested`, `grant_foreign`,
+ * `grant_other_node`, `grant_other_key`, `grant_wrong_root`, `grant_chain_invalid`, `grant_forged`, `grant_expired`, `grant_not_yet_valid`,
+ * `grant_older`, `id_prefix_invalid`.
+ */
+export function installRenewedIntermediate(grant: EnrolmentGrant, options: RenewalOptions): Renewed {
+  return installRenewal(grant, options);
 }

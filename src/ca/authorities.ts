@@ -17,6 +17,7 @@ import {
 } from "./life_cycle.ts";
 import { isHeld } from "./node_state.ts";
 import { RootAuthority } from "./root_authority.ts";
+import { toPemBlock } from "./state.ts";
 import { TokenAuthority } from "./token_authority.ts";
 import type { TokenAlgorithm, TokenAuthorityKind } from "./token_key.ts";
 
@@ -76,7 +77,7 @@ export interface StepOptions {
 
 /** What a step did to whom. */
 export interface StepDone {
-  readonly done: Action | "prepare" | "renew";
+  readonly done: Action | "prepare" | "renew" | "install";
   readonly authority: AuthorityView;
   /** Sentences about what follows from it. */
   readonly notes: readonly string[];
@@ -186,6 +187,19 @@ export class Authorities {
   async renewIntermediate({ reason }: StepOptions = {}): Promise<StepDone> {
     await this.#roots.renewIntermediate(this.#occasion(reason, false));
     return this.#done("renew", this.#roots.intermediate().anchor, []);
+  }
+
+  /** PKCS#10 in PEM, for a CA outside of riprap that is to sign this node's intermediate, or (`issuing`) a CA that signs nodes' intermediates. */
+  async request(role: "intermediate" | "issuing"): Promise<string> {
+    return toPemBlock("CERTIFICATE REQUEST", await this.#roots.request(role));
+  }
+
+  /** Takes that CA's answer in PEM. Throws RiprapError as RootAuthority.install does. */
+  async install(pem: string, { reason }: StepOptions = {}): Promise<StepDone> {
+    const record = await this.#roots.install(pem, this.#occasion(reason, false));
+    const from = usableFrom(record, this.#policy);
+    const waits = `Its root is in the bundle: all that this root signs for the trust domain is believed. Activate it from ${new Date(from ?? 0).toISOString()} on.`;
+    return this.#done("install", record, record.phase === "published" ? [waits] : []);
   }
 
   /** Tainted roots under which nothing of another node lives: they can go as soon as this node's SVIDs are made anew. */

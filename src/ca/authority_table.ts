@@ -44,7 +44,7 @@ export interface AuthorityEvent {
   readonly at: number;
   readonly id: string;
   readonly kind: AuthorityKind;
-  /** `prepared`, `published`, `activated`, `retired`, `tainted`, `revoked`, `renewed` */
+  /** `prepared`, `published`, `activated`, `retired`, `tainted`, `revoked`, `renewed`, `certified` */
   readonly event: string;
   readonly forced: boolean;
   readonly reason: string;
@@ -72,7 +72,7 @@ export class AuthorityTable {
   /** Those of one kind, or all; in the order in which they were published, the unpublished last. */
   list(kind?: AuthorityKind): readonly AuthorityRecord[] {
     const sql =
-      "SELECT * FROM ca_key WHERE ?1 = '' OR kind = ?1 ORDER BY published_at IS NULL, published_at, prepared_at, id";
+      "SELECT * FROM ca_key WHERE ?1 = '' OR kind = ?1 ORDER BY published_at IS NULL, published_at, rowid";
     return this.#store
       .prepare<Row>(sql)
       .all(kind ?? "")
@@ -133,6 +133,14 @@ export class AuthorityTable {
       // Nobody may find the name of a key that is gone.
       if (phase === "revoked") this.#store.prepare("UPDATE ca_key SET key_name = '' WHERE id = ?").run(record.id);
       this.#note(record, phase === "active" ? "activated" : phase, occasion);
+    });
+  }
+
+  /** What signs under a root is another: its key, and the certificates up to the root. */
+  rekey({ id, kind }: AuthorityRecord, by: { keyName: string; chain: Uint8Array }, occasion: Occasion): void {
+    this.#store.transaction(() => {
+      this.#store.prepare("UPDATE ca_key SET key_name = ?, chain = ? WHERE id = ?").run(by.keyName, by.chain, id);
+      this.#note({ id, kind }, "certified", occasion);
     });
   }
 

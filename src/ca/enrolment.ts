@@ -85,6 +85,10 @@ export interface SignOptions {
   readonly idPrefixes?: readonly string[];
   /** Sign although the name has an intermediate: that one is revoked. */
   readonly replace?: boolean;
+  /** The node itself asks for its next one, which the caller has made sure of: the one it has stays good until its end. */
+  readonly isRenewal?: boolean;
+  /** The machine that was granted this key asks again, because the answer was lost; the caller has made sure that it is the same. */
+  readonly isRetry?: boolean;
   readonly clock: Clock;
 }
 
@@ -107,7 +111,9 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
     const journal = new Journal(store);
     const context = { by: "enrolment", requestedAt: request.createdAt, idPrefixes };
     const plan = journal.transaction(() => {
-      admitNode(journal, { nodeName: request.nodeName, point, now, replace: options.replace === true });
+      if (options.isRetry !== true) requireNewKey(journal, point);
+      if (options.isRenewal !== true)
+        admitName(journal, { nodeName: request.nodeName, now, replace: options.replace === true });
       return journalIntermediate(root, journal, {
         trustDomain,
         nodeName: request.nodeName,
@@ -240,14 +246,17 @@ async function checkRequest(request: EnrolmentRequest, trustDomain: TrustDomain,
   return asked.point;
 }
 
-/** "Nothing signed twice": neither a key, nor a name that is in use. */
-function admitNode(
-  journal: Journal,
-  { nodeName, point, now, replace }: { nodeName: string; point: Uint8Array; now: number; replace: boolean },
-): void {
-  if (journal.hasAuthorityKey(keyIdentifier(point))) {
+/** Nothing is signed twice: no key, */
+function requireNewKey(journal: Journal, point: Uint8Array): void {
+  if (journal.hasAuthorityKey(keyIdentifier(point)))
     throw requestRefused("request_repeated", "its key has an intermediate already; nothing is signed twice");
-  }
+}
+
+/** and no name that is in use. */
+function admitName(
+  journal: Journal,
+  { nodeName, now, replace }: { nodeName: string; now: number; replace: boolean },
+): void {
   for (const { serial, notAfter } of journal.liveIntermediates(nodeName, now)) {
     if (!replace) {
       const fact = `a node of the name ${nodeName} is enrolled until ${new Date(notAfter).toISOString()}; choose another name, or replace that node`;
@@ -277,7 +286,8 @@ function requirePending(stateDir: string): CaFiles {
   throw grantRefused("enrolment_not_requested", "this node asked for nothing; run `riprap enrol request` first");
 }
 
-function readGrantChain(
+/** The certificates of a grant, and the CA that signed it. Throws RiprapError `grant_chain_invalid`. */
+export function readGrantChain(
   grant: EnrolmentGrant,
   trustDomain: TrustDomain,
 ): { issuer: Certificate; signer: Certificate; root: Certificate; roots: Certificate[] } {
@@ -308,7 +318,7 @@ function readGrantChain(
   }
 }
 
-function requireCurrent(issuer: Certificate, root: Certificate, now: number): void {
+export function requireCurrent(issuer: Certificate, root: Certificate, now: number): void {
   if (now > issuer.notAfter || now > root.notAfter) {
     throw grantRefused(
       "grant_expired",

@@ -10,8 +10,8 @@ import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
 import { type AuthorityRecord, isInBundle } from "./life_cycle.ts";
 import { type CaFiles, KEY_NAME, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
 
-/** The names that the intermediate's key goes between: the next one is made beside the one in use. */
-export const NODE_SLOTS: readonly string[] = [KEY_NAME.node, `${KEY_NAME.node}.1`];
+/** The names that the intermediate's key goes between: the one in use, the next, and those that wait under an upstream CA. */
+export const NODE_SLOTS: readonly string[] = [KEY_NAME.node, ...[1, 2, 3].map((i) => `${KEY_NAME.node}.${i}`)];
 
 export interface CaGround {
   readonly files: CaFiles;

@@ -136,14 +136,14 @@ export function readCertificates(path: string): Certificate[] {
 
 /** RFC 7468, one certificate after another. */
 export function toPem(certificates: readonly Uint8Array[]): string {
-  return certificates
-    .map((certificate) => {
-      const lines = Buffer.from(certificate)
-        .toString("base64")
-        .replace(/.{64}(?=.)/g, "$&\n");
-      return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
-    })
-    .join("");
+  return certificates.map((certificate) => toPemBlock("CERTIFICATE", certificate)).join("");
+}
+
+export function toPemBlock(label: string, bytes: Uint8Array): string {
+  const lines = Buffer.from(bytes)
+    .toString("base64")
+    .replace(/.{64}(?=.)/g, "$&\n");
+  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`;
 }
 
 /** Certificates of a PEM text, at least one; throws on anything else in it. */

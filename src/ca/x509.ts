@@ -69,12 +69,35 @@ export async function buildCaCertificate(request: CaCertificateRequest): Promise
 }
 
 /** PKCS#10 request for a node's intermediate: the node's name and the trust domain, signed by the key it asks for. */
-export async function buildRequest(trustDomain: TrustDomain, nodeName: string, key: CaKey): Promise<Uint8Array> {
+export function buildRequest(trustDomain: TrustDomain, nodeName: string, key: CaKey): Promise<Uint8Array> {
+  return requestWith(trustDomain, { commonName: nodeName, key, extensions: [] });
+}
+
+/** The same for a CA outside of riprap, with all that its certificate is to have: it may copy what the request asks for. */
+export function buildUpstreamRequest(
+  trustDomain: TrustDomain,
+  asked: { commonName: string; key: CaKey; pathLength: number },
+): Promise<Uint8Array> {
+  const extensions = [
+    new BasicConstraintsExtension(true, asked.pathLength, true),
+    new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+    uriConstraint(trustDomain),
+  ];
+  return requestWith(trustDomain, { ...asked, extensions });
+}
+
+async function requestWith(
+  trustDomain: TrustDomain,
+  { commonName, key, extensions }: { commonName: string; key: CaKey; extensions: readonly Extension[] },
+): Promise<Uint8Array> {
   const request = await Pkcs10CertificateRequestGenerator.create({
-    name: caName(nodeName),
+    name: caName(commonName),
     keys: { privateKey: (await passingPair()).privateKey, publicKey: await importPoint(key.publicKey) },
     signingAlgorithm: ECDSA,
-    extensions: [new SubjectAlternativeNameExtension([{ type: "url", value: trustDomain.id.toString() }], false)],
+    extensions: [
+      new SubjectAlternativeNameExtension([{ type: "url", value: trustDomain.id.toString() }], false),
+      ...extensions,
+    ],
   });
   return signedBy(key, request.rawData);
 }

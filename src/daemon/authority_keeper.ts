@@ -71,6 +71,14 @@ export class AuthorityKeeper implements AuthorityPort {
     return this.#step(() => this.#parts.authorities.renewIntermediate(options));
   }
 
+  request(role: "intermediate" | "issuing"): Promise<string> {
+    return this.#parts.authorities.request(role);
+  }
+
+  install(pem: string, options: StepOptions): Promise<StepDone> {
+    return this.#step(() => this.#parts.authorities.install(pem, options));
+  }
+
   /** Somebody else (the command, beside the daemon) may have changed something. Resolves when what follows from it is done. */
   async look(): Promise<void> {
     const { authorities, authority, log } = this.#parts;

@@ -1,7 +1,15 @@
 // Joins the life of this node's authorities, revocation and the account of what was signed with the rest of the daemon. Contains calls, not work.
 
 import type { Hono } from "hono";
-import { type KeyStore, lifePolicy, type NodeAuthority, openAuthorities, signedSvids, signedUnder } from "../ca.ts";
+import {
+  crlPem,
+  type KeyStore,
+  lifePolicy,
+  type NodeAuthority,
+  openAuthorities,
+  signedSvids,
+  signedUnder,
+} from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
 import type { RevocationTarget } from "../fleet.ts";
@@ -100,7 +108,7 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
     revoker,
     addRoutes(app) {
       const signed = (query: Parameters<typeof signedSvids>[1]) => signedSvids(store, query);
-      addAuthorityRoutes(app, { authorities: keeper, revocation: revoker, signed, crl: () => authority.crl() });
+      addAuthorityRoutes(app, { authorities: keeper, revocation: revoker, signed, crl: () => crlPem(authority) });
     },
     async stop() {
       stopping.abort();

@@ -4,7 +4,7 @@ import type { Hono } from "hono";
 import type { AuthorityKind, AuthorityList, SignedQuery, SignedSvid, StepDone, StepOptions } from "../../ca.ts";
 import { RiprapError } from "../../error.ts";
 import type { RevocationPort } from "./port.ts";
-import { parseCount, parseFlag, parseText } from "./request.ts";
+import { parseCount, parseFlag, parseText, readBody } from "./request.ts";
 
 export interface AuthorityEventView {
   /** Milliseconds since the epoch. */
@@ -26,18 +26,24 @@ export interface AuthorityPort {
   taint(id: string, options: StepOptions): Promise<StepDone>;
   revoke(id: string, options: StepOptions): Promise<StepDone>;
   renewIntermediate(options: StepOptions): Promise<StepDone>;
+  /** PKCS#10 in PEM for a CA outside of riprap. */
+  request(role: "intermediate" | "issuing"): Promise<string>;
+  /** Its answer, certificates in PEM. Further codes: `csr_missing`, `upstream_malformed`, `upstream_wrong_key`, … */
+  install(pem: string, options: StepOptions): Promise<StepDone>;
 }
 
 export interface AuthorityRoutes {
   readonly authorities: AuthorityPort;
   readonly revocation: RevocationPort;
   signed(query: SignedQuery): readonly SignedSvid[];
-  /** DER of the CRL of this node's intermediate. */
-  crl(): Uint8Array;
+  /** PEM of the CRL of this node's intermediate. */
+  crl(): string;
 }
 
 const KINDS: readonly AuthorityKind[] = ["x509", "jwt", "wit"];
 const TYPES: readonly SignedSvid["type"][] = ["x509", "jwt", "wit"];
+/** Certificates in PEM with the comments that openssl writes around each. */
+const UPSTREAM_BYTES_MAX = 128 * 1024;
 const REASON_CHARS_MAX = 256;
 
 export function addAuthorityRoutes(app: Hono, { authorities, revocation, signed, crl }: AuthorityRoutes): void {
@@ -66,6 +72,18 @@ export function addAuthorityRoutes(app: Hono, { authorities, revocation, signed,
   app.post("/v1/authorities/renew", async (c) =>
     c.json(await authorities.renewIntermediate(optionsOf((name) => c.req.query(name)))),
   );
+  app.post("/v1/authorities/csr", async (c) =>
+    c.json({ pem: await authorities.request(parseFlag(c.req.query("issuing")) ? "issuing" : "intermediate") }),
+  );
+  app.post("/v1/authorities/install", async (c) => {
+    const pem = await readBody(c.req.raw, UPSTREAM_BYTES_MAX);
+    return c.json(
+      await authorities.install(
+        pem,
+        optionsOf((name) => c.req.query(name)),
+      ),
+    );
+  });
   app.post("/v1/revoke", async (c) => {
     const query = (name: string) => c.req.query(name);
     const target = parseText(query("target"), "target");
@@ -84,7 +102,7 @@ export function addAuthorityRoutes(app: Hono, { authorities, revocation, signed,
       }),
     );
   });
-  app.get("/v1/crl", (c) => c.body(Uint8Array.from(crl()), 200, { "content-type": "application/pkix-crl" }));
+  app.get("/v1/crl", (c) => c.text(crl()));
 }
 
 function oneOf<T extends string>(words: readonly T[], text: string): T {
