@@ -19,6 +19,8 @@ const SYSLOG_ACTION_SIZE_BUFFER = 10;
 const SYSLOG_MAX = 16 << 20; // a larger kernel log is read from its end
 const SOCKOPT_MAX = 4096;
 const SC_CLK_TCK = 2;
+/** More interruptions of a call that takes a microsecond are no accident. */
+const EINTR_MAX = 100;
 
 const { i32, i64, u32, u64, ptr: pointer } = FFIType;
 
@@ -109,9 +111,13 @@ export function pidfdOpen(pid: number): number {
 /** Does the process of this pidfd still run (a zombie does not)? */
 export function pidfdIsAlive(fd: number): boolean {
   const poll = new Int32Array([fd, POLLIN]);
-  const ready = libc().poll(ptr(poll), 1, 0);
-  if (ready < 0) throw failure("poll a pidfd");
-  return ready === 0;
+  for (let tries = 0; ; tries++) {
+    const ready = libc().poll(ptr(poll), 1, 0);
+    if (ready >= 0) return ready === 0;
+    const thrown = failure("poll a pidfd");
+    // The runtime stops its threads by signals when it collects.
+    if (thrown.code !== "EINTR" || tries === EINTR_MAX) throw thrown;
+  }
 }
 
 /** getsockopt(2): the bytes that the kernel wrote, at most `size`. */

@@ -2,10 +2,11 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { costRows, measureCost } from "./cost.ts";
-import { benchDataPath } from "./data_path.ts";
+import { benchDataPath, type DataPathOptions } from "./data_path.ts";
 import { measureFootprint } from "./footprint.ts";
 import { measureHandshakes } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
+import { benchIssuance } from "./issuance.ts";
 import { type BenchResult, writeSection } from "./section.ts";
 import type { Row } from "./table.ts";
 
@@ -14,6 +15,13 @@ const OUTPUT = join(import.meta.dir, "../../.cache/bench");
 interface Extent {
   readonly rounds: number;
   readonly quick: boolean;
+}
+
+const SHORT = { connections: 50, seconds: 2, mib: 16 };
+const LONG = { connections: 100, seconds: 3, mib: 32 };
+
+async function dataPath(options: DataPathOptions): Promise<BenchResult> {
+  return { rows: await benchDataPath(options), reference: "riprap, resumed", circumstances: { ...options } };
 }
 
 /** In the order in which they run when none is named. */
@@ -29,13 +37,13 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
         rows.push({ round, peer: who, metric: "handshake of both ends, instructions", value: instructions });
     return { rows, reference: "OpenSSL in memory, full", circumstances: {} };
   },
-  async data_path({ rounds, quick }) {
-    const options = {
-      rounds,
-      ...(quick ? { connections: 50, seconds: 2, mib: 16 } : { connections: 100, seconds: 3, mib: 32 }),
-    };
-    return { rows: await benchDataPath(options), reference: "riprap, resumed", circumstances: options };
-  },
+  issuance: ({ rounds, quick }) =>
+    benchIssuance({ rounds: Math.min(rounds, 3), seconds: quick ? 1 : 3, identities: quick ? 1000 : 10_000 }),
+  /** As the clock on the wall has it: two processors, and whatever else the machine does. */
+  data_path: ({ rounds, quick }) => dataPath({ rounds, ...(quick ? SHORT : LONG), countInstructions: false }),
+  /** The same in instructions of one processor: a second is 10^9 of them. */
+  data_path_icount: ({ rounds, quick }) =>
+    dataPath({ rounds: Math.min(rounds, 2), ...(quick ? SHORT : LONG), seconds: 1, countInstructions: true }),
   async identity({ rounds, quick }) {
     const rates = quick ? [5, 20] : [5, 10, 20, 40];
     return { rows: await measureIdentities(rounds, rates), reference: "unmanaged", circumstances: { rates } };

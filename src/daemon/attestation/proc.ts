@@ -5,6 +5,7 @@ import { RiprapError } from "../../error.ts";
 import { clockTicks } from "../libc.ts";
 
 const TEXT_MAX = 65_536; // /proc/PID/status with 65,536 groups is cut; nothing else of it is that long
+const TEXT_USUAL = 4096; // few of these files are longer, and each call looks at several
 const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
 /** Fields of /proc/PID/stat after the name, the state being 0; a reader without the right to trace the process sees 0. */
 const START_CODE = 23;
@@ -136,10 +137,11 @@ export function tryReadText(pid: number, name: string, most: number): string | u
     return undefined;
   }
   try {
-    const buffer = Buffer.alloc(most);
+    let buffer = Buffer.allocUnsafe(Math.min(most, TEXT_USUAL));
     let length = 0;
     for (;;) {
-      const got = readSync(fd, buffer, length, most - length, null);
+      if (length === buffer.length) buffer = Buffer.concat([buffer], Math.min(most, 4 * length));
+      const got = readSync(fd, buffer, length, buffer.length - length, null);
       length += got;
       if (got === 0 || length === most) return buffer.toString("utf8", 0, length);
     }

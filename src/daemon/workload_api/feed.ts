@@ -80,7 +80,9 @@ export class SvidTerm {
     const issuedAt = clock.now();
     const { epoch } = authority;
     const svid = await issuer.issue(caller, identified);
-    ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
+    const earlier = this.#term?.assignment.spiffeId;
+    if (earlier !== undefined && !earlier.equals(assignment.spiffeId))
+      ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
     const [notBefore, notAfter] = [svid.notBefore.getTime(), svid.notAfter.getTime()];
     const { serial } = svid;
     this.#term = {

@@ -17,6 +17,8 @@ const MIGRATIONS = [
 ];
 /** How long after the end of a process that keeps no connection its SVIDs are revoked, at most. */
 export const LOOK_EVERY_MS = 10_000;
+/** A process has a stream of each kind or a few, and renews at half life; one that asks again and again uses the latest. */
+const HELD_MAX = 1024;
 /** How long a process takes to end after it has closed its connections; a large one is met by the next round. */
 const END_WAITS_MS = [20, 200, 1000] as const;
 /** Processes looked at in one go, some 20 µs each: calls are answered in between. */
@@ -43,10 +45,10 @@ interface Held {
 }
 
 interface Account extends Holder {
-  /** Oldest first. */
-  held: readonly Held[];
-  /** What could not be revoked when it was to be. */
-  owed: { readonly held: readonly Held[]; readonly reason: string } | undefined;
+  /** By serial, oldest first. */
+  readonly held: Map<string, Held>;
+  /** What is to be revoked, and was not yet. */
+  readonly owed: { readonly held: Held; readonly reason: string }[];
 }
 
 export interface LedgerParts {
@@ -103,21 +105,31 @@ export class Ledger {
 
   #keep({ pid, startTimeNs }: Holder, held: Held): void {
     const key = keyOf({ pid, startTimeNs });
-    const account = this.#accounts.get(key);
-    const now = this.#parts.clock.now();
-    if (account === undefined) this.#accounts.set(key, { pid, startTimeNs, held: [held], owed: undefined });
-    else account.held = [...account.held.filter(({ notAfter }) => notAfter > now), held];
+    const account = this.#accounts.get(key) ?? { pid, startTimeNs, held: new Map<string, Held>(), owed: [] };
+    this.#accounts.set(key, account);
+    account.held.set(held.serial, held);
+    if (account.held.size <= HELD_MAX) return;
+    const [oldest] = account.held.values();
+    // Revoked by the next look.
+    if (oldest !== undefined) this.#owe(account, [oldest], "the process asked for too many more");
   }
 
   /** Revokes what the process holds; with `except`, only what is of another identity. Never throws: what fails is tried again. */
   withdraw(holder: Holder, reason: string, except?: SpiffeId): void {
     const account = this.#accounts.get(keyOf(holder));
+    if (account === undefined) return;
     const kept = except === undefined ? "" : except.toString();
-    const taken = account?.held.filter(({ spiffeId }) => spiffeId !== kept) ?? [];
-    if (account === undefined || taken.length === 0) return;
-    account.held = account.held.filter(({ spiffeId }) => spiffeId === kept);
-    account.owed = { held: [...(account.owed?.held ?? []), ...taken], reason };
+    const taken = [...account.held.values()].filter(({ spiffeId }) => spiffeId !== kept);
+    if (taken.length === 0) return;
+    this.#owe(account, taken, reason);
     this.#look([account]);
+  }
+
+  #owe({ held, owed }: Account, taken: readonly Held[], reason: string): void {
+    for (const one of taken) {
+      held.delete(one.serial);
+      owed.push({ held: one, reason });
+    }
   }
 
   /** A connection of the process has ended, which is often its own end: a process closes what it has open a little before that. */
@@ -154,36 +166,30 @@ export class Ledger {
   }
 
   #settle(account: Account): void {
-    const now = this.#parts.clock.now();
-    if (account.owed !== undefined) this.#revoke(account.owed.held, account.owed.reason);
-    account.owed = undefined;
-    if (!this.#isRunning(account)) {
-      this.#revoke(account.held, "the process has ended");
-      account.held = [];
-    }
-    const ended = account.held.filter(({ notAfter }) => notAfter <= now);
-    if (ended.length > 0) {
-      this.#forget(ended);
-      account.held = account.held.filter(({ notAfter }) => notAfter > now);
-    }
-    if (account.held.length === 0) this.#accounts.delete(keyOf(account));
+    const { clock } = this.#parts;
+    if (!this.#isRunning(account)) this.#owe(account, [...account.held.values()], "the process has ended");
+    this.#pay(account);
+    const ended = [...account.held.values()].filter(({ notAfter }) => notAfter <= clock.now());
+    this.#forget(ended);
+    for (const { serial } of ended) account.held.delete(serial);
+    if (account.held.size === 0) this.#accounts.delete(keyOf(account));
   }
 
-  #revoke(held: readonly Held[], reason: string): void {
+  #pay({ owed }: Account): void {
+    if (owed.length === 0) return;
     const { authority, clock, store } = this.#parts;
     const now = clock.now();
+    const living = owed.filter(({ held }) => held.notAfter > now);
     store.transaction(() => {
-      for (const { serial, notAfter } of held) {
-        if (notAfter > now) {
-          authority.revoke(serial, reason);
-          this.revoked += 1;
-        }
-        this.#remove.run(serial);
-      }
+      for (const { held, reason } of living) authority.revoke(held.serial, reason);
+      for (const { held } of owed) this.#remove.run(held.serial);
     });
+    this.revoked += living.length;
+    owed.length = 0;
   }
 
   #forget(held: readonly Held[]): void {
+    if (held.length === 0) return;
     this.#parts.store.transaction(() => {
       for (const { serial } of held) this.#remove.run(serial);
     });

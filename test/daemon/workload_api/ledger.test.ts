@@ -109,6 +109,13 @@ describe("Ledger", () => {
     expect(revoked).toEqual([["01", "withdrawn"]]);
   });
 
+  test("add() bounds what one process holds: of a thousand and more the oldest are revoked", async () => {
+    const ledger = openLedger();
+    for (let count = 0; count < 1030; count++) give(ledger, FIRST, String(count).padStart(4, "0"));
+    await look(ledger);
+    expect(revoked.map(([serial]) => serial)).toEqual(["0000", "0001", "0002", "0003", "0004", "0005"]);
+  });
+
   test("constructor() takes up what an earlier daemon delivered, and what is of an earlier boot ends with it", async () => {
     const before = openLedger();
     give(before, FIRST, "01");

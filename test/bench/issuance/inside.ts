@@ -1,0 +1,180 @@
+// What one process does without a socket, for the issuance bench: bare signatures, serial jose, the CA, and ten thousand identities renewed at once. Prints one line of JSON.
+
+import { createPrivateKey, generateKeyPairSync, sign } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SignJWT } from "jose";
+import { initTrustDomain, issueWithNewKeys, openAuthority, openJwtAuthority, trustBundle } from "../../../src/ca.ts";
+import { systemClock } from "../../../src/clock.ts";
+import { evidenceOfProc } from "../../../src/daemon/attestation/evidence.ts";
+import { createLog } from "../../../src/daemon/log.ts";
+import type { Caller } from "../../../src/daemon/workload_api/caller.ts";
+import { X509Feed } from "../../../src/daemon/workload_api/feed.ts";
+import { SvidIssuer } from "../../../src/daemon/workload_api/issuer.ts";
+import { Ledger } from "../../../src/daemon/workload_api/ledger.ts";
+import { LiveStreams } from "../../../src/daemon/workload_api/live.ts";
+import { SpiffeId } from "../../../src/spiffe_id.ts";
+import { openStore, storePath } from "../../../src/store.ts";
+import { ManualClock } from "../../manual_clock.ts";
+
+const [, , secondsText = "1", identitiesText = "10000"] = process.argv;
+const SECONDS = Number(secondsText);
+const IDENTITIES = Number(identitiesText);
+const BATCH = 64;
+const HALF_LIFE_MS = 1_800_000;
+
+const folder = mkdtempSync(join(tmpdir(), "riprap-bench-"));
+const stateDir = join(folder, "state");
+mkdirSync(stateDir, { mode: 0o700 });
+const clock = new ManualClock(Date.now());
+await initTrustDomain({ stateDir, trustDomain: "example.org", nodeName: "bench", clock });
+const store = openStore(storePath(stateDir));
+const authority = openAuthority({ stateDir, clock, store });
+const random = () => 0.5;
+// Serials hold the time of day, by which the journal is in order: a clock that stands still would be another journal.
+const timely = openAuthority({ stateDir, clock: systemClock, store });
+const jwt = openJwtAuthority({ stateDir, clock: systemClock, store, authority: timely });
+
+/** How often `work` is done in a second of this core; `work` says how many it did. */
+async function rate(work: () => number | Promise<number>): Promise<number> {
+  await work();
+  let count = 0;
+  const before = process.cpuUsage();
+  const end = performance.now() + 1000 * SECONDS;
+  while (performance.now() < end) count += await work();
+  const { user, system } = process.cpuUsage(before);
+  return (1e6 * count) / (user + system);
+}
+
+/** The same by the clock on the wall: what serial callers see. */
+async function wallRate(work: () => number | Promise<number>): Promise<number> {
+  await work();
+  let count = 0;
+  const begun = performance.now();
+  while (performance.now() < begun + 1000 * SECONDS) count += await work();
+  return (1000 * count) / (performance.now() - begun);
+}
+
+const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const key = createPrivateKey(pair.privateKey.export({ format: "pem", type: "pkcs8" }));
+const tbs = new Uint8Array(430).fill(7);
+const spiffeId = SpiffeId.parse("spiffe://example.org/bench/app");
+const context = {
+  by: "bench",
+  pid: 1,
+  exe: "/usr/bin/app",
+  uid: 0,
+  rule: "WorkloadIdentity/app",
+  because: ["process:exe is /usr/bin/app"],
+};
+const { x, y } = pair.publicKey.export({ format: "jwk" });
+const point = Buffer.concat([Buffer.of(4), Buffer.from(x ?? "", "base64url"), Buffer.from(y ?? "", "base64url")]);
+const request = { spiffeId, publicKey: point, lifetimeSeconds: 3600, context };
+const batch = Array.from({ length: BATCH }, () => request);
+
+const figures: Record<string, number> = {
+  rawSign: await rate(() => {
+    for (let count = 0; count < 100; count++) sign("sha256", tbs, key);
+    return 100;
+  }),
+  caSingle: await rate(() => {
+    timely.issueX509Svid(request);
+    return 1;
+  }),
+  caBatch: await rate(() => timely.issueX509Svids(batch).length),
+  caNewKeys: await rate(() => issueWithNewKeys(timely, batch).length),
+};
+
+const claims = { sub: spiffeId.toString(), aud: ["peer"] };
+figures["joseSerial"] = await wallRate(async () => {
+  const now = Math.floor(clock.now() / 1000);
+  await new SignJWT(claims)
+    .setProtectedHeader({ alg: "ES256", kid: "k", typ: "JWT" })
+    .setIssuedAt(now)
+    .setExpirationTime(now + 300)
+    .sign(key);
+  return 1;
+});
+const jwtRequest = { spiffeId, audience: ["peer"], context };
+figures["jwtSerial"] = await wallRate(async () => {
+  await jwt.issue(jwtRequest);
+  return 1;
+});
+figures["jwtConcurrent"] = await wallRate(async () => {
+  await Promise.all(Array.from({ length: BATCH }, () => jwt.issue(jwtRequest)));
+  return BATCH;
+});
+
+Object.assign(figures, await renewals());
+authority.close();
+timely.close();
+store.close();
+rmSync(folder, { recursive: true });
+process.stdout.write(`${JSON.stringify(figures)}\n`);
+process.exit(0);
+
+/** Streams of as many processes, each with an identity of its own, that all come to half of their life in one moment. */
+async function renewals(): Promise<Record<string, number>> {
+  const log = createLog({ level: "error", clock, write: (line) => void process.stderr.write(line) });
+  const ledger = new Ledger({ store, authority, clock, log, isRunning: () => true });
+  const issuer = new SvidIssuer({ authority, store, ledger });
+  const evidence = evidenceOfProc(process.pid);
+  const bundle = trustBundle(store, authority, jwt);
+  const parts = { authority, issuer, ledger, clock, random, bundle: () => bundle, foreignBundles: () => [] };
+  const live = new LiveStreams({
+    ...{ clock, log, ledger },
+    identify: async ({ pid }) => ({
+      evidence,
+      assignment: {
+        spiffeId: SpiffeId.parse(`spiffe://example.org/bench/${pid}`),
+        ...{ rule: "WorkloadIdentity/app", because: context.because, lifetimeSeconds: 3600, dnsNames: [] },
+        delivery: "workload-api",
+      },
+    }),
+  });
+  let sent = 0;
+  let failed = 0;
+  const before = memory();
+  const ended = new AbortController();
+  const open = async (pid: number) => {
+    const caller: Caller = { pid, uid: 0, startTimeNs: 1n, isAlive: () => true, evidence: () => evidence, close() {} };
+    const call = {
+      caller,
+      metadata: () => [],
+      signal: ended.signal,
+      send() {
+        sent += 1;
+      },
+      end() {
+        failed += 1;
+      },
+    };
+    await live.open(call, new X509Feed(parts));
+  };
+  await Promise.all(Array.from({ length: IDENTITIES }, (_, index) => open(index + 1)));
+  const after = memory();
+  const first = sent;
+  const stopping = new AbortController();
+  const loop = live.run(stopping.signal);
+  const begun = performance.now();
+  await clock.advance(HALF_LIFE_MS);
+  while (sent < first + IDENTITIES && failed === 0 && performance.now() - begun < 60_000) await Bun.sleep(1);
+  const seconds = (performance.now() - begun) / 1000;
+  stopping.abort();
+  await loop;
+  return {
+    renewed: sent - first,
+    renewalsFailed: failed,
+    renewalSeconds: seconds,
+    bytesPerIdentity: (after - before) / IDENTITIES,
+  };
+}
+
+/** Resident bytes, when nothing is left to collect. */
+function memory(): number {
+  Bun.gc(true);
+  Bun.gc(true);
+  const [, kib = "0"] = /^VmRSS:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  return Number(kib) * 1024;
+}

@@ -1,0 +1,42 @@
+// The Workload API of the issuance bench, in a process of its own so that its processor time is its own. Obeys lines on standard input, answers each with one of JSON.
+
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { identityRule, openEndpoint } from "../../daemon/workload_api/endpoint.ts";
+
+/** No bound is to be met: it is what one core can do that is asked. */
+const BOUNDS = { connections: 10_000, calls: 100_000, burst: 1e9, callsPerSecond: 1e9 };
+
+const [, , folder = "", ...clients] = process.argv;
+const rules = (id: string) => clients.map((exe, index) => identityRule(`${id}${index}`, { exe })).join("---\n");
+const endpoint = await openEndpoint(folder, rules("bench"), {
+  limits: { process: BOUNDS, user: BOUNDS, connections: 10_000 },
+});
+
+/** Resident bytes as the kernel counts them. */
+function residentBytes(): number {
+  const [, kib = "0"] = /^VmRSS:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  return Number(kib) * 1024;
+}
+
+const OBEY: Readonly<Record<string, (word: string) => object>> = {
+  usage() {
+    const { user, system } = process.cpuUsage();
+    return { cpuSeconds: (user + system) / 1e6, issued: endpoint.api.svids.issued };
+  },
+  memory() {
+    Bun.gc(true);
+    return { residentBytes: residentBytes(), streams: endpoint.api.streams };
+  },
+  rules(word) {
+    endpoint.setRules(rules(word));
+    return {};
+  },
+};
+
+process.stdout.write(`${JSON.stringify({ path: endpoint.path })}\n`);
+for await (const line of createInterface({ input: process.stdin })) {
+  const [verb = "", word = ""] = line.split(" ");
+  process.stdout.write(`${JSON.stringify(OBEY[verb]?.(word) ?? {})}\n`);
+}
+await endpoint.close();
