@@ -7,7 +7,7 @@ import { SpiffeId } from "../../src/spiffe_id.ts";
 import { seeded } from "../abi/sample.ts";
 import { trustDomain } from "../resource/sample.ts";
 import { allowsNaively, judgeNaively, toNumber } from "./naive.ts";
-import { ADDRESSES, bytesOf, IDS, pick, REMOTE_PORTS, REMOTES, randomResources } from "./random.ts";
+import { ADDRESSES, bytesOf, IDS, PEERS, pick, REMOTE_PORTS, REMOTES, randomResources } from "./random.ts";
 
 describe("compilePolicy()", () => {
   test("agrees with a naive judge of the resources on random connections", () => {
@@ -35,7 +35,7 @@ describe("compilePolicy()", () => {
         };
         const naive = judgeNaively(connection, resources, ADDRESSES);
         const verdict = reader.verdict(query);
-        const peer = pick(random, IDS);
+        const peer = pick(random, PEERS);
         const denial = naive.matches.find((match) => match.tls === "deny" && match.peers.length === 0);
         const allow = naive.matches.find((match) => match.tls !== "deny");
         const wanted = naive.mode === "none" || denial !== undefined || allow === undefined ? "deny" : allow.tls;

@@ -12,7 +12,7 @@ import { SpiffeId } from "../../src/spiffe_id.ts";
 import { seeded } from "../abi/sample.ts";
 import { identity, loadDocuments, trustDomain } from "../resource/sample.ts";
 import { toNumber } from "./naive.ts";
-import { ADDRESSES, bytesOf, IDS, pick, REMOTE_PORTS, REMOTES, randomResources, some } from "./random.ts";
+import { ADDRESSES, bytesOf, IDS, PEERS, pick, REMOTE_PORTS, REMOTES, randomResources, some } from "./random.ts";
 
 const HERE = import.meta.dir;
 const KERNEL = join(HERE, "../../kernel");
@@ -171,7 +171,7 @@ describe.skipIf(compiler === "")("compilePolicy()", () => {
           remote: bytesOf(toNumber(pick(random, REMOTES))),
           port: pick(random, REMOTE_PORTS),
         };
-        const peer = pick(random, [...IDS, "spiffe://other.test/web", "spiffe://edge.test/team/"]);
+        const peer = pick(random, [...PEERS, "spiffe://other.test/web", "spiffe://edge.test/team/"]);
         const { mode, action, reason, rule, matches } = reader.verdict(connection);
         const judged = reader.judgePeer(connection, peer);
         const hex = Buffer.from(connection.remote).toString("hex");

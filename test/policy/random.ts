@@ -6,6 +6,15 @@ export const IDS = ["web", "team/a", "team/b", "team/sub/c", "db", "teamster"].m
   (path) => `spiffe://edge.test/${path}`,
 );
 const PATTERNS = ["web", "team/a", "team/*", "team/sub/*", "*", "db", "spiffe://edge.test/team/b"];
+/** Peers may be of another trust domain, which one set in two trusts. */
+export const PEERS = [...IDS, "spiffe://partner.test/web", "spiffe://partner.test/team/a"];
+const PEER_PATTERNS = [...PATTERNS, "spiffe://partner.test/*", "spiffe://partner.test/team/a"];
+const PARTNER = {
+  apiVersion: "riprap.io/v1",
+  kind: "TrustDomain",
+  metadata: { name: "partner" },
+  spec: { trustDomain: "partner.test" },
+};
 const PREFIXES = [
   "10.0.0.0/8",
   "10.1.0.0/16",
@@ -59,9 +68,9 @@ function randomService(random: Random, name: string): unknown {
 function randomRule(random: Random, direction: "egress" | "ingress"): unknown {
   const isDeny = random(6) === 0;
   const end = () => {
-    const peer = random(3) === 0 ? { peer: some(random, PATTERNS, 2) } : {};
+    const peer = random(3) === 0 ? { peer: some(random, PEER_PATTERNS, 2) } : {};
     if (direction === "egress" && random(3) === 0) return { service: pick(random, ["s0", "s1"]) };
-    return random(4) === 0 ? { peer: some(random, PATTERNS, 2) } : { address: pick(random, PREFIXES), ...peer };
+    return random(4) === 0 ? { peer: some(random, PEER_PATTERNS, 2) } : { address: pick(random, PREFIXES), ...peer };
   };
   const ends = random(6) === 0 ? undefined : Array.from({ length: 1 + random(3) }, end);
   const hasPeer = ends?.some((one) => "peer" in one) === true;
@@ -92,6 +101,7 @@ function randomPolicy(random: Random, name: string): unknown {
 
 export function randomResources(random: Random): ResourceSet {
   const documents = [randomService(random, "s0"), randomService(random, "s1")];
+  if (random(2) === 0) documents.push(PARTNER);
   const policies = 1 + random(5);
   for (let i = 0; i < policies; i++) documents.push(randomPolicy(random, `p${i}`));
   // JSON is YAML.
