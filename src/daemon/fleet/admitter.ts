@@ -17,7 +17,7 @@ import {
   refuseJoin,
 } from "../../federation/join.ts";
 import type { Statement } from "../../federation/statement.ts";
-import { createToken, type TokenRecord } from "../../federation/token.ts";
+import { createToken, type TokenBearer, type TokenRecord } from "../../federation/token.ts";
 import type { Message } from "../../federation/transport.ts";
 import type { Admission } from "../../fleet.ts";
 import type { Fleet } from "../fleet.ts";
@@ -35,7 +35,10 @@ export interface AdmitterParts {
   readonly clock: Clock;
   readonly log: Log;
   /** Signs an intermediate for a node that is let in. */
-  sign(request: EnrolmentRequest, as: { idPrefixes: readonly string[]; replace: boolean }): Promise<EnrolmentGrant>;
+  sign(
+    request: EnrolmentRequest,
+    as: { idPrefixes: readonly string[]; replace: boolean; isRetry: boolean },
+  ): Promise<EnrolmentGrant>;
 }
 
 export interface NewToken {
@@ -173,7 +176,7 @@ export class Admitter {
       return { outcome: "pending", time: now };
     }
     try {
-      const grant = await this.#grant(next, opened.request, verdict.bearer.key);
+      const grant = await this.#grant(next, opened.request, verdict);
       this.counters.joined += 1;
       fleet.journal.record("node joined", nodeName, `token ${record.id}${verdict.isRetry ? ", asked again" : ""}`);
       return { outcome: "granted", grant };
@@ -185,13 +188,17 @@ export class Admitter {
     }
   }
 
-  async #grant({ id, admission }: TokenRecord, request: JoinRequest, key: string): Promise<JoinGrant> {
+  async #grant(
+    { id, admission }: TokenRecord,
+    request: JoinRequest,
+    { bearer: { key }, isRetry }: { bearer: TokenBearer; isRetry: boolean },
+  ): Promise<JoinGrant> {
     const { fleet, clock, sign, servers } = this.#parts;
     const { idPrefixes, group, mayReplace } = admission;
     const enrolment = parseEnrolmentRequest(request.enrolment);
     // Its name was proven by the token and its key; a machine that lost the answer asks with the same.
     const replace = mayReplace || fleet.state.standing.grantOf("node", enrolment.nodeName)?.body.key === key;
-    const grant = await sign(enrolment, { idPrefixes, replace });
+    const grant = await sign(enrolment, { idPrefixes, replace, isRetry });
     const [authority = new Uint8Array()] = publicKeysOf(grant.chain.slice(0, 1));
     const body = writeBody("node", {
       key,

@@ -61,8 +61,8 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       nats === undefined ? undefined : async () => nats.open({ servers, name: nodeName, inboxPrefix, clock, random }),
     onTransport: (transport) => void transport.subscribe(admitter.subject, (message) => admitter.answer(message)),
   });
-  const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = (request, { idPrefixes, replace }) =>
-    signEnrolment({ stateDir: config.stateDir, request, idPrefixes, replace, clock });
+  const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = (request, as) =>
+    signEnrolment({ stateDir: config.stateDir, request, clock, ...as });
   const tokens = openTokenTable(store, keys);
   const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, bundle, servers, clock, log, sign });
   return { fleet, admitter, servers };
