@@ -57,6 +57,13 @@ export class CallerLimits {
     return this.#accounts.size;
   }
 
+  /** Would a connection of this user be refused, whichever its process? Asked before the process is looked at; takes nothing. */
+  isSpent(uid: number, now: number): boolean {
+    const { user, connections } = this.#limits;
+    const account = this.#account(`user ${uid}`, user, now);
+    return this.#connections >= connections || account.tokens < 1 || account.connections >= user.connections;
+  }
+
   /** Undefined: no more connections for this caller, or too fast. `now` in milliseconds. */
   connect(caller: Counted, now: number): Release | undefined {
     if (this.#accounts.size > SWEEP_ABOVE) this.#sweep(now);

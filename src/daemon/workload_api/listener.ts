@@ -6,7 +6,7 @@ import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import { claimSocketPath, removeIfSocket } from "../control/listener.ts";
 import type { Log } from "../log.ts";
-import { type Caller, openCaller, type ProcessReports } from "./caller.ts";
+import { type Caller, openCaller, type ProcessReports, peerCredentials } from "./caller.ts";
 import type { CallerLimits } from "./limit.ts";
 
 export interface ListenerParts {
@@ -64,6 +64,11 @@ function admit(socket: Socket, { clock, limits, log, reports, take, gone }: List
   let caller: Caller;
   try {
     if (fd === undefined) throw new RiprapError("not_found", "Cannot tell who calls: the connection has ended");
+    // Before anything is done for it: a user who connects without end is to cost next to nothing.
+    if (limits.isSpent(peerCredentials(fd).uid, clock.now())) {
+      socket.destroy();
+      return;
+    }
     caller = openCaller(fd, reports);
   } catch (thrown) {
     log.debug("a caller of the Workload API cannot be named", { error: describeError(thrown) });

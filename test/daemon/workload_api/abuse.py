@@ -78,6 +78,85 @@ def send_and_leave(data):
     connection.close()
 
 
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def field(name, value):
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+DATA, HEADERS, RST_STREAM, SETTINGS_FRAME, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
+END_STREAM, END_HEADERS = 1, 4
+
+
+def head(method):
+    return b"".join(
+        field(name, value)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", (PREFIX + method).encode()),
+            (b":authority", b"localhost"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+            (b"workload.spiffe.io", b"true"),
+        )
+    )
+
+
+def storm(frames, settings=SETTINGS):
+    """Sends these frames on one connection, reads nothing, and says how many bytes of them left."""
+    connection = connect()
+    connection.settimeout(2)
+    sent = 0
+    try:
+        connection.sendall(PREFACE + settings)
+        for data in frames:
+            connection.sendall(data)
+            sent += len(data)
+    except OSError:
+        pass
+    connection.close()
+    return sent
+
+
+def half_open_streams(count):
+    """Streams of which each has begun a message and says no more."""
+    for index in range(count):
+        stream = 2 * index + 1
+        yield frame(HEADERS, END_HEADERS, stream, head("FetchX509Bundles")) + frame(DATA, 0, stream, b"\x00\x00")
+
+
+def resets(count, cut):
+    """Streams that are reset: at once, or in the middle of a message."""
+    for index in range(count):
+        stream = 2 * index + 1
+        begun = frame(HEADERS, END_HEADERS, stream, head("FetchX509SVID"))
+        yield begun + (frame(DATA, 0, stream, b"\x00\x00\x00") if cut else b"") + frame(RST_STREAM, 0, stream, b"\x00\x00\x00\x08")
+
+
+def endless_header(size):
+    yield frame(HEADERS, 0, 1, head("FetchX509SVID"))
+    piece = frame(CONTINUATION, 0, 1, b"".join(field(b"x-%05d" % n, b"y" * 100) for n in range(100)))
+    for _ in range(size // len(piece)):
+        yield piece
+
+
+def unread(count):
+    """Calls whose answers may not be sent: the window is shut."""
+    for index in range(count):
+        stream = 2 * index + 1
+        yield frame(HEADERS, END_HEADERS, stream, head("FetchX509Bundles")) + frame(DATA, END_STREAM, stream, b"\x00" * 5)
+
+
+def pings(count):
+    for _ in range(count // 100):
+        yield frame(PING, 0, 0, b"12345678") * 100
+
+
+WINDOW_SHUT = frame(SETTINGS_FRAME, 0, 0, b"\x00\x04\x00\x00\x00\x00")
+
 audience = b"\x0a\x01a"
 HEALTH = "/grpc.health.v1.Health/"
 report = {
@@ -108,6 +187,12 @@ for _ in range(300):
 for call in calls:
     call.cancel()
 
+storm(half_open_streams(1000))
+storm(resets(2000, cut=False))
+storm(resets(1000, cut=True))
+storm(unread(100), WINDOW_SHUT)
+storm(pings(500_000))
+report["endless header"] = storm(endless_header(64 << 20)) < (32 << 20)
 report["half open"] = half_open(1000)
 report["afterwards"] = [stream("FetchX509SVID"), unary("FetchJWTSVID", audience)]
 print(json.dumps(report))

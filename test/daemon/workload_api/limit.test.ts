@@ -34,6 +34,20 @@ describe("CallerLimits", () => {
     expect(limits.connect(OTHER, 0)).toBeDefined();
   });
 
+  test("isSpent() tells of a user's bounds before its process is looked at, and takes nothing", () => {
+    const bounds = { connections: 2, calls: 2, burst: 3, callsPerSecond: 1 };
+    const limits = new CallerLimits({ process: bounds, user: bounds, connections: 9 });
+    const who = (pid: number) => ({ pid, uid: 7, startTimeNs: 0n });
+    for (let count = 0; count < 10; count++) expect(limits.isSpent(7, 0)).toBe(false);
+    const first = limits.connect(who(1), 0);
+    limits.connect(who(2), 0);
+    expect([limits.isSpent(7, 0), limits.isSpent(8, 0)]).toEqual([true, false]);
+    first?.();
+    expect(limits.isSpent(7, 0)).toBe(false);
+    limits.call(who(1), 0);
+    expect([limits.isSpent(7, 0), limits.isSpent(7, 1000)]).toEqual([true, false]);
+  });
+
   test("call() lets a burst pass and then a rate, per process and per user", () => {
     const limits = make();
     const calls = (caller: typeof ALICE, now: number) => {
