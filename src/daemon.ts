@@ -9,7 +9,7 @@ import { createAttestor } from "./daemon/attestation.ts";
 import { startAuthorityRoom } from "./daemon/authority_room.ts";
 import { exchangeHttps } from "./daemon/bundle/exchange.ts";
 import { BundlePoller } from "./daemon/bundle/poller.ts";
-import { createBundlePort } from "./daemon/bundle/view.ts";
+import { createBundlePort, stateOfBundles } from "./daemon/bundle/view.ts";
 import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
 import type { DaemonConfig } from "./daemon/config.ts";
@@ -19,7 +19,7 @@ import type { ControlPort } from "./daemon/control/port.ts";
 import { openControl } from "./daemon/control.ts";
 import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
-import { startEndpoints } from "./daemon/endpoint.ts";
+import { type Endpoints, startEndpoints } from "./daemon/endpoint.ts";
 import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
 import { announceRevocation, createFleetPort } from "./daemon/fleet/port.ts";
 import { fleetHooks } from "./daemon/fleet/tie.ts";
@@ -119,6 +119,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
     const trust = { bundle: () => publication.bundle() };
     const endpoints = await startEndpoints({ config, authority, trust, health, clock, log, random });
+    rooms.late.endpoints = endpoints;
     undo.push(() => endpoints.close());
     const bundles = createBundlePort({ ...rooms, book: rooms.bundles, endpoints, own: trust.bundle });
     const control = await openControl(rooms.port, {
@@ -209,7 +210,9 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   // Opened when all of this is there.
-  const late: { workloadApi: WorkloadApi | undefined } = { workloadApi: undefined };
+  const late: { workloadApi: WorkloadApi | undefined; endpoints: Endpoints | undefined } = {
+    ...{ workloadApi: undefined, endpoints: undefined },
+  };
   const port = createControlPort({
     ...{
       config,
@@ -238,6 +241,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
     },
     link: () => plane.link,
     workload: () => late.workloadApi,
+    bundleState: () => stateOfBundles(bundles, poller),
+    endpoints: () => late.endpoints,
   });
   const fleetPort = createFleetPort(room, {
     clock,

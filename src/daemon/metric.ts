@@ -1,6 +1,7 @@
 // Everything that is counted, as Prometheus reads it (text format 0.0.4). Pure.
 
 import type { BodyOf } from "../abi.ts";
+import type { BundleState } from "./bundle/view.ts";
 import type { StatusView } from "./control/port.ts";
 import type { IssuanceCounters } from "./issuance.ts";
 import type { PeerBook } from "./peer.ts";
@@ -11,6 +12,7 @@ export interface MetricSource {
   readonly module: BodyOf<"queryDone"> | undefined;
   readonly issuance: IssuanceCounters;
   readonly peers: Pick<PeerBook, "accepted" | "refused">;
+  readonly bundles: Pick<BundleState, "held" | "failing">;
   readonly flowEventsLost: number;
   readonly residentBytes: number;
   /** Undefined: it is not served. */
@@ -29,7 +31,8 @@ export function formatMetrics(source: MetricSource): string {
     .join("");
 }
 
-function daemonSamples({ status, issuance, peers, flowEventsLost, residentBytes }: MetricSource): readonly Sample[] {
+function daemonSamples(source: MetricSource): readonly Sample[] {
+  const { status, issuance, peers, bundles, flowEventsLost, residentBytes } = source;
   const notAfter = Math.floor(Date.parse(status.authority.notAfter) / 1000);
   return [
     [
@@ -51,6 +54,8 @@ function daemonSamples({ status, issuance, peers, flowEventsLost, residentBytes 
     ["svids_revoked_total", "counter", "SVIDs journaled as revoked.", issuance.revoked],
     ["peers_accepted_total", "counter", "Peer chains accepted.", peers.accepted],
     ["peers_refused_total", "counter", "Peer chains refused.", peers.refused],
+    ["foreign_bundles_held", "gauge", "Trust bundles held of other trust domains.", bundles.held],
+    ["foreign_bundles_failing", "gauge", "Trust domains whose endpoint gave no good bundle lately.", bundles.failing],
     ["flow_events_lost_total", "counter", "Flow events lost on the way to those who follow.", flowEventsLost],
     ["daemon_resident_bytes", "gauge", "Resident memory of the daemon.", residentBytes],
   ];

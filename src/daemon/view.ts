@@ -5,9 +5,11 @@ import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
 import { listResources } from "../resource.ts";
 import { VERSION } from "../version.ts";
+import type { BundleState } from "./bundle/view.ts";
 import type { Condition } from "./condition.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { ControlPort, ProcessView, ResourceView, StatusView } from "./control/port.ts";
+import type { Endpoints } from "./endpoint.ts";
 import type { FlowStore } from "./flow.ts";
 import type { Issuance } from "./issuance.ts";
 import type { KernelLink, ModuleLink } from "./link.ts";
@@ -43,6 +45,10 @@ export interface ViewParts {
   readonly changed: Condition;
   readonly questions: QuestionParts;
   readonly kernel: KernelLink;
+  /** Of other trust domains. */
+  bundleState(): BundleState;
+  /** Undefined before they are opened. */
+  endpoints(): Pick<Endpoints, "view"> | undefined;
   link(): ModuleLink | undefined;
   /** Undefined: it is not open yet, or not wanted. */
   workload(): WorkloadApi | undefined;
@@ -81,6 +87,7 @@ export function createControlPort(parts: ViewParts): ControlPort {
         module: parts.counters.last,
         issuance: parts.issuance.counters,
         peers: parts.peers,
+        bundles: parts.bundleState(),
         flowEventsLost: parts.flows.lost,
         residentBytes: process.memoryUsage.rss(),
         workload: parts.workload(),
@@ -141,7 +148,8 @@ function planeReason(kernel: KernelLink): string {
   return `Nothing is enforced: ${state.reason}`;
 }
 
-function warningsOf({ book, config, kernel, names }: ViewParts, link: ModuleLink | undefined): readonly string[] {
+function warningsOf(parts: ViewParts, link: ModuleLink | undefined): readonly string[] {
+  const { book, config, kernel, names } = parts;
   const plane = link === undefined ? [planeReason(kernel)] : [];
   const rules = book.view.error === undefined ? [] : [`The rules as written are not in force: ${book.view.error}`];
   const unknown =
@@ -150,7 +158,11 @@ function warningsOf({ book, config, kernel, names }: ViewParts, link: ModuleLink
       : [
           `A process that cannot be attested goes ${config.unknownMode === "observe" ? "plain" : "plain where no rule refuses it"} (unknownMode: ${config.unknownMode}).`,
         ];
-  return [...plane, ...rules, ...names.warnings, ...book.warnings, ...unknown];
+  const endpoints = (parts.endpoints()?.view() ?? []).flatMap(({ name, reason }) =>
+    reason === undefined ? [] : [`The ${name} is degraded: ${reason}`],
+  );
+  const bundles = parts.bundleState().warnings;
+  return [...plane, ...rules, ...names.warnings, ...book.warnings, ...unknown, ...bundles, ...endpoints];
 }
 
 function processView({ instance, evidence, state }: Workload, bootedAt: number): ProcessView {

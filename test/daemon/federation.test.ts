@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { CUT_BY } from "../../src/abi.ts";
+import { WIDTH } from "../../src/cli/grid.ts";
 import { runCli } from "../../src/cli.ts";
 import type { BundleView, DomainView } from "../../src/daemon/control/bundle.ts";
 import type { EndpointView } from "../../src/daemon/control/port.ts";
@@ -76,6 +77,8 @@ describe("riprap bundle set", () => {
     await theirs.start();
     const chain = await chainOf(theirs);
     expect((await verify(ours, chain))?.alert).toBe(48);
+    expect(daemon.status().warnings.join()).toContain("No bundle of partner.test is held");
+    expect(daemon.metrics()).toContain("riprap_foreign_bundles_held 0");
     const before = daemon.status().trust.applied;
 
     const document = await bundleOf(theirs, "partner.test");
@@ -114,6 +117,9 @@ describe("riprap bundle set", () => {
     expect(await set("partner.test", empty("9007199254740992"))).toBe("bundle_rollback");
     expect(await set("partner.test", empty("9007199254740992"), "--force")).toBe("taken");
     const [own, other] = await ask<DomainView[]>(ours, "bundle", "list");
+    const lines = (await riprap(ours, "bundle", "list")).out.split("\n");
+    expect(lines[0]).toStartWith("TRUST DOMAIN");
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(WIDTH);
     expect([own?.trustDomain, own?.bundle?.source]).toEqual(["edge.test", "own"]);
     expect([other?.trustDomain, other?.bundle?.sequence]).toEqual(["partner.test", "9007199254740992"]);
   });
@@ -168,7 +174,8 @@ describe("bundle endpoints", () => {
     const next = Date.parse(view.endpoint?.nextAt ?? "") - Date.parse(view.endpoint?.fetchedAt ?? "");
     expect([next <= 300_000, next >= 270_000]).toEqual([true, true]);
     expect(ours.log.map(({ event }) => event)).toContain("a bundle endpoint was asked");
-    await ours.clock.advance(next);
+    ours.clock.set(ours.clock.now() + next);
+    await ours.clock.advance(1);
     await eventually(() => theirs.log.filter(({ event }) => event === "an endpoint was asked").length === 2);
   });
 
@@ -215,7 +222,8 @@ describe("bundle endpoints", () => {
     await ours.start();
     await fetched();
     const [before] = await ask<EndpointView[]>(theirs, "bundle", "endpoint");
-    await theirs.clock.advance(HOUR_MS * 0.7);
+    theirs.clock.set(theirs.clock.now() + HOUR_MS * 0.7);
+    await theirs.clock.advance(1);
     const [after] = await ask<EndpointView[]>(theirs, "bundle", "endpoint");
     expect(Date.parse(after?.notAfter ?? "")).toBeGreaterThan(Date.parse(before?.notAfter ?? ""));
     ours.clock.set(theirs.clock.now());
@@ -231,5 +239,9 @@ describe("bundle endpoints", () => {
     expect(view).toMatchObject({ state: "failed", profile: "https_web" });
     expect(view?.reason).toContain(certificate);
     expect(daemon.status().ready).toBe(true);
+    expect(daemon.status().warnings.join()).toContain(`The web endpoint is degraded: Cannot serve with ${certificate}`);
+    const shown = (await riprap(ours, "bundle", "endpoint")).out;
+    expect(shown).toContain("https_web");
+    expect((await riprap(ours, "bundle", "get", "edge.test")).out).toContain("fingerprint sha256:");
   });
 });

@@ -49,6 +49,32 @@ export function createBundlePort({ book, poller, endpoints, own }: BundlePortPar
   };
 }
 
+export interface BundleState {
+  readonly held: number;
+  /** Trust domains whose endpoint did not give a good bundle when it was asked last. */
+  readonly failing: number;
+  /** For `status`: each says what is degraded, and how to mend it. */
+  readonly warnings: readonly string[];
+}
+
+export function stateOfBundles(
+  book: Pick<BundleBook, "configured" | "held" | "faultOf">,
+  poller: Pick<BundlePoller, "stateOf">,
+): BundleState {
+  const domains = book.configured();
+  const failures = domains.map(({ trustDomain }) => poller.stateOf(trustDomain)?.error);
+  const warnings = domains.flatMap(({ trustDomain }, i) => {
+    const reason = failures[i] ?? book.faultOf(trustDomain);
+    if (book.held(trustDomain) === undefined) {
+      const remedy = reason ?? `hold one with \`riprap bundle set ${trustDomain} FILE\``;
+      return [`No bundle of ${trustDomain} is held, so its workloads are refused: ${remedy}`];
+    }
+    return reason === undefined ? [] : [`The bundle of ${trustDomain} is not renewed: ${reason}`];
+  });
+  const held = domains.filter(({ trustDomain }) => book.held(trustDomain) !== undefined).length;
+  return { held, failing: failures.filter((error) => error !== undefined).length, warnings };
+}
+
 function ownDomain(bundle: TrustBundle): DomainView {
   const { keys, ignored: _, ...view } = bundleView(bundle, { source: "own" });
   return { trustDomain: view.trustDomain, bundle: { ...view, ...countKeys(keys) } };
