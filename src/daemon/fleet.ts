@@ -39,8 +39,8 @@ import type { Log } from "./log.ts";
 export interface FleetHooks extends OwnWord {
   /** The resources that are meant for this node changed: resolves when they are in force, with a sentence when they cannot be. */
   applyResources(): Promise<string | undefined>;
-  /** The roster or what is revoked changed; `revoked` are the statements that revoke. */
-  trustChanged(revoked: readonly Statement[]): void;
+  /** The roster or what is revoked changed; `revoked` are the statements that revoke, `own` the key identifiers of this node's authorities. */
+  trustChanged(revoked: readonly Statement[], own: readonly string[]): void;
   endpointsChanged(): void;
 }
 
@@ -320,7 +320,7 @@ export class Fleet {
       type === "put" && statement.kind === "revocation" ? [statement] : [],
     );
     if (["revocation", "node", "issuer", "operator"].some((kind) => kinds.has(kind as Statement["kind"])))
-      hooks.trustChanged(revoked);
+      hooks.trustChanged(revoked, this.self?.authorities ?? []);
     if (kinds.has("endpoint")) hooks.endpointsChanged();
     if (
       kinds.has("resource") ||

@@ -45,10 +45,10 @@ export function fleetHooks(parts: TieParts): FleetHooks {
       await tied.rules.reload();
       return tied.book.view.error;
     },
-    trustChanged(revoked) {
+    trustChanged(revoked, own) {
       for (const statement of revoked) {
         try {
-          applyRevocation(statement, authority);
+          applyRevocation(statement, { authority, own });
         } catch (thrown) {
           // The roster refuses it all the same; what this node signed itself may go on until it ends.
           log.error("a revocation could not be kept in the CA", {
@@ -75,10 +75,14 @@ export function fleetHooks(parts: TieParts): FleetHooks {
 }
 
 /** So that this node's CA signs nothing for it, and its CRL and streams say so. */
-function applyRevocation({ name, body, authorId }: Statement, authority: TieParts["authority"]): void {
+function applyRevocation(
+  { name, body, authorId }: Statement,
+  { authority, own }: { authority: TieParts["authority"]; own: readonly string[] },
+): void {
   const target = tryParseTarget(name);
   const reason = `${parseBody("revocation", { body }).reason} (fleet, by ${authorId})`;
-  if (target?.type === "serial") authority.revoke(target.value, reason);
+  // The CA knows serial numbers without their authority: any node may revoke what it signed itself, and must not end another's so.
+  if (target?.type === "serial" && own.includes(target.authority)) authority.revoke(target.value, reason);
   if (target?.type === "authority") authority.revokeKey(target.value, reason);
   if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
 }
