@@ -18,6 +18,8 @@ export interface DataPathOptions {
   readonly connections: number;
   readonly seconds: number;
   readonly mib: number;
+  /** One processor and a clock of instructions: repeatable, and free of what else the machine does. */
+  readonly countInstructions: boolean;
 }
 
 interface Measurement {
@@ -29,10 +31,11 @@ interface Measurement {
 
 /** Boots the guest and runs all rounds. */
 export async function benchDataPath(options: DataPathOptions): Promise<Row[]> {
+  const { countInstructions } = options;
   const wire = await buildLoad("wire");
   const openssl = await buildLoad("openssl", ["-lssl", "-lcrypto"]);
   // Without slab red zones: they tax the kernel side alone.
-  const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false });
+  const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false, countInstructions });
   try {
     await startRiprap(node, wire);
     await startPeers(node.vm, openssl);

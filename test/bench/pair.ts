@@ -38,6 +38,9 @@ export async function startRiprap(node: RiprapNode, wire: Uint8Array): Promise<v
   await node.start();
   node.vm.spawn([SERVER, "serve", String(RIPRAP_PORT)]);
   await waitForPort(node.vm, RIPRAP_PORT);
+  // Where the clock counts instructions it leaps over waits for the disk, and with it over time limits: what the first
+  // connections need is read in before any is measured.
+  for (const n of [1, 2, 3]) await node.vm.run(`${CLIENT} connect 127.200.${n}.1 ${RIPRAP_PORT} 5 --spread`);
 }
 
 export function waitForPort(vm: Vm, port: number): Promise<void> {
