@@ -114,7 +114,9 @@ function describeDomains(views: readonly DomainView[]): readonly string[] {
     trustDomain,
     bundle === undefined ? "nothing: its peers are refused" : bundle.source,
     bundle === undefined ? "" : (bundle.sequence ?? "none"),
-    bundle === undefined ? "" : `${bundle.x509} X.509, ${bundle.jwt} JWT`,
+    bundle === undefined
+      ? ""
+      : `${bundle.x509} X.509, ${bundle.jwt} JWT${bundle.wit === 0 ? "" : `, ${bundle.wit} WIT`}`,
     from === undefined ? "" : `${from.profile} ${from.url}`,
   ]);
   const titles = ["TRUST DOMAIN", "HELD BY", "SEQUENCE", "KEYS", "ENDPOINT"].map((title) => ({ title }));

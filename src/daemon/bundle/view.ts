@@ -117,9 +117,9 @@ function summaryOf(held: HeldBundle): NonNullable<DomainView["bundle"]> {
   return { ...view, ...countKeys(keys) };
 }
 
-function countKeys(keys: readonly BundleKeyView[]): { readonly x509: number; readonly jwt: number } {
-  const x509 = keys.filter(({ use }) => use === "x509-svid").length;
-  return { x509, jwt: keys.length - x509 };
+function countKeys(keys: readonly BundleKeyView[]) {
+  const count = (wanted: BundleKeyView["use"]) => keys.filter(({ use }) => use === wanted).length;
+  return { x509: count("x509-svid"), jwt: count("jwt-svid"), wit: count("wit-svid") };
 }
 
 function heldView({ bundle, source, takenAt }: HeldBundle): BundleView {
@@ -130,7 +130,7 @@ function bundleView(
   bundle: TrustBundle,
   { source, ignored = [] }: { readonly source: BundleView["source"]; readonly ignored?: readonly string[] },
 ): BundleView {
-  const { trustDomain, x509, jwt, sequence, refreshHintSeconds } = bundle;
+  const { trustDomain, x509, jwt, wit = [], sequence, refreshHintSeconds } = bundle;
   return {
     trustDomain: trustDomain.name,
     source,
@@ -143,6 +143,7 @@ function bundleView(
         return { use: "x509-svid", key: hash("sha256", der, "hex"), notAfter };
       }),
       ...jwt.map(({ keyId }): BundleKeyView => ({ use: "jwt-svid", key: keyId })),
+      ...wit.map(({ keyId }): BundleKeyView => ({ use: "wit-svid", key: keyId })),
     ],
     ignored,
   };

@@ -6,8 +6,8 @@ import type { EndpointView } from "./port.ts";
 import { parseFlag, parseText, readBody } from "./request.ts";
 
 export interface BundleKeyView {
-  readonly use: "x509-svid" | "jwt-svid";
-  /** SHA-256 of a certificate, `kid` of a JWT key. */
+  readonly use: "x509-svid" | "jwt-svid" | "wit-svid";
+  /** SHA-256 of a certificate, `kid` of a token key. */
   readonly key: string;
   readonly notAfter?: string;
 }
@@ -31,7 +31,11 @@ export interface DomainView {
   readonly trustDomain: string;
   readonly resource?: string;
   /** Absent: nothing is held, and every peer of it is refused. */
-  readonly bundle?: Omit<BundleView, "keys" | "ignored"> & { readonly x509: number; readonly jwt: number };
+  readonly bundle?: Omit<BundleView, "keys" | "ignored"> & {
+    readonly x509: number;
+    readonly jwt: number;
+    readonly wit: number;
+  };
   readonly endpoint?: {
     readonly url: string;
     readonly profile: string;
