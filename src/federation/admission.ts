@@ -102,9 +102,8 @@ export function admissionFault(
   const former = standing.grantsOfKey("node", key).find(({ name }) => isRevoked(`node:${name}`));
   if (former !== undefined) return ["node_revoked", `its key is that of the node ${former.name}, which is revoked`];
   if (authority !== undefined) {
-    const owner = [...standing.grants("node")].find(
-      ({ name, body }) => body.authorities.includes(authority) && isRevoked(`node:${name}`),
-    );
+    const former = standing.nodeOfAuthority(authority);
+    const owner = former !== undefined && isRevoked(`node:${former.name}`) ? former : undefined;
     if (owner !== undefined || isRevoked(`authority:${authority}`)) {
       return [
         "node_revoked",

@@ -67,7 +67,7 @@ export function mayIssue(state: RosterState, path: IssuedPath): MayIssue {
   const revocation = revocationOfPath(state, path);
   if (revocation !== undefined) return refuse(revocation.code, revocation.fact, revocation.statement);
   const [leaf] = path.certificates;
-  const grant = [...state.standing.grants("node")].find(({ body }) => body.authorities.includes(leaf?.authority ?? ""));
+  const grant = state.standing.nodeOfAuthority(leaf?.authority ?? "");
   if (grant === undefined) {
     return refuse("authority_unknown", `no node of the roster has the authority ${leaf?.authority ?? "(none)"}`);
   }

@@ -32,6 +32,8 @@ export class Standing {
   readonly #grants: Grants = { issuer: new Map(), operator: new Map(), node: new Map() };
   /** `role key` to names: one key may have had two. */
   readonly #names = new Map<string, Set<string>>();
+  /** Key identifier of an intermediate to the names of nodes that have it. */
+  readonly #owners = new Map<string, Set<string>>();
   /** `role:name` or any other target to the statements that revoke it, by their keys. */
   readonly #revocations = new Map<string, Map<string, RevokedRole>>();
 
@@ -47,6 +49,12 @@ export class Standing {
   grantsOfKey<R extends Role>(role: R, key: string): Grant<R>[] {
     const names = [...(this.#names.get(`${role} ${key}`) ?? [])].sort();
     return names.map((name) => this.#grants[role].get(name) as Grant<R>);
+  }
+
+  /** The node whose intermediate has this key identifier; of several the first by name. */
+  nodeOfAuthority(authority: string): Grant<"node"> | undefined {
+    const [name] = [...(this.#owners.get(authority) ?? [])].sort();
+    return name === undefined ? undefined : this.#grants.node.get(name);
   }
 
   /** What revokes the target, in the order of their hashes; empty when nothing does. */
@@ -70,8 +78,8 @@ export class Standing {
     if (role === undefined) return [];
     const body = parseBody(role, statement);
     this.#grants[role].set(statement.name, { name: statement.name, body, statement } as never);
-    const id = `${role} ${body.key}`;
-    this.#names.set(id, (this.#names.get(id) ?? new Set()).add(statement.name));
+    note(this.#names, `${role} ${body.key}`, statement.name);
+    if ("authorities" in body) for (const id of body.authorities) note(this.#owners, id, statement.name);
     return [body.key];
   }
 
@@ -83,11 +91,10 @@ export class Standing {
     const grant = role === undefined ? undefined : this.#grants[role].get(statement.name);
     if (role === undefined || grant === undefined) return [];
     this.#grants[role].delete(statement.name);
-    const id = `${role} ${grant.body.key}`;
-    const names = this.#names.get(id);
-    names?.delete(statement.name);
-    if (names?.size === 0) this.#names.delete(id);
-    return [grant.body.key];
+    const { body } = grant;
+    forget(this.#names, `${role} ${body.key}`, statement.name);
+    if ("authorities" in body) for (const id of body.authorities) forget(this.#owners, id, statement.name);
+    return [body.key];
   }
 
   #addRevocation(statement: Statement): string[] {
@@ -112,6 +119,16 @@ export class Standing {
     const grant = this.#grants[role].get(parsed.value);
     return grant === undefined ? [] : [grant.body.key];
   }
+}
+
+function note(names: Map<string, Set<string>>, id: string, name: string): void {
+  names.set(id, (names.get(id) ?? new Set()).add(name));
+}
+
+function forget(names: Map<string, Set<string>>, id: string, name: string): void {
+  const found = names.get(id);
+  found?.delete(name);
+  if (found?.size === 0) names.delete(id);
 }
 
 /** The name of a revocation is its target. */
