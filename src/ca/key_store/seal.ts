@@ -13,7 +13,7 @@ import {
   systemdGround,
 } from "./credential.ts";
 import { SEAL_ID_BYTES, SEAL_SECRET_BYTES, type Seal } from "./envelope.ts";
-import { asStarter } from "./privilege.ts";
+import { asStarter, mayOwnerOpen } from "./privilege.ts";
 import { type OpenTpm, openByTpm, openTpmDevice, sealByTpm, TPM_DEVICE } from "./tpm.ts";
 import type { SealedObject } from "./tpm_wire.ts";
 
@@ -27,11 +27,14 @@ export type SealRecord =
 /** What this host has to keep a seal with. */
 export interface SealGround {
   readonly openTpm: OpenTpm;
+  /** A seal that root makes is worth nothing when the daemon's user cannot open it. Absent: it can. */
+  readonly mayDaemonOpenTpm?: () => boolean;
   readonly systemd: CredentialGround;
 }
 
 export function hostGround(): SealGround {
-  return { openTpm: () => openTpmDevice(), systemd: systemdGround() };
+  const mayDaemonOpenTpm = () => mayOwnerOpen(TPM_DEVICE);
+  return { openTpm: () => openTpmDevice(), mayDaemonOpenTpm, systemd: systemdGround() };
 }
 
 /** Which custodies this host seems to have, best first; only making a seal proves it. */
@@ -53,6 +56,13 @@ const AREA_BYTES_MAX = 4096;
 
 /** Makes a seal, opens it again as a restart would, and gives both. Throws what the custody's own calls throw. */
 export function makeSeal(custody: SealCustody, ground: SealGround): { record: SealRecord; seal: Seal } {
+  if (custody === "tpm" && ground.mayDaemonOpenTpm?.() === false) {
+    const remedy = "install tpm-udev, and put that user into the group tss (riprap.sysusers does), or choose systemd";
+    throw new RiprapError(
+      "tpm_unusable",
+      `the daemon's user may not open ${TPM_DEVICE}, or it is not there; ${remedy}`,
+    );
+  }
   const secret = new Uint8Array(randomBytes(SEAL_SECRET_BYTES));
   const id = sealIdOf(secret);
   try {
