@@ -83,9 +83,13 @@ export class PeerBook {
     return trustDomain !== undefined && this.#rootsOf(trustDomain).length === 0;
   }
 
-  /** Hash of the statement by which a peer with this ID was cut off; undefined when none was, or no statement said so. */
+  /** Hash of the statement by which who has this ID was cut off; undefined when none was, or no statement said so. */
   causeOf(spiffeId: string): string | undefined {
-    return this.#causes.get(spiffeId);
+    const cause = this.#causes.get(spiffeId);
+    if (cause !== undefined || spiffeId === "") return cause;
+    // Of a path of no certificate only what is said of the ID itself can be known.
+    const may = this.#parts.judgePath({ spiffeId, certificates: [] });
+    return may.ok ? undefined : may.statement;
   }
 
   /** A chain of another trust domain is none of the roster's business. */

@@ -187,7 +187,8 @@ export class EnforcementPlane implements LinkHandler {
     const { book, flows, log, peers, registry } = this.#parts;
     const rule = event.rule === 0 ? undefined : book.ruleName(event.tableGeneration, event.rule);
     const process = registry.get(event.instance)?.evidence.name ?? "";
-    const statement = event.reason === REASON.revoked ? peers.causeOf(event.peerId) : undefined;
+    const ended = event.reason === REASON.revoked ? event.peerId : event.reason === REASON.withdrawn ? event.ownId : "";
+    const statement = peers.causeOf(ended);
     const view = flows.take(event, flags, { process, rule, statement });
     if ((flags & FRAME_FLAG.snapshot) !== 0) return;
     const { state, direction, pid, own, peer, local, remote, reason, mode } = view;

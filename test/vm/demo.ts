@@ -1,11 +1,21 @@
-// ./run demo: two VMs of one trust domain, enrolled by file, with only programs of Debian in them. A list of steps, told as they happen.
+// ./run demo: two VMs of one trust domain, enrolled by file, with only programs of Debian in them; then a third, and a fleet over NATS. A list of steps, told as they happen.
 import { agentAndChild, twoScripts } from "./demo/agent.ts";
 import { daemonKilled, moduleUnloaded, startSlowTransfer, svidsRenewed } from "./demo/endurance.ts";
+import {
+  brokerStops,
+  type FleetScene,
+  nodesJoin,
+  nodeWasAway,
+  revokedOnTheThird,
+  rulesWithoutAddress,
+} from "./demo/fleet.ts";
 import { opensslClient, opensslServer } from "./demo/outside_peer.ts";
 import { curlAndPython, nginxAndSendfile, postgres, redis } from "./demo/plain_program.ts";
 import { wgetRefused } from "./demo/refusal.ts";
 import { bootScene, type Scene, SECRET, setUp } from "./demo/scene.ts";
 import { Story } from "./demo/story.ts";
+import type { VmProcess } from "./lab/agent.ts";
+import type { RiprapNode } from "./node.ts";
 
 const story = new Story();
 let scene: Scene | undefined;
@@ -41,12 +51,13 @@ async function tell(scene: Scene): Promise<void> {
     }
   });
   // Without riprap in force nothing of what follows would be worth telling.
-  if (story.failed === 0) await tellConnections(scene);
-  await story.step("both VMs end with nothing amiss on the wire or in the kernel log", async () => {
+  if (story.failed === 0 && process.env["RIPRAP_DEMO"] !== "fleet") await tellConnections(scene);
+  const gamma = await tellFleet(scene);
+  await story.step("the VMs end with nothing amiss on the wire or in the kernel log", async () => {
     const { frames } = await alpha.vm.capture();
     const plain = frames.filter((frame) => Buffer.from(frame.buffer, frame.byteOffset, frame.length).includes(SECRET));
     story.check("no packet of the whole demo holds the payload", plain.length === 0, `${frames.length} packets`);
-    for (const node of [alpha, beta]) {
+    for (const node of [alpha, beta, ...(gamma === undefined ? [] : [gamma])]) {
       if (story.failed > 0) story.note(`the daemon's log on ${node.vm.name}:\n${await node.daemonLog()}`);
       await node.stop();
       story.check(`the kernel log of ${node.vm.name} holds no fault`, true);
@@ -70,4 +81,24 @@ async function tellConnections(scene: Scene): Promise<void> {
   await story.step("two scripts of one interpreter have two identities", () => twoScripts(scene));
   await story.step("the daemon is killed under a transfer, and starts again", () => daemonKilled(scene));
   await story.step("the module is asked to leave while a connection lives", () => moduleUnloaded(scene));
+}
+
+/** The third node, when it came up. */
+async function tellFleet(scene: Scene): Promise<RiprapNode | undefined> {
+  let fleet: FleetScene | undefined;
+  let client: VmProcess | undefined;
+  await story.step("a third VM boots, and two nodes join the fleet by token over NATS", async () => {
+    fleet = await nodesJoin(scene);
+  });
+  const joined = fleet as FleetScene | undefined;
+  if (joined === undefined) return undefined;
+  await story.step("two programs on two nodes talk by rules without an address", async () => {
+    client = await rulesWithoutAddress(joined);
+  });
+  const living = client as VmProcess | undefined;
+  if (living !== undefined)
+    await story.step("riprap revoke on the third node cuts them", () => revokedOnTheThird(joined, living));
+  await story.step("NATS stops, and everything goes on", () => brokerStops(joined));
+  await story.step("a node is away while rules change, and comes back", () => nodeWasAway(joined));
+  return joined.gamma;
 }

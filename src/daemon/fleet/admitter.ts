@@ -221,7 +221,7 @@ export class Admitter {
   /** From the root to the new node's own entry, and to this one's, whom it can ask for all the rest. */
   #introduction(nodeName: string): readonly Statement[] {
     const { fleet } = this.#parts;
-    const issuers = fleet.state.list("issuer");
+    const issuers = [...fleet.state.list("issuer"), ...fleet.state.list("operator")];
     const nodes = [fleet.state.get("node", nodeName), fleet.state.get("node", this.#parts.nodeName)];
     return [...issuers, ...nodes.filter((statement) => statement !== undefined)].slice(0, 64);
   }

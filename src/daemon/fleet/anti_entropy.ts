@@ -28,7 +28,7 @@ export interface AntiEntropyParts {
 }
 
 /** Between two rounds when nothing calls for one; half as much again or less by chance. */
-export const ROUND_EVERY_MS = 30_000;
+export const ROUND_EVERY_MS = 10_000;
 /** A gap, a new connection, a refused statement: several of them are one reason. */
 const SOON_MS = 250;
 /** A node whose daemon is stopped says nothing; then another is asked. */

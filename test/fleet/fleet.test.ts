@@ -1,0 +1,236 @@
+// Five daemons over a cluster of three NATS servers: servers that die, messages that are lost, a wrong clock, an old disk, a hostile client, a revoked node.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { systemClock } from "../../src/clock.ts";
+import { openNats } from "../../src/federation/nats.ts";
+import { fleetSubjects } from "../../src/federation/subject.ts";
+import { draw, random as seededRandom } from "../random.ts";
+import { NO_CHAOS } from "./chaos_proxy.ts";
+import { identityDocument, openFleetPark, type Park, TRUST_DOMAIN } from "./fleet_park.ts";
+import { NATS_SERVER, type NatsPark, type NatsServer, openPark } from "./nats_server.ts";
+
+const HAS_SERVER = NATS_SERVER !== null;
+const TEST_MS = 60_000;
+const idOf = (number: number) => `spiffe://${TRUST_DOMAIN}/w/${number}`;
+
+describe.skipIf(!HAS_SERVER).each([true, false])(
+  "a fleet of five, JetStream %p (skipped without nats-server)",
+  (jetstream) => {
+    let nats: NatsPark;
+    let servers: readonly NatsServer[];
+    let park: Park;
+    let number = 0;
+
+    beforeAll(async () => {
+      nats = openPark();
+      servers = await nats.cluster({ jetstream });
+      park = await openFleetPark(servers, 5, 1);
+    }, TEST_MS);
+
+    afterAll(async () => {
+      await park?.leave();
+      await nats?.leave();
+    }, TEST_MS);
+
+    const proxies = () => park.nodes.flatMap((node) => node.proxies);
+    const pick = (index: number) => park.nodes[index % park.nodes.length] ?? (park.nodes[0] as Park["nodes"][number]);
+
+    test(
+      "Fleet brings one rule and one revocation to every node, and each acknowledges",
+      async () => {
+        await park.apply(identityDocument(++number), pick(1));
+        await park.until("all have applied it", (views) =>
+          views.every(({ nodes }) => nodes.every(({ isCurrent, applied }) => isCurrent && applied?.number === number)),
+        );
+        await pick(0).revoke({ type: "id", value: idOf(0) });
+        await park.until("all know it", (views) => views.every(({ revocations }) => revocations.length === 1));
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet goes on when each server is killed in turn",
+      async () => {
+        for (const [i, server] of servers.entries()) {
+          await server.kill();
+          await park.apply(identityDocument(++number), pick(i + 1));
+          await park.until("all have applied it", (views) =>
+            views.every(({ nodes }) =>
+              nodes.every(({ isCurrent, applied }) => isCurrent && applied?.number === number),
+            ),
+          );
+          await server.start();
+        }
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet comes to the same on every node when messages are dropped, delayed, repeated and reordered by seed",
+      async () => {
+        for (const seed of [1, 2]) {
+          const random = seededRandom(seed);
+          for (const proxy of proxies()) proxy.chaos = { drop: 0.3, repeat: 0.2, delay: 0.3, delayMostMs: 300 };
+          for (let i = 0; i < 8; i++) {
+            await park.apply(
+              identityDocument(random() < 0.5 ? draw(random, number) + 1 : ++number),
+              pick(draw(random, 5)),
+            );
+            if (i % 4 === 3) await pick(0).revoke({ type: "id", value: idOf(100 * seed + i) });
+          }
+          for (const proxy of proxies()) proxy.chaos = NO_CHAOS;
+          const views = await park.settle();
+          // No revoked thing is taken, and all applied generations are equal.
+          for (const { revocations, nodes, generation } of views) {
+            expect(revocations.filter(({ target }) => target.includes(`/w/${seed}0`))).toHaveLength(2);
+            expect(nodes.map(({ applied }) => applied?.digest)).toEqual(nodes.map(() => generation.digest));
+          }
+        }
+        expect(proxies().reduce((sum, { counts }) => sum + counts.dropped, 0)).toBeGreaterThan(10);
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet converges when nodes were cut off while both sides changed the same rule",
+      async () => {
+        const away = pick(4);
+        for (const proxy of away.proxies) proxy.isCut = true;
+        await park.until("it is away", (views) => views.every(({ state }) => state === "offline"), [away]);
+        // The operator's word on both sides, neither of which knows of the other.
+        await park.apply(identityDocument(1, "w/here"), pick(0));
+        await park.apply(identityDocument(1, "w/there"), away);
+        await pick(0).revoke({ type: "id", value: idOf(77) });
+        for (const proxy of away.proxies) proxy.isCut = false;
+        const views = await park.settle();
+        expect(new Set(views.map(({ generation }) => generation.digest)).size).toBe(1);
+        expect(views.every(({ revocations }) => revocations.some(({ target }) => target.endsWith("/w/77")))).toBe(true);
+        const events = await Promise.all(park.nodes.map((node) => node.events()));
+        expect(events.flat().some(({ event }) => event === "conflict")).toBe(true);
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet refuses a node with a clock that is two hours wrong and tells it; with the right clock it converges",
+      async () => {
+        const node = pick(3);
+        await node.stop();
+        node.skewMs = 2 * 3_600_000;
+        await node.start();
+        await park.until(
+          "it is told",
+          (views) => views.some(({ warnings }) => /clock is 7\d\d\d s/.test(warnings.join())),
+          [node],
+        );
+        await node.stop();
+        node.skewMs = 0;
+        await node.start();
+        await park.settle();
+        expect((await node.status()).warnings).toEqual([]);
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet tells a node that was restored from an old disk, and it goes on after what it had said",
+      async () => {
+        const node = pick(2);
+        await node.stop();
+        node.snapshot();
+        // Three starts that the old disk knows nothing of.
+        for (let i = 0; i < 3; i++) {
+          await node.start();
+          await park.settle();
+          await node.stop();
+        }
+        await park.apply(identityDocument(++number), pick(0));
+        node.restore();
+        await node.start();
+        await park.settle();
+        const events = await node.events();
+        expect(events.some(({ event }) => event === "recovered")).toBe(true);
+        await park.until("it is heard again", (views) =>
+          views.every(
+            ({ nodes }) =>
+              nodes.find(({ name }) => name === node.name)?.applied?.number === views[0]?.generation.number,
+          ),
+        );
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet takes nothing of a hostile client with the broker's rights, whatever it publishes",
+      async () => {
+        const before = await park.settle();
+        const hostile = openNats({
+          servers: [servers[0]?.url ?? ""],
+          name: "hostile",
+          clock: systemClock,
+          random: Math.random,
+        });
+        const heard: { subject: string; data: Uint8Array }[] = [];
+        hostile.subscribe(">", ({ subject, data }) => void heard.push({ subject, data }));
+        await park.apply(identityDocument(++number), pick(1));
+        await park.until("it has heard something", () => heard.length > 5);
+        const subjects = fleetSubjects(TRUST_DOMAIN);
+        const random = seededRandom(5);
+        const everywhere = [
+          ...park.nodes.flatMap(({ name }) => [subjects.gossip(name), subjects.ask(name)]),
+          subjects.join("x"),
+          subjects.bundle,
+        ];
+        for (let i = 0; i < 400; i++) {
+          const known = heard[draw(random, heard.length)] ?? { subject: "", data: new Uint8Array(8) };
+          const data = Uint8Array.from(known.data);
+          // Replayed, altered, cut short, on its own subject and on others.
+          if (random() < 0.6 && data.length > 0) data[draw(random, data.length)] = draw(random, 256);
+          const subject = random() < 0.5 ? known.subject : (everywhere[draw(random, everywhere.length)] ?? "");
+          if (!subject.startsWith("_INBOX"))
+            hostile.publish(subject, random() < 0.2 ? data.subarray(0, draw(random, data.length)) : data);
+        }
+        for (const subject of everywhere) hostile.publish(subject, new Uint8Array(300_000));
+        const after = await park.settle();
+        expect(after[0]?.generation.number).toBe((before[0]?.generation.number ?? 0) + 1);
+        expect(after[0]?.statements).toBe((before[0]?.statements ?? 0) + 1);
+        const refused = after.map(({ counters }) => counters["messagesRefused"] ?? 0);
+        expect(Math.min(...refused)).toBeGreaterThan(20);
+        await hostile.close();
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Fleet refuses a second use of a token, a clock that is wrong, and a revoked node that joins again, each by its code",
+      async () => {
+        const node = pick(4);
+        const first = pick(0);
+        const elsewhere = (token: string, nodeName: string, skewMs = 0) =>
+          expect(node.join(token, { nodeName, skewMs, elsewhere: true })).rejects;
+        const spent = await first.token();
+        await node.join(spent, { nodeName: "passenger", elsewhere: true });
+        await elsewhere(spent, "thief").toMatchObject({ code: "token_spent" });
+        await elsewhere(await first.token({ nodeName: "someone" }), "other").toMatchObject({ code: "join_name" });
+        await elsewhere(await first.token(), "late", 400_000).toMatchObject({ code: "join_clock" });
+        await elsewhere(await first.token(), node.name).toMatchObject({ code: "node_exists" });
+        await first.revoke({ type: "node", value: node.name });
+        await elsewhere(await first.token(), node.name).toMatchObject({ code: "node_revoked" });
+        const events = (await first.events()).filter(({ event }) => event === "join refused");
+        expect(events.length).toBeGreaterThanOrEqual(5);
+        await node.stop();
+        // It starts, knows that it is revoked or is told, and nobody hears it.
+        await node.start();
+        await node.converge();
+        const others = park.nodes.filter((each) => each !== node);
+        await park.until(
+          "its word is not taken",
+          (views) => views.every(({ nodes }) => nodes.find(({ name }) => name === node.name)?.state === "revoked"),
+          others,
+        );
+        await park.settle(others);
+      },
+      TEST_MS,
+    );
+  },
+);
