@@ -21,6 +21,9 @@ const EXPOSURE_MAX: Readonly<Record<string, number>> = {
   "riprap-resolver.service": 1.2,
 };
 
+/** With the network, where a node serves endpoints or belongs to a fleet. */
+const NETWORK_EXPOSURE_MAX = 1.9;
+
 let root: string;
 
 beforeAll(() => {
@@ -49,6 +52,29 @@ describe("systemd units", () => {
       const { text } = analyze(["security", "--offline=true", join(FOLDER, unit)]);
       const exposure = Number(/Overall exposure level for .*: ([0-9.]+)/.exec(text)?.[1]);
       expect(exposure).toBeLessThanOrEqual(EXPOSURE_MAX[unit] ?? 0);
+    },
+  );
+
+  test.skipIf(!HAS_ANALYZE)(
+    "riprap-network.conf gives riprap.service the network and nothing else (skipped where there is no systemd-analyze)",
+    () => {
+      const units = mkdtempSync(join(root, "network-"));
+      const unit = join(units, "riprap.service");
+      writeFileSync(unit, readFileSync(join(FOLDER, "riprap.service")));
+      mkdirSync(`${unit}.d`);
+      writeFileSync(join(`${unit}.d`, "network.conf"), readFileSync(join(FOLDER, "riprap-network.conf")));
+      const lacks = (text: string) => [...text.matchAll(/^✗ ([A-Za-z]+=\S*)/gm)].map(([, name]) => name);
+      const before = lacks(analyze(["security", "--offline=true", join(FOLDER, "riprap.service")]).text);
+      const { text } = analyze(["security", "--offline=true", unit]);
+      expect(lacks(text).filter((name) => !before.includes(name))).toEqual([
+        "RestrictAddressFamilies=~AF_NETLINK",
+        "RestrictAddressFamilies=~AF_(INET|INET6)",
+        "PrivateNetwork=",
+        "IPAddressDeny=",
+      ]);
+      expect(Number(/Overall exposure level for .*: ([0-9.]+)/.exec(text)?.[1])).toBeLessThanOrEqual(
+        NETWORK_EXPOSURE_MAX,
+      );
     },
   );
 

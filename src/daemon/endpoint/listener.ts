@@ -14,6 +14,9 @@ import { writeResponse } from "./response.ts";
 export const CONNECTIONS_MAX = 128;
 /** Of one address: a whole site may sit behind one. */
 export const CONNECTIONS_PER_ADDRESS_MAX = 32;
+/** A TLS handshake is a millisecond that the module's questions wait for. Past the burst, so many new ones a second. */
+export const CONNECTION_BURST_MAX = 256;
+const CONNECTIONS_PER_SECOND_MAX = 50;
 /** From the connection to the last byte of the answer. */
 export const CONNECTION_MS_MAX = 15_000;
 
@@ -107,9 +110,13 @@ class Desk {
   readonly #parts: ListenerParts;
   readonly #open = new Map<Socket, AbortController>();
   readonly #perAddress = new Map<string, number>();
+  /** New connections that may come now, and since when more have been added. */
+  #allowance = CONNECTION_BURST_MAX;
+  #allowedAt: number;
 
   constructor(parts: ListenerParts) {
     this.#parts = parts;
+    this.#allowedAt = parts.clock.now();
   }
 
   get size(): number {
@@ -121,7 +128,8 @@ class Desk {
     socket.on("error", () => socket.destroy());
     const address = socket.remoteAddress ?? "";
     const count = (this.#perAddress.get(address) ?? 0) + 1;
-    if (this.#open.size >= CONNECTIONS_MAX || count > CONNECTIONS_PER_ADDRESS_MAX) return void socket.destroy();
+    const isFull = this.#open.size >= CONNECTIONS_MAX || count > CONNECTIONS_PER_ADDRESS_MAX;
+    if (isFull || !this.#takeAllowance()) return void socket.destroy();
     this.#perAddress.set(address, count);
     const timer = new AbortController();
     this.#open.set(socket, timer);
@@ -137,6 +145,17 @@ class Desk {
       () => socket.destroy(),
       () => undefined,
     );
+  }
+
+  #takeAllowance(): boolean {
+    const now = this.#parts.clock.now();
+    // A clock that was set back gives nothing, and takes nothing.
+    const fresh = (Math.max(0, now - this.#allowedAt) / 1000) * CONNECTIONS_PER_SECOND_MAX;
+    this.#allowance = Math.min(CONNECTION_BURST_MAX, this.#allowance + fresh);
+    this.#allowedAt = now;
+    if (this.#allowance < 1) return false;
+    this.#allowance -= 1;
+    return true;
   }
 
   serve(socket: Socket): void {
@@ -172,7 +191,8 @@ class Desk {
       const response = URL.canParse(url)
         ? await this.#parts.handle(new Request(url))
         : new Response("its target is no path\n", { status: 400 });
-      log.info("an endpoint was asked", {
+      // Not louder: whoever asks decides how often.
+      log.debug("an endpoint was asked", {
         name,
         from: socket.remoteAddress,
         method,

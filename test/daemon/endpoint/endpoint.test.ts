@@ -9,6 +9,7 @@ import { createLocalJWKSet, jwtVerify } from "jose";
 import { openJwtAuthority, trustBundle } from "../../../src/ca.ts";
 import { parseConfig } from "../../../src/daemon/config.ts";
 import {
+  CONNECTION_BURST_MAX,
   CONNECTION_MS_MAX,
   CONNECTIONS_PER_ADDRESS_MAX,
   type ListenAddress,
@@ -230,6 +231,26 @@ describe("openListener() is bounded", () => {
     for (const socket of sockets) socket.destroy();
     await eventually(() => isOpen() === 0);
     expect((await curl(`https://${web}/bundle`)).code).toBe(0);
+  });
+
+  test("a flood of connections is let in by the second once its burst is over", async () => {
+    const port = portOf(health);
+    const answered = async () => {
+      const socket = await dial(port);
+      let got = "";
+      socket.on("data", (bytes) => {
+        got += String(bytes);
+      });
+      socket.on("error", () => undefined);
+      socket.write("GET /live HTTP/1.1\r\nHost: a\r\n\r\n");
+      await closed(socket);
+      return got.startsWith("HTTP/1.1 200");
+    };
+    let count = 0;
+    while (count <= CONNECTION_BURST_MAX && (await answered())) count += 1;
+    expect(count).toBeLessThanOrEqual(CONNECTION_BURST_MAX);
+    await node.clock.advance(1_000);
+    expect(await answered()).toBe(true);
   });
 
   test("a second request on a connection is not answered, and noise is no harm", async () => {
