@@ -39,6 +39,7 @@ import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/n
 import { installRenewal, isRenewalDue, type RenewalOptions, type Renewed, requestRenewal } from "./ca/renewal.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
+import { openWitKey, type WitAuthority, type WitOptions } from "./ca/wit.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
@@ -72,6 +73,7 @@ export type { RenewalOptions, Renewed } from "./ca/renewal.ts";
 export type { RevokedId } from "./ca/revoked_id.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
+export type { IssuedWitSvid, WitAuthority, WitOptions, WitSvidRequest } from "./ca/wit.ts";
 
 /**
  * Makes a trust domain on its first node: a root (10 years) and this node's intermediate (1 year), in stateDir/ca, keys 0600.
@@ -102,13 +104,19 @@ export function openJwtAuthority(options: JwtOptions): JwtAuthority {
   return openJwtKey(options);
 }
 
+/** Opens this node's WIT authority, as openJwtAuthority does. Only where the configuration asks for WIT-SVIDs: their standard is incubating. */
+export function openWitAuthority(options: WitOptions): WitAuthority {
+  return openWitKey(options);
+}
+
 /** What this node tells others to trust: the roots of its trust domain and its own JWT keys. Its sequence number is kept in the store. */
 export function trustBundle(
   store: Store,
   authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
   jwt: Pick<JwtAuthority, "keys">,
+  wit?: Pick<WitAuthority, "keys">,
 ): TrustBundle {
-  return currentBundle(store, authority, jwt);
+  return currentBundle(store, authority, jwt, wit);
 }
 
 /** SVIDs with keys of their own, for workloads that must hold them themselves: PKCS#8 DER, to be wiped after use. Throws what issueX509Svids throws. */

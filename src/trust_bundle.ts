@@ -27,6 +27,8 @@ export interface TrustBundle {
   /** DER of CA certificates. */
   readonly x509: readonly Uint8Array[];
   readonly jwt: readonly JwtKey[];
+  /** Of WIT-SVIDs (incubating); none where they are not issued. */
+  readonly wit?: readonly JwtKey[];
   /** 64 bits, greater with each change. */
   readonly sequence: bigint | undefined;
   readonly refreshHintSeconds: number | undefined;
@@ -52,23 +54,33 @@ export function parseTrustBundle(text: string, trustDomain: TrustDomain): Parsed
   if (elements.length > KEYS_MAX) throw invalid(`it has more than ${KEYS_MAX} keys`);
   const x509: Uint8Array[] = [];
   const jwt = new Map<string, JwtKey>();
+  const wit = new Map<string, JwtKey>();
   const ignored: string[] = [];
   for (const [index, element] of elements.entries()) {
     const read = readElement(element);
     if ("ignored" in read) ignored.push(`keys[${index}]: ${read.ignored}`);
     else if ("certificate" in read) x509.push(read.certificate);
-    else if (jwt.has(read.jwt.keyId)) throw invalid(`two of its JWT keys have the kid ${quote(read.jwt.keyId)}`);
-    else jwt.set(read.jwt.keyId, read.jwt);
+    else {
+      const { keyId } = read.key;
+      // WIT-SVID section 6.1: one kid, one key, whatever it signs.
+      if (jwt.has(keyId) || wit.has(keyId)) throw invalid(`two of its token keys have the kid ${quote(keyId)}`);
+      (read.use === "jwt-svid" ? jwt : wit).set(keyId, read.key);
+    }
   }
   const sequence = integerOf(root, "spiffe_sequence", SEQUENCE_MAX);
   const hint = integerOf(root, "spiffe_refresh_hint", BigInt(REFRESH_HINT_MAX));
   const refreshHintSeconds = hint === undefined ? undefined : Number(hint);
-  return { trustDomain, x509, jwt: [...jwt.values()], sequence, refreshHintSeconds, ignored };
+  const keys = { jwt: [...jwt.values()], ...(wit.size === 0 ? {} : { wit: [...wit.values()] }) };
+  return { trustDomain, x509, ...keys, sequence, refreshHintSeconds, ignored };
 }
 
 /** The whole bundle, for another trust domain. */
-export function writeTrustBundle({ x509, jwt, sequence, refreshHintSeconds }: TrustBundle): string {
-  const keys = [...x509.map(jwkOfCertificate), ...jwt.map((key) => ({ use: "jwt-svid", ...jwkOfKey(key) }))];
+export function writeTrustBundle({ x509, jwt, wit = [], sequence, refreshHintSeconds }: TrustBundle): string {
+  const tokens = { "jwt-svid": jwt, "wit-svid": wit };
+  const keys = [
+    ...x509.map(jwkOfCertificate),
+    ...Object.entries(tokens).flatMap(([use, list]) => list.map((key) => ({ use, ...jwkOfKey(key) }))),
+  ];
   const text = JSON.stringify({ keys, spiffe_refresh_hint: refreshHintSeconds }, undefined, 2);
   // By hand: JSON.stringify has no word for an integer of 64 bits.
   return sequence === undefined ? text : text.replace(/^\{/, `{\n  "spiffe_sequence": ${sequence},`);
@@ -77,6 +89,11 @@ export function writeTrustBundle({ x509, jwt, sequence, refreshHintSeconds }: Tr
 /** Its JWT keys alone, as a plain JWK Set (Workload API section 6.2.2): without `use`, which common readers of JWK Sets refuse to know. */
 export function writeJwtBundle({ jwt }: Pick<TrustBundle, "jwt">): string {
   return JSON.stringify({ keys: jwt.map(jwkOfKey) });
+}
+
+/** Its WIT keys alone (Workload API section 7.2.2), as writeJwtBundle. */
+export function writeWitBundle({ wit = [] }: Pick<TrustBundle, "wit">): string {
+  return JSON.stringify({ keys: wit.map(jwkOfKey) });
 }
 
 /** A JWT key of a public key. RiprapError `key_unsuited` for one that signs no JWT-SVID. */
@@ -98,7 +115,11 @@ function parseRoot(text: string): Readonly<Record<string, JsonValue>> {
   return root;
 }
 
-type Read = { readonly certificate: Uint8Array } | { readonly jwt: JwtKey } | { readonly ignored: string };
+type TokenUse = "jwt-svid" | "wit-svid";
+type Read =
+  | { readonly certificate: Uint8Array }
+  | { readonly use: TokenUse; readonly key: JwtKey }
+  | { readonly ignored: string };
 
 function readElement(element: JsonValue): Read {
   if (!isJsonObject(element)) return { ignored: "it is no JSON object" };
@@ -106,9 +127,11 @@ function readElement(element: JsonValue): Read {
     case "x509-svid":
       return readCertificate(element["x5c"]);
     case "jwt-svid":
-      return readJwtKey(element);
+      return readTokenKey(element, "jwt-svid");
+    case "wit-svid":
+      return readTokenKey(element, "wit-svid");
     default:
-      return { ignored: "its use is neither x509-svid nor jwt-svid" };
+      return { ignored: "its use is none of x509-svid, jwt-svid and wit-svid" };
   }
 }
 
@@ -129,7 +152,7 @@ function readCertificate(x5c: JsonValue | undefined): Read {
   }
 }
 
-function readJwtKey(element: Readonly<Record<string, JsonValue>>): Read {
+function readTokenKey(element: Readonly<Record<string, JsonValue>>, use: TokenUse): Read {
   const { kid, kty } = element;
   if (typeof kid !== "string" || kid === "") return { ignored: "it has no kid" };
   if (kty !== "EC" && kty !== "RSA") return { ignored: "its kty is neither EC nor RSA" };
@@ -145,7 +168,7 @@ function readJwtKey(element: Readonly<Record<string, JsonValue>>): Read {
     const kind = kindOf(key);
     return kind === undefined
       ? { ignored: "its key is too weak or of no known curve" }
-      : { jwt: { keyId: kid, kind, key } };
+      : { use, key: { keyId: kid, kind, key } };
   } catch {
     return { ignored: "its key cannot be read" };
   }

@@ -327,11 +327,11 @@ describe("no daemon", () => {
   test.each(NEED_DAEMON.map((command) => [command.words.join(" "), command] as const))(
     "%s says that there is none and how to start it",
     async (_words, command) => {
-      const values = command.arguments.map((argument) =>
-        argument.name === "PID" ? "1" : (argument.choices?.[0] ?? "web"),
-      );
       const file = join(folder, "rules.yaml");
       writeFileSync(file, "");
+      const values = command.arguments.map((argument) =>
+        argument.name === "PID" ? "1" : argument.name === "FILE" ? file : (argument.choices?.[0] ?? "web"),
+      );
       const options = command.options
         .filter((option) => option.required === true)
         .flatMap((option) => [`--${option.name}`, option.value === "FILE" ? file : "1"]);

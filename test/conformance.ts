@@ -77,6 +77,35 @@ export const STANDARDS: readonly Standard[] = [
     },
   },
   {
+    title: "WIT-SVID (incubating, behind the setting witSvid)",
+    rows: {
+      "W-1": ["2.1", "kid is there, and compared letter by letter"],
+      "W-2": ["2.2", "typ is wit+jwt"],
+      "W-3": ["2.3", "one of nine algorithms, RSA or ECDSA"],
+      "W-4": ["2.4", "headers that are not known are passed over, unless crit names them", "none is written"],
+      "W-5": ["3.1", "sub is the workload's SPIFFE ID"],
+      "W-6": ["3.2", "cnf is there, its key with one of the nine algorithms"],
+      "W-7": ["3.3", "jti is no defence against replay", "the proof's own jti is"],
+      "W-8": ["3.4", "exp is there and not past"],
+      "W-9": ["3.5", "nbf is honoured; a life has a bound", "a day"],
+      "W-10": ["3.6", "iat is no earliest time"],
+      "W-11": [
+        "3.7",
+        "iss is fit for OIDC discovery",
+        "where the setting oidcIssuer names a URL; else the trust domain's ID",
+      ],
+      "W-12": ["3.8", "no aud"],
+      "W-13": ["3.8", "claims that are not known are passed over"],
+      "W-14": ["4", "the issuer sets alg, typ, kid, sub, exp, cnf and cnf.jwk.alg"],
+      "W-15": ["4, 7.1", "nothing is accepted without proof of possession"],
+      "W-16": ["5", "it is never a bearer token", "there is no way to validate one without its proof"],
+      "W-17": ["5", "proofs are of a WIMSE protocol", "Workload Proof Tokens, draft-ietf-wimse-wpt-01"],
+      "W-18": ["6.1", "a bundle's WIT keys have use and a kid that no other key has"],
+      "W-19": ["6.2", "keys are chosen by use"],
+      "W-20": ["7.2", "the life of a proof has a bound", "five minutes, and it is taken once"],
+    },
+  },
+  {
     title: "SPIFFE Trust Domain and Bundle",
     rows: {
       "B-1": ["3", "an SVID is judged by the bundle of its own trust domain"],
@@ -157,7 +186,7 @@ export const STANDARDS: readonly Standard[] = [
   },
 ];
 
-const ROW = /\b(?:ID|X|J|B|F|E|A)-\d+\b/g;
+const ROW = /\b(?:ID|X|J|W|B|F|E|A)-\d+\b/g;
 
 /** Row → the test files that name it, below test/. */
 export function testsOfRows(): ReadonlyMap<string, readonly string[]> {
@@ -187,7 +216,8 @@ export function conformancePage(): string {
     "# Conformance",
     "",
     "riprap implements SPIFFE at revision 665a28f of its standards (2026-07-01): X509-SVID and JWT-SVID, their bundles, the",
-    "Workload API, and federation over HTTPS. The WIT-SVID profile, the Broker API and bundle maps are not there.",
+    "Workload API, and federation over HTTPS. WIT-SVID, which is incubating there, is implemented at the same revision behind the",
+    "setting `witSvid`, its proofs by draft-ietf-wimse-wpt-01. The Broker API and bundle maps are not there.",
     "",
     "Each requirement here is held by the tests that name its row; what no test names is not claimed. Made by `bun run generate`",
     "from `test/conformance.ts` and the tests themselves.",

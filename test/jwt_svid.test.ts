@@ -3,7 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { constants, createHmac, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { jwtVerify } from "jose";
-import { type JwtAnswer, signJwtSvid, TOKEN_BYTES_MAX, validateJwtSvid } from "../src/jwt_svid.ts";
+import { TOKEN_BYTES_MAX } from "../src/jws.ts";
+import { type JwtAnswer, signJwtSvid, validateJwtSvid } from "../src/jwt_svid.ts";
 import { SpiffeId } from "../src/spiffe_id.ts";
 import { type JwtKey, jwtKeyOf } from "../src/trust_bundle.ts";
 import { draw, random } from "./random.ts";

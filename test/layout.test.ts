@@ -141,7 +141,7 @@ describe("imports", () => {
       "what comes over the Workload API's socket is told from who sent it in one place",
     ],
     jose: [
-      ["src/jwt_svid.ts", "src/federation/discovery.ts"],
+      ["src/jws.ts", "src/federation/discovery.ts"],
       "which tokens are taken is decided once, and how its keys are shown to those who know no SPIFFE",
     ],
     nats: ["src/federation/nats.ts", "what comes over the broker is told from what is believed in one place"],

@@ -71,8 +71,7 @@ export class AuthorityTable {
 
   /** Those of one kind, or all; in the order in which they were published, the unpublished last. */
   list(kind?: AuthorityKind): readonly AuthorityRecord[] {
-    const sql =
-      "SELECT * FROM ca_key WHERE ?1 = '' OR kind = ?1 ORDER BY published_at IS NULL, published_at, rowid";
+    const sql = "SELECT * FROM ca_key WHERE ?1 = '' OR kind = ?1 ORDER BY published_at IS NULL, published_at, rowid";
     return this.#store
       .prepare<Row>(sql)
       .all(kind ?? "")

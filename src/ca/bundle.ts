@@ -6,6 +6,7 @@ import type { Store } from "../store.ts";
 import type { TrustBundle } from "../trust_bundle.ts";
 import type { JwtAuthority } from "./jwt.ts";
 import type { NodeAuthority } from "./node_authority.ts";
+import type { WitAuthority } from "./wit.ts";
 
 /** How soon others should look again (SPIFFE Trust Domain and Bundle section 4.1.2). */
 export const REFRESH_HINT_SECONDS = 300;
@@ -18,16 +19,19 @@ export function currentBundle(
   store: Store,
   authority: Pick<NodeAuthority, "bundle" | "trustDomain">,
   jwt: Pick<JwtAuthority, "keys">,
+  wit?: Pick<WitAuthority, "keys">,
 ): TrustBundle {
   const x509 = authority.bundle;
   const hash = createHash("sha256");
   for (const root of x509) hash.update(root);
   const { keys } = jwt;
-  const digest = hash.update(keys.map(({ keyId }) => keyId).join()).digest("hex");
+  const witKeys = wit?.keys ?? [];
+  const digest = hash.update([...keys, ...witKeys].map(({ keyId }) => keyId).join()).digest("hex");
   return {
     trustDomain: TrustDomain.parse(authority.trustDomain),
     x509,
     jwt: keys,
+    ...(witKeys.length === 0 ? {} : { wit: witKeys }),
     sequence: sequenceOf(store, digest),
     refreshHintSeconds: REFRESH_HINT_SECONDS,
   };

@@ -7,7 +7,9 @@ import {
   lifePolicy,
   type NodeAuthority,
   openJwtAuthority,
+  openWitAuthority,
   trustBundle,
+  type WitAuthority,
 } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import type { Store } from "../store.ts";
@@ -15,7 +17,7 @@ import type { TrustBundle } from "../trust_bundle.ts";
 import type { DaemonConfig } from "./config.ts";
 
 export interface PublicationParts {
-  readonly config: Pick<DaemonConfig, "stateDir" | "oidcIssuer" | "jwtAlgorithm" | "keyPublishAhead">;
+  readonly config: Pick<DaemonConfig, "stateDir" | "oidcIssuer" | "jwtAlgorithm" | "keyPublishAhead" | "witSvid">;
   readonly clock: Clock;
   readonly store: Store;
   readonly authority: NodeAuthority;
@@ -25,6 +27,8 @@ export interface PublicationParts {
 
 export interface Publication {
   readonly jwt: JwtAuthority;
+  /** Where the configuration asks for WIT-SVIDs. */
+  readonly wit: WitAuthority | undefined;
   /** The same value as long as nothing has changed. */
   bundle(): TrustBundle;
 }
@@ -37,21 +41,26 @@ export function openPublication({ config, clock, store, authority, keys }: Publi
   // Opened when it is first asked for: it makes a key where there is none.
   let opened: JwtAuthority | undefined;
   const jwtOf = () => (opened ??= openJwtAuthority({ ...signing, ...named }));
+  let openedWit: WitAuthority | undefined;
+  const witOf = () => (config.witSvid ? (openedWit ??= openWitAuthority({ ...signing, ...named })) : undefined);
   let last: { readonly digest: string; readonly bundle: TrustBundle } | undefined;
   return {
     get jwt() {
       return jwtOf();
     },
+    get wit() {
+      return witOf();
+    },
     bundle() {
-      const jwt = jwtOf();
-      const digest = digestOf(authority, jwt);
-      if (last?.digest !== digest) last = { digest, bundle: trustBundle(store, authority, jwt) };
+      const [jwt, wit] = [jwtOf(), witOf()];
+      const digest = digestOf(authority, [...jwt.keys, ...(wit?.keys ?? [])]);
+      if (last?.digest !== digest) last = { digest, bundle: trustBundle(store, authority, jwt, wit) };
       return last.bundle;
     },
   };
 }
 
-function digestOf({ bundle }: Pick<NodeAuthority, "bundle">, { keys }: Pick<JwtAuthority, "keys">): string {
+function digestOf({ bundle }: Pick<NodeAuthority, "bundle">, keys: JwtAuthority["keys"]): string {
   const hash = createHash("sha256");
   for (const root of bundle) hash.update(root);
   return hash.update(JSON.stringify(keys.map(({ keyId }) => keyId))).digest("hex");

@@ -1,7 +1,7 @@
 // The SPIFFE Workload API of this node, on a Unix socket that everybody may open: who calls is what the kernel says and the rules make of it.
 
 import type { Socket } from "node:net";
-import type { JwtAuthority, NodeAuthority } from "../ca.ts";
+import type { JwtAuthority, NodeAuthority, WitAuthority } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
 import type { Store } from "../store.ts";
@@ -30,8 +30,11 @@ import { createService, type WorkloadCounters } from "./workload_api/service.ts"
 
 export interface WorkloadApiParts {
   readonly path: string;
+  /** A loopback address where it listens besides. */
+  readonly tcp?: { readonly host: string; readonly port: number } | undefined;
   readonly authority: NodeAuthority;
   readonly jwt: Pick<JwtAuthority, "issue">;
+  readonly wit?: WitAuthority;
   readonly store: Store;
   readonly attestor: Attestor;
   readonly book: Pick<RuleBook, "resources" | "wanted">;
@@ -50,6 +53,8 @@ export interface WorkloadApiParts {
 
 export interface WorkloadApi {
   readonly path: string;
+  /** Of TCP; undefined: it does not listen there. */
+  readonly port: number | undefined;
   readonly counters: Readonly<WorkloadCounters>;
   /** Open streams. */
   readonly streams: number;
@@ -90,8 +95,10 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
   if (!config.workloadApi) return undefined;
   const { attestor, registry, book, bundles, changed, plane } = rooms;
   return openWorkloadApi({
+    ...(publication.wit === undefined ? {} : { wit: publication.wit }),
     ...{ authority, jwt: publication.jwt, store, attestor, book, clock, log, random, changed },
     path: config.workloadSocket,
+    tcp: config.workloadTcp,
     lifetimeSeconds: Math.floor(config.svidLifetime / 1000),
     reports: {
       get areComplete() {
@@ -132,6 +139,7 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
   log.info("the Workload API is open", { path: parts.path });
   return {
     path: parts.path,
+    port: listener.port,
     counters,
     get streams() {
       return live.size;

@@ -51,6 +51,22 @@ export function encodeJwtBundlesResponse(bundles: BundleMap): Uint8Array {
   return concat([...bundles].map(([trustDomainId, bundle]) => mapEntry(1, trustDomainId, bundle)));
 }
 
+/** WITSVIDResponse; the key is a JWK in JSON. */
+export function encodeWitSvidResponse(
+  svids: readonly { spiffeId: string; token: string; privateKey: string }[],
+): Uint8Array {
+  return concat(
+    svids.map(({ spiffeId, token, privateKey }) =>
+      delimited(1, concat([delimited(1, spiffeId), delimited(2, token), delimited(3, privateKey)])),
+    ),
+  );
+}
+
+/** WITBundlesResponse: each a JWK Set in JSON, as text. */
+export function encodeWitBundlesResponse(bundles: ReadonlyMap<string, string>): Uint8Array {
+  return concat([...bundles].map(([trustDomainId, bundle]) => mapEntry(1, trustDomainId, Buffer.from(bundle))));
+}
+
 /** ValidateJWTSVIDResponse */
 export function encodeValidateResponse(spiffeId: string, claims: Readonly<Record<string, JsonValue>>): Uint8Array {
   return concat([delimited(1, spiffeId), delimited(2, encodeStruct(claims))]);
@@ -65,6 +81,11 @@ export function parseEmptyRequest(message: Uint8Array): void {
 export function parseJwtSvidRequest(message: Uint8Array): { audience: readonly string[]; spiffeId: string } {
   const fields = readFields(message);
   return { audience: textsOf(fields, 1), spiffeId: textsOf(fields, 2).at(-1) ?? "" };
+}
+
+/** WITSVIDRequest: the SPIFFE ID that is asked for, or nothing. RiprapError `message_invalid`. */
+export function parseWitSvidRequest(message: Uint8Array): string {
+  return textsOf(readFields(message), 1).at(-1) ?? "";
 }
 
 /** ValidateJWTSVIDRequest. RiprapError `message_invalid`. */

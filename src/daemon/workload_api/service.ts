@@ -1,6 +1,6 @@
 // The seven calls of the SPIFFE Workload API: counted, checked for the header, attested, answered. What each needs is in the rooms beside it.
 
-import type { JwtAuthority } from "../../ca.ts";
+import type { JwtAuthority, WitAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { validateJwtSvid } from "../../jwt_svid.ts";
@@ -15,9 +15,11 @@ import {
   parseEmptyRequest,
   parseJwtSvidRequest,
   parseValidateRequest,
+  parseWitSvidRequest,
 } from "./message.ts";
 import { CallRefusal } from "./refusal.ts";
 import type { Call, CallHead, Method, Service, StreamCall } from "./server.ts";
+import { WitBundleFeed, WitFeed, type WitFeedParts } from "./wit_feed.ts";
 
 /** The standard's proto file has no package. */
 const SERVICE_PREFIX = "/SpiffeWorkloadAPI/";
@@ -27,6 +29,8 @@ const SECURITY_HEADER = "workload.spiffe.io";
 export interface ServiceParts extends FeedParts {
   readonly clock: Clock;
   readonly jwt: Pick<JwtAuthority, "issue">;
+  /** Where the configuration asks for WIT-SVIDs. */
+  readonly wit?: WitAuthority;
   readonly limits: CallerLimits;
   readonly live: LiveStreams;
   readonly counters: WorkloadCounters;
@@ -47,8 +51,8 @@ export function createService(parts: ServiceParts): Service {
     FetchJWTSVID: unary(parts, (call) => fetchJwtSvid(call, parts)),
     FetchJWTBundles: stream(parts, () => new BundleFeed("jwt", parts)),
     ValidateJWTSVID: unary(parts, (call) => validate(call, parts)),
-    FetchWITSVID: stream(parts, refuseWit),
-    FetchWITBundles: stream(parts, refuseWit),
+    FetchWITSVID: stream(parts, (call) => new WitFeed(requireWit(parts), parseWitSvidRequest(call.request))),
+    FetchWITBundles: stream(parts, () => new WitBundleFeed(requireWit(parts))),
   };
   return { prefix: SERVICE_PREFIX, methods };
 }
@@ -69,7 +73,7 @@ function unary(parts: ServiceParts, answer: (call: Call) => Promise<Uint8Array>)
   };
 }
 
-function stream(parts: ServiceParts, feed: () => Feed): Method {
+function stream(parts: ServiceParts, feed: (call: StreamCall) => Feed): Method {
   return {
     kind: "stream",
     async open(call: StreamCall) {
@@ -78,7 +82,7 @@ function stream(parts: ServiceParts, feed: () => Feed): Method {
       call.signal.addEventListener("abort", release);
       try {
         parseEmptyRequest(call.request);
-        await parts.live.open(call, feed());
+        await parts.live.open(call, feed(call));
       } catch (thrown) {
         release();
         throw refusalOf(thrown, parts);
@@ -111,8 +115,9 @@ export function countCall(
   throw new CallRefusal("unavailable", "too many calls: try again later");
 }
 
-function refuseWit(): never {
-  throw new CallRefusal("unimplemented", "the WIT-SVID profile is not supported by this version");
+function requireWit({ wit, ...parts }: ServiceParts): WitFeedParts {
+  if (wit !== undefined) return { ...parts, wit };
+  throw new CallRefusal("unimplemented", "the WIT-SVID profile is not turned on here (witSvid)");
 }
 
 async function fetchJwtSvid(call: Call, parts: ServiceParts): Promise<Uint8Array> {

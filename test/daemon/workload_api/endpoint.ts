@@ -11,7 +11,14 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { initTrustDomain, type JwtAuthority, openAuthority, openJwtAuthority, trustBundle } from "../../../src/ca.ts";
+import {
+  initTrustDomain,
+  type JwtAuthority,
+  openAuthority,
+  openJwtAuthority,
+  openWitAuthority,
+  trustBundle,
+} from "../../../src/ca.ts";
 import { type Clock, systemClock } from "../../../src/clock.ts";
 import { wantedLabels } from "../../../src/daemon/attestation/wanted.ts";
 import { createAttestor } from "../../../src/daemon/attestation.ts";
@@ -51,6 +58,10 @@ export interface EndpointOptions {
   readonly limits?: Limits;
   readonly reports?: ProcessReports;
   readonly lifetimeSeconds?: number;
+  /** With the WIT profile. */
+  readonly wit?: boolean;
+  /** Listen on TCP too. */
+  readonly tcp?: { readonly host: string; readonly port: number };
   /** Of the socket, when it is not to be in the folder. */
   readonly path?: string;
 }
@@ -76,7 +87,8 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
   const store = openStore(storePath(stateDir));
   const authority = openAuthority({ stateDir, clock, store });
   const jwt = openJwtAuthority({ stateDir, clock, store, authority });
-  const bundle = trustBundle(store, authority, jwt);
+  const wit = options.wit === true ? openWitAuthority({ stateDir, clock, store, authority }) : undefined;
+  const bundle = trustBundle(store, authority, jwt, wit);
   const held = { own: bundle, foreign: [] as readonly TrustBundle[] };
   const { path = join(folder, "workload.sock") } = options;
   const log: string[] = [];
@@ -89,11 +101,13 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
   };
   const api = await openWorkloadApi({
     ...{ path, authority, jwt, store, book, clock, changed, reports, lifetimeSeconds },
+    ...(wit === undefined ? {} : { wit }),
     attestor: createAttestor({ nodeName: "node-1" }),
     log: createLog({ level: "debug", clock, write: (line) => void log.push(line) }),
     random: () => 0.5,
     bundle: () => held.own,
     foreignBundles: () => held.foreign,
+    ...(options.tcp === undefined ? {} : { tcp: options.tcp }),
     ...(limits === undefined ? {} : { limits: new CallerLimits(limits) }),
   });
   return {
@@ -144,6 +158,7 @@ export function securityHeader(...values: readonly string[]): Metadata {
 
 const HEADER = securityHeader("true");
 
+/** Of a socket's path, or of `address:port`. */
 export function openClient(path: string): WorkloadClient {
   const definition = loadSync(join(import.meta.dir, "workload.proto"), {
     keepCase: true,
@@ -152,7 +167,7 @@ export function openClient(path: string): WorkloadClient {
   });
   const { SpiffeWorkloadAPI } = loadPackageDefinition(definition);
   const Service = SpiffeWorkloadAPI as unknown as new (address: string, by: object) => Client & ServiceMethods;
-  const client = new Service(`unix://${path}`, credentials.createInsecure());
+  const client = new Service(path.startsWith("/") ? `unix://${path}` : path, credentials.createInsecure());
   return {
     unary: (method, request, metadata = HEADER) =>
       new Promise((resolve, reject) => {

@@ -281,6 +281,22 @@ describe("every call", () => {
       expect((await statusOf(listen(method).next())).code).toBe(12);
   });
 
+  test("where the WIT profile is turned on, a caller gets its token with the key that proves it, and the bundle (A-2)", async () => {
+    await open(identityRule("app"), { wit: true });
+    const reply = (await listen("FetchWITSVID").next()) as {
+      svids: { spiffe_id: string; wit_svid: string; wit_svid_key: string }[];
+    };
+    const [svid] = reply.svids;
+    expect(svid?.spiffe_id).toBe("spiffe://example.org/app");
+    const [, body = ""] = svid?.wit_svid.split(".") ?? [];
+    const { cnf } = JSON.parse(Buffer.from(body, "base64url").toString());
+    const { d, ...own } = JSON.parse(svid?.wit_svid_key ?? "{}");
+    expect(cnf.jwk).toEqual(own);
+    expect(d).toBeString();
+    const { bundles } = (await listen("FetchWITBundles").next()) as { bundles: Record<string, string> };
+    expect(JSON.parse(bundles["spiffe://example.org"] ?? "{}").keys).toHaveLength(1);
+  });
+
   test("streams end with PermissionDenied when the rules take the identity away, and what was issued is revoked (A-15)", async () => {
     await open(identityRule("app"));
     const open_ = STREAMS.map((method) => listen(method));
