@@ -148,6 +148,7 @@ describe("imports", () => {
     hono: [
       [
         "src/daemon/control.ts",
+        "src/daemon/control/authority.ts",
         "src/daemon/control/bundle.ts",
         "src/daemon/control/fleet.ts",
         "src/daemon/endpoint/app.ts",

@@ -1,6 +1,5 @@
 // Joins the life of this node's authorities, revocation and the account of what was signed with the rest of the daemon. Contains calls, not work.
 
-import type { Hono } from "hono";
 import {
   crlPem,
   type KeyStore,
@@ -46,7 +45,7 @@ export interface AuthorityNeighbours {
 export interface AuthorityRoom {
   readonly keeper: AuthorityKeeper;
   readonly revoker: Revoker;
-  addRoutes(app: Hono): void;
+  addRoutes(app: Parameters<typeof addAuthorityRoutes>[0]): void;
   stop(): Promise<void>;
 }
 

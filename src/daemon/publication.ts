@@ -42,7 +42,10 @@ export function openPublication({ config, clock, store, authority, keys }: Publi
   let opened: JwtAuthority | undefined;
   const jwtOf = () => (opened ??= openJwtAuthority({ ...signing, ...named }));
   let openedWit: WitAuthority | undefined;
-  const witOf = () => (config.witSvid ? (openedWit ??= openWitAuthority({ ...signing, ...named })) : undefined);
+  const witOf = () => {
+    if (config.witSvid) openedWit ??= openWitAuthority({ ...signing, ...named });
+    return openedWit;
+  };
   let last: { readonly digest: string; readonly bundle: TrustBundle } | undefined;
   return {
     get jwt() {
