@@ -159,7 +159,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const { fleet } = room;
   const state = openDaemonState(store);
   const registry = new Registry();
-  const attestor = createAttestor({ nodeName: authority.nodeName });
+  const attestor = createAttestor({ nodeName: authority.nodeName, nodeGroups: () => fleet.groups() });
   const flows = new FlowStore();
   const counters = new ModuleCounters(clock);
   const bundles = new BundleBook({ store, clock, log });

@@ -133,7 +133,14 @@ export interface ForeignTrustDomain extends Common {
   readonly endpoint: BundleEndpoint | undefined;
 }
 
-export type Resource = WorkloadIdentity | Service | AccessPolicy | ForeignTrustDomain;
+/** Nodes beside those that were enrolled into the group of this name. */
+export interface NodeGroup extends Common {
+  readonly kind: "NodeGroup";
+  /** Names of nodes; one that ends in `*` is every name that begins so. Never empty. */
+  readonly nodes: readonly string[];
+}
+
+export type Resource = WorkloadIdentity | Service | AccessPolicy | ForeignTrustDomain | NodeGroup;
 
 /** All resources of one generation, checked one by one and against one another. */
 export interface ResourceSet {
@@ -145,6 +152,8 @@ export interface ResourceSet {
   readonly policies: readonly AccessPolicy[];
   /** By the name of the resource; each trust domain once. */
   readonly trustDomains: readonly ForeignTrustDomain[];
+  /** By name. */
+  readonly nodeGroups: readonly NodeGroup[];
   /** Things that load and are likely not meant. */
   readonly warnings: readonly ResourceProblem[];
 }
@@ -208,9 +217,10 @@ export function parseResources(texts: readonly ResourceText[], options: Resource
   return parseTexts(boundTexts(texts, problems), problems, options);
 }
 
-/** All of them: identities, services, policies, trust domains, each by name. */
+/** All of them: identities, services, policies, trust domains, groups of nodes, each by name. */
 export function listResources(resources: ResourceSet): readonly Resource[] {
-  return [...resources.identities, ...resources.services.values(), ...resources.policies, ...resources.trustDomains];
+  const { identities, services, policies, trustDomains, nodeGroups } = resources;
+  return [...identities, ...services.values(), ...policies, ...trustDomains, ...nodeGroups];
 }
 
 /** Every DNS name that a service gives as its address, sorted: what must be resolved to compile policies. */

@@ -18,6 +18,8 @@ const SECCOMP_NAMES = ["disabled", "strict", "filter"] as const;
 
 export interface AttestorOptions {
   readonly nodeName: string;
+  /** Of the fleet that this node is in; they come and go while the daemon runs. */
+  readonly nodeGroups?: () => ReadonlySet<string>;
   readonly accounts?: AccountNames;
   readonly digests?: DigestCache;
 }
@@ -37,6 +39,7 @@ export function createAttestor(options: AttestorOptions): Attestor {
   return {
     async attest(evidence, wanted) {
       const labels = new Labels(node);
+      labels.add("node:group", [...(options.nodeGroups?.() ?? [])].sort());
       addFacts(labels, evidence);
       addUser(labels, evidence, wanted, accounts);
       if (needsProc(wanted)) await addFromProc(labels, evidence, { wanted, accounts, digests });

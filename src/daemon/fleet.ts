@@ -8,6 +8,7 @@ import { type Change, FleetState } from "../federation/fleet_state.ts";
 import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
 import { Gate } from "../federation/gate.ts";
 import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
+import { groupsOf } from "../federation/node_group.ts";
 import { resourceText } from "../federation/resource_claim.ts";
 import {
   authorOf,
@@ -150,11 +151,16 @@ export class Fleet {
     return listNodes(this.state);
   }
 
+  /** The groups that this node is in; none before it is in a fleet. */
+  groups(): ReadonlySet<string> {
+    return this.self === undefined ? new Set() : groupsOf(this.state, this.self);
+  }
+
   /** What the fleet says for this node, a text for each resource. */
   texts(): readonly ResourceText[] {
     const self = this.self;
     if (self === undefined) return [];
-    const node = { name: self.name, groups: new Set([self.group]) };
+    const node = { name: self.name, groups: this.groups() };
     return resourcesFor(this.state, node).map((statement) => ({
       file: `fleet/${statement.name}`,
       text: resourceText(statement),

@@ -31,6 +31,7 @@ export function checkSet(
   const services = new Map<string, Service>();
   for (const resource of resources) if (resource.kind === "Service") services.set(resource.name, resource);
   const trustDomains = resources.filter((resource) => resource.kind === "TrustDomain").sort(byName);
+  const nodeGroups = resources.filter((resource) => resource.kind === "NodeGroup").sort(byName);
   checkAmbiguity(identities, problems);
   // A reference to a document that was refused would be a second complaint about one fault.
   if (problems.errors.length === 0) {
@@ -38,7 +39,7 @@ export function checkSet(
     checkWorkloads(policies, identities, { trustDomain, problems });
     checkFederation({ trustDomain, trustDomains, policies }, problems);
   }
-  return { trustDomain, identities, services, policies, trustDomains };
+  return { trustDomain, identities, services, policies, trustDomains, nodeGroups };
 }
 
 function byName(a: Resource, b: Resource): number {

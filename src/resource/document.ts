@@ -3,6 +3,7 @@ import type { Resource, Source } from "../resource.ts";
 import { toPlain, type YamlDocument } from "../yaml.ts";
 import { checkAccessPolicy } from "./access_policy.ts";
 import { type CheckContext, Field, type FieldMap, quote, readTexts, suggest } from "./field.ts";
+import { checkNodeGroup } from "./node_group.ts";
 import { checkService } from "./service.ts";
 import { checkTrustDomain } from "./trust_domain.ts";
 import { checkWorkloadIdentity } from "./workload_identity.ts";
@@ -25,9 +26,10 @@ const KINDS: Readonly<Record<string, { readonly check: SpecCheck; readonly apiVe
   Service: { check: checkService, apiVersions: [API_VERSION] },
   AccessPolicy: { check: checkAccessPolicy, apiVersions: [API_VERSION] },
   TrustDomain: { check: checkTrustDomain, apiVersions: [API_VERSION] },
+  NodeGroup: { check: checkNodeGroup, apiVersions: [API_VERSION] },
 };
 
-const KINDS_TO_COME = ["PostureBaseline", "CredentialSource", "CredentialBinding", "OAuthProvider", "NodeGroup"];
+const KINDS_TO_COME = ["PostureBaseline", "CredentialSource", "CredentialBinding", "OAuthProvider"];
 
 const NAME_MAX = 253;
 
