@@ -150,10 +150,16 @@ export const STANDARDS: readonly Standard[] = [
   {
     title: "SPIFFE Workload Endpoint",
     rows: {
+      "E-2": [
+        "3",
+        "gRPC on a Unix socket; over TCP only where the source is known for certain",
+        "loopback, by the kernel's table",
+      ],
       "E-3": ["3", "every request carries the security header, once, or is refused"],
       "E-5": ["4", "a client falls back to SPIFFE_ENDPOINT_SOCKET", "`riprap svid watch`"],
       "E-6": ["4", "unix: with an absolute path alone; tcp: with an address and a port alone", "`riprap svid watch`"],
       "E-7": ["5", "the workload takes no part in its own authentication"],
+      "E-8": ["5", "callers are checked out of band"],
       "E-9": ["6", "a missing header is InvalidArgument"],
       "E-10": ["6", "shedding of load is Unavailable"],
       "E-11": ["6", "no identity is PermissionDenied"],

@@ -48,6 +48,11 @@ export const CONFIG_TABLE = {
     absolutePath,
     "The Unix socket of the Workload API: open to everybody, since the kernel says who calls.",
   ),
+  workloadTcp: entry(
+    "",
+    loopbackAddress,
+    "Serve the Workload API there too, as a loopback address:port, where a client knows no Unix socket; rules then tell users apart, not a user's programs.",
+  ),
   device: entry("/dev/riprap", absolutePath, "The device of the kernel module."),
   requireKernel: entry(
     "false",

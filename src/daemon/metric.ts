@@ -16,7 +16,7 @@ export interface MetricSource {
   readonly flowEventsLost: number;
   readonly residentBytes: number;
   /** Undefined: it is not served. */
-  readonly workload: Omit<WorkloadApi, "close" | "refresh" | "path"> | undefined;
+  readonly workload: Omit<WorkloadApi, "close" | "refresh" | "path" | "port"> | undefined;
 }
 
 type Sample = readonly [name: string, type: "gauge" | "counter", help: string, value: number | bigint];

@@ -6,6 +6,7 @@ import { evidenceOfProc, type ProcessEvidence } from "../attestation/evidence.ts
 import { isSameStart } from "../attestation/pin.ts";
 import { readStat, readStatus, tryReadProgram } from "../attestation/proc.ts";
 import { getsockoptBytes, pidfdIsAlive, pidfdOpen } from "../libc.ts";
+import { findHolder, holdsSocket, type TcpSocket } from "./tcp_caller.ts";
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -13,6 +14,7 @@ const SO_PEERPIDFD = 77; // Linux 6.5
 const UCRED_BYTES = 12;
 
 export interface Caller {
+  readonly transport: "unix" | "tcp";
   readonly pid: number;
   /** Effective, when it connected. */
   readonly uid: number;
@@ -50,7 +52,31 @@ export function openCaller(fd: number, reports: ProcessReports = NO_REPORTS): Ca
     const program = tryReadProgram(pid);
     // Alive after the reading, so what was read was of this process.
     if (!pidfdIsAlive(pidfd)) throw ended(pid);
-    return callerOf({ pid, uid, startTimeNs, program, pidfd }, reports);
+    return callerOf({ transport: "unix", pid, uid, startTimeNs, program, pidfd }, reports);
+  } catch (thrown) {
+    closeSync(pidfd);
+    throw thrown;
+  }
+}
+
+/**
+ * The process that has the other end of a loopback connection open. RiprapError `not_found`, or `shared` when it is not one alone; `another_user`
+ * when it is not of the user who made the socket.
+ */
+export async function openTcpCaller(socket: TcpSocket, reports: ProcessReports = NO_REPORTS): Promise<Caller> {
+  const holder = await findHolder(socket.inode);
+  const { pid } = holder;
+  const pidfd = openPidfd(pid);
+  try {
+    const { startTimeNs } = readStat(pid);
+    const program = tryReadProgram(pid);
+    const { uid } = readStatus(pid);
+    // Asked last: what was read before was of the process that has it.
+    const isHeld = () => holdsSocket(holder, socket.inode);
+    if (!isHeld() || !pidfdIsAlive(pidfd)) throw ended(pid);
+    if (uid !== socket.uid)
+      throw new RiprapError("another_user", `Cannot tell who calls: user ${socket.uid} made the connection of ${pid}`);
+    return callerOf({ transport: "tcp", pid, uid, startTimeNs, program, pidfd, isHeld }, reports);
   } catch (thrown) {
     closeSync(pidfd);
     throw thrown;
@@ -91,26 +117,31 @@ function openPidfd(pid: number): number {
 }
 
 interface Pinned {
+  readonly transport: Caller["transport"];
   readonly pid: number;
   readonly uid: number;
   readonly startTimeNs: bigint;
   /** Undefined where it may not be read. */
   readonly program: string | undefined;
   readonly pidfd: number;
+  /** Is the connection still the process's? Where the kernel named it when it connected, it is for ever. */
+  readonly isHeld?: () => boolean;
 }
 
-function callerOf({ pid, uid, startTimeNs, program, pidfd }: Pinned, reports: ProcessReports): Caller {
+function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
+  const { transport, pid, uid, startTimeNs, program, pidfd, isHeld = () => true } = pinned;
   // A descriptor that was given back may be another's by now.
   let isOpen = true;
   const isAlive = () => isOpen && pidfdIsAlive(pidfd);
   return {
+    transport,
     pid,
     uid,
     startTimeNs,
     isAlive,
     evidence() {
       const evidence = evidenceOf({ pid, startTimeNs }, reports);
-      const isSameProgram = tryReadProgram(pid) === program;
+      const isSameProgram = tryReadProgram(pid) === program && isHeld();
       // Whatever was read before was of this process.
       if (!isAlive()) throw ended(pid);
       if (isSameProgram) return evidence;

@@ -33,12 +33,16 @@ export interface Counted {
 interface Account {
   connections: number;
   calls: number;
+  looks: number;
   tokens: number;
   filledAt: number;
 }
 
 /** A connection or a call that was let in; to be given back once. */
 export type Release = () => void;
+
+/** Each goes through all that every process has open. */
+const LOOKS_MAX = 4;
 
 /** Accounts past which those are dropped that owe nothing. */
 const SWEEP_ABOVE = 1024;
@@ -62,6 +66,17 @@ export class CallerLimits {
     const { user, connections } = this.#limits;
     const account = this.#account(`user ${uid}`, user, now);
     return this.#connections >= connections || account.tokens < 1 || account.connections >= user.connections;
+  }
+
+  /** A look for the process of a user's connection, which takes milliseconds; undefined when LOOKS_MAX of that user are under way. Costs a token. */
+  look(uid: number, now: number): Release | undefined {
+    const account = this.#account(`user ${uid}`, this.#limits.user, now);
+    if (account.looks >= LOOKS_MAX || account.tokens < 1) return undefined;
+    account.looks += 1;
+    account.tokens -= 1;
+    return once(() => {
+      account.looks -= 1;
+    });
   }
 
   /** Undefined: no more connections for this caller, or too fast. `now` in milliseconds. */
@@ -105,7 +120,7 @@ export class CallerLimits {
       fill(known, bounds, now);
       return known;
     }
-    const account = { connections: 0, calls: 0, tokens: bounds.burst, filledAt: now };
+    const account = { connections: 0, calls: 0, looks: 0, tokens: bounds.burst, filledAt: now };
     this.#accounts.set(key, account);
     return account;
   }
@@ -115,7 +130,7 @@ export class CallerLimits {
     for (const [key, account] of this.#accounts) {
       const bounds = key.startsWith("user ") ? this.#limits.user : this.#limits.process;
       fill(account, bounds, now);
-      const owes = account.connections > 0 || account.calls > 0 || account.tokens < bounds.burst;
+      const owes = account.connections > 0 || account.calls > 0 || account.looks > 0 || account.tokens < bounds.burst;
       if (!owes) this.#accounts.delete(key);
     }
   }

@@ -6,7 +6,7 @@ import type { LiveHandle } from "./live.ts";
 import { CallRefusal } from "./refusal.ts";
 import { DeltaFeed, type Heard, StateFeed } from "./sds_feed.ts";
 import { type DeltaRequest, type DiscoveryRequest, parseDeltaRequest, parseDiscoveryRequest } from "./sds_message.ts";
-import type { BidiCall, Call, Service } from "./server.ts";
+import type { BidiCall, Call, CallHead, Service } from "./server.ts";
 import { countCall, refusalOf, type ServiceParts } from "./service.ts";
 
 export const SDS_SERVICE = "envoy.service.secret.v3.SecretDiscoveryService";
@@ -53,7 +53,14 @@ interface Conversation {
   hear(message: Uint8Array): Heard;
 }
 
+/** It asks for no security header, so that it is for the socket alone that no browser and no proxy can be made to open. */
+function requireLocal({ caller }: CallHead): void {
+  if (caller.transport === "unix") return;
+  throw new CallRefusal("unimplemented", "secrets are served on the Unix socket alone");
+}
+
 async function converse(call: BidiCall, { parts, feed, hear }: Conversation): Promise<void> {
+  requireLocal(call);
   const release = countCall(call, parts);
   call.signal.addEventListener("abort", release);
   let handle: LiveHandle | undefined;
@@ -82,6 +89,7 @@ function note(heard: Heard, { caller }: BidiCall, { log, sds }: SdsParts): void 
 }
 
 async function fetchSecrets(call: Call, parts: SdsParts): Promise<Uint8Array> {
+  requireLocal(call);
   const release = countCall(call, parts);
   try {
     const feed = new StateFeed(parts);

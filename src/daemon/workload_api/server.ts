@@ -91,7 +91,7 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
       const name = `caller-${++count}`;
       callers.set(name, caller);
       // What gRPC calls the peer: a Unix connection has no address of its own, so this is where a call learns whose it is.
-      Object.defineProperty(socket, "remoteAddress", { value: name });
+      Object.defineProperties(socket, { remoteAddress: { value: name }, remotePort: { value: undefined } });
       socket.once("close", () => callers.delete(name));
       injector.injectConnection(socket);
     },

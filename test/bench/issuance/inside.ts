@@ -138,7 +138,7 @@ async function renewals(): Promise<Record<string, number>> {
   const before = memory();
   const ended = new AbortController();
   const open = async (pid: number) => {
-    const caller: Caller = { pid, uid: 0, startTimeNs: 1n, isAlive: () => true, evidence: () => evidence, close() {} };
+    const caller: Caller = { transport: "unix", pid, uid: 0, startTimeNs: 1n, isAlive: () => true, evidence: () => evidence, close() {} };
     const call = {
       caller,
       metadata: () => [],
