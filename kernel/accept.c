@@ -19,24 +19,6 @@
 #define CONTENT_HANDSHAKE	22	/* first byte of any TLS connection, RFC 8446 section 5.1 */
 #define VERSION_MAJOR		3	/* second byte */
 
-static int make_flow(struct riprap_handshake *handshake, u16 flags)
-{
-	struct riprap_flow *flow = riprap_flow_new(handshake->rs, true);
-
-	if (!flow)
-		return -ENOMEM;
-	riprap_flow_note_verdict(flow, &handshake->verdict);
-	riprap_flow_note_addresses(flow);
-	flow->event.flags |= flags;
-	flow->event.instance = riprap_process_instance(handshake->process);
-	flow->event.pid = riprap_process_pid(handshake->process);
-	flow->event.subject = handshake->subject;
-	if (handshake->identity)
-		flow->own_id = kstrdup(handshake->identity->spiffe_id, GFP_KERNEL);
-	handshake->rs->flow = flow;
-	return 0;
-}
-
 static void open_plain(struct riprap_handshake *handshake, u8 tls)
 {
 	struct riprap_socket *rs = handshake->rs;
@@ -58,27 +40,16 @@ static void begin_sniff(struct riprap_handshake *handshake)
 
 static void decide(struct riprap_handshake *handshake)
 {
-	struct riprap_question question = {
-		.inbound = true,
-		.remote = handshake->remote,
-		.port = handshake->port,
-		.draining = riprap_socket_is_draining(),
-	};
-	struct riprap_identity *identity = NULL;
+	struct riprap_question question = {};
 	enum riprap_decision decision;
 	u16 flags = 0;
 
-	question.answer = riprap_process_answer(handshake->process, &question.subject, &identity);
-	if (identity) {
-		if (handshake->identity)
-			riprap_identity_put(handshake->identity);
-		handshake->identity = identity;
-	}
+	riprap_handshake_ask(handshake, &question);
 	decision = riprap_decide(&question, &handshake->verdict, &flags);
 	if (decision == RIPRAP_DECISION_WAIT)
 		return;
 	handshake->subject = question.subject;
-	if (decision != RIPRAP_DECISION_BARE && make_flow(handshake, flags)) {
+	if (decision != RIPRAP_DECISION_BARE && riprap_handshake_make_flow(handshake, flags)) {
 		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_MEMORY, ECONNRESET);
 		return;
 	}
@@ -186,8 +157,8 @@ static int mediate(struct socket *accepted)
 	struct riprap_socket *rs;
 
 	process = riprap_process_current();
-	if (!process)
-		return 0;
+	if (IS_ERR_OR_NULL(process))
+		return PTR_ERR_OR_ZERO(process);
 	rs = riprap_socket_attach(accepted, false);
 	if (IS_ERR(rs)) {
 		riprap_process_put(process);

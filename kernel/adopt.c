@@ -4,6 +4,7 @@
  * exec. Their facts are those of now, and their cause says so.
  */
 #include <linux/cred.h>
+#include <linux/err.h>
 #include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -62,7 +63,8 @@ static struct riprap_process *adopt(struct task_struct *task, struct riprap_fact
  * riprap_adopt_current() - make a record of current, which has none
  * @overflow: what to give when it may be managed and there is no room for it
  *
- * Return: the record or @overflow, referenced; NULL when there is no room and no filter matches.
+ * Return: the record or @overflow, referenced; NULL when there is no room and no filter matches;
+ * ERR_PTR(-ENOMEM).
  */
 struct riprap_process *riprap_adopt_current(struct riprap_process *overflow)
 {
@@ -70,10 +72,14 @@ struct riprap_process *riprap_adopt_current(struct riprap_process *overflow)
 	struct riprap_process *process;
 	u64 generation;
 
-	process = facts ? adopt(current, facts) : NULL;
-	if (!process && (!facts || riprap_table_filter(from_kuid_munged(&init_user_ns, current_euid()), facts->comm,
-						       facts->comm_len, riprap_fact_exe(facts), facts->exe_len,
-						       &generation)))
+	if (!facts)
+		return ERR_PTR(-ENOMEM);
+	process = adopt(current, facts);
+	if (!process && !riprap_process_is_full())
+		process = ERR_PTR(-ENOMEM);
+	else if (!process && riprap_table_filter(from_kuid_munged(&init_user_ns, current_euid()), facts->comm,
+						 facts->comm_len, riprap_fact_exe(facts), facts->exe_len,
+						 &generation))
 		process = riprap_process_get(overflow);
 	riprap_fact_put(facts);
 	return process;

@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "process_record.h"
+#include "ticket.h"
 #include "trace.h"
 
 /* The identity goes, with its key. Returns it, to be put once the lock is left. */
@@ -43,6 +44,7 @@ static void set_unmanaged(struct riprap_process *process)
 	riprap_attest_tell_waiting(process);
 	spin_unlock_bh(&process->lock);
 	riprap_identity_put(identity);
+	riprap_ticket_forget(process->instance);
 }
 
 /* The same ID under another number: the rule table was compiled anew. The key and chain stay. */
@@ -250,6 +252,7 @@ void riprap_process_withdraw(u64 instance, u8 reason)
 		riprap_identity_put(identity);
 		riprap_process_put(process);
 	}
+	riprap_ticket_forget(instance);
 	/* flows may outlive their process: a socket is inherited */
 	riprap_flow_cut(&cut, NULL);
 }

@@ -14,6 +14,7 @@
 
 #include "device.h"
 #include "process_record.h"
+#include "ticket.h"
 #include "trace.h"
 
 /* Of the last START; the defaults hold before the first. */
@@ -140,7 +141,14 @@ static void send_key(const struct riprap_process *process, const struct riprap_k
 	struct riprap_key frame = { .instance = process->instance, .key_id = riprap_key_id(key) };
 
 	memcpy(frame.public_key, riprap_key_public(key), sizeof(frame.public_key));
-	riprap_device_send_gfp(RIPRAP_KEY, 0, &frame, sizeof(frame), NULL, 0, GFP_KERNEL);
+	riprap_device_send_gfp(RIPRAP_KEY, 0, &frame, sizeof(frame), NULL, 0, GFP_KERNEL | __GFP_NOFAIL);
+}
+
+static void send_exit(const struct riprap_process *process)
+{
+	const struct riprap_process_exit frame = { .instance = process->instance, .exit_code = process->exit_code };
+
+	riprap_device_send_gfp(RIPRAP_PROCESS_EXIT, 0, &frame, sizeof(frame), NULL, 0, GFP_KERNEL | __GFP_NOFAIL);
 }
 
 /* A key takes a millisecond of arithmetic: not in the daemon's write(). */
@@ -148,8 +156,9 @@ static void make_key(struct work_struct *work)
 {
 	struct riprap_process *process = container_of(work, struct riprap_process, key_work);
 	struct riprap_key_pair *key = NULL, *fresh = NULL;
+	bool is_exit_due;
 
-	if (!READ_ONCE(process->pending))
+	if (!READ_ONCE(process->pending) && !READ_ONCE(process->is_dead))
 		fresh = riprap_key_make();
 	spin_lock_bh(&process->lock);
 	if (!process->is_dead && process->state == RIPRAP_STATE_ASSIGNED) {
@@ -160,7 +169,11 @@ static void make_key(struct work_struct *work)
 		if (process->pending)
 			key = riprap_key_get(process->pending);
 	}
+	is_exit_due = process->is_exit_due;
+	process->is_exit_due = false;
 	spin_unlock_bh(&process->lock);
+	if (is_exit_due)
+		send_exit(process);
 	if (IS_ERR(fresh))
 		pr_err_ratelimited("cannot make a key: %ld\n", PTR_ERR(fresh));
 	else
@@ -182,6 +195,24 @@ void riprap_attest_want_key(struct riprap_process *process)
 	riprap_process_get(process);
 	if (!queue_work(riprap_workqueue, &process->key_work))
 		riprap_process_put(process);
+}
+
+/**
+ * riprap_attest_retry_key() - make the key that could not be made for want of memory
+ * @process: referenced
+ */
+void riprap_attest_retry_key(struct riprap_process *process)
+{
+	bool is_missing;
+
+	spin_lock_bh(&process->lock);
+	is_missing = process->state == RIPRAP_STATE_ASSIGNED && !process->identity && !process->pending &&
+		     !process->is_dead && time_after_eq(jiffies, process->deadline);
+	if (is_missing)
+		process->deadline = jiffies + riprap_attest_timeout();
+	spin_unlock_bh(&process->lock);
+	if (is_missing)
+		riprap_attest_want_key(process);
 }
 
 /**
@@ -225,19 +256,28 @@ static void end_identity_locked(struct riprap_process *process)
 void riprap_attest_end(struct riprap_process *process, int exit_code)
 {
 	const struct riprap_process_exit frame = { .instance = process->instance, .exit_code = exit_code };
-	bool is_reported;
+	bool is_reported, had_identity;
 
 	spin_lock_bh(&process->lock);
-	process->is_dead = true;
+	had_identity = process->identity;
+	WRITE_ONCE(process->is_dead, true);
+	process->exit_code = exit_code;
 	is_reported = process->is_reported;
 	end_identity_locked(process);
 	riprap_attest_tell_waiting(process);
 	spin_unlock_bh(&process->lock);
 	if (cancel_delayed_work(&process->deadline_work))
 		riprap_process_put(process);
+	if (had_identity)
+		riprap_ticket_forget(process->instance);
 	trace_riprap_process_ended(process->instance, process->pid, exit_code);
-	if (is_reported)
-		riprap_device_send(RIPRAP_PROCESS_EXIT, 0, &frame, sizeof(frame), NULL, 0);
+	if (!is_reported || riprap_device_send(RIPRAP_PROCESS_EXIT, 0, &frame, sizeof(frame), NULL, 0) != -ENOMEM)
+		return;
+	/* The daemon must hear of it: a work item may wait for memory. */
+	spin_lock_bh(&process->lock);
+	process->is_exit_due = true;
+	spin_unlock_bh(&process->lock);
+	riprap_attest_want_key(process);
 }
 
 /* riprap_process_daemon_gone() - whoever waits for the daemon waits no more */

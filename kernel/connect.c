@@ -71,24 +71,6 @@ static int deny(struct riprap_handshake *handshake)
 	return -EACCES;
 }
 
-static int make_flow(struct riprap_handshake *handshake, u16 flags)
-{
-	struct riprap_socket *rs = handshake->rs;
-	struct riprap_flow *flow = riprap_flow_new(rs, false);
-
-	if (!flow)
-		return -ENOMEM;
-	riprap_flow_note_verdict(flow, &handshake->verdict);
-	flow->event.flags |= flags;
-	flow->event.instance = riprap_process_instance(handshake->process);
-	flow->event.pid = riprap_process_pid(handshake->process);
-	flow->event.subject = handshake->subject;
-	if (handshake->identity)
-		flow->own_id = kstrdup(handshake->identity->spiffe_id, GFP_KERNEL);
-	rs->flow = flow;
-	return 0;
-}
-
 /* The plain kinds: TCP alone from here on. */
 static int go_plain(struct riprap_handshake *handshake, enum riprap_decision decision)
 {
@@ -129,24 +111,23 @@ static int go_mutual(struct riprap_handshake *handshake)
 }
 
 /*
- * The answer is there, or may be enough. Under rs->lock. 0: under way, open, or (stage still IDENTITY)
- * waiting; else nothing was sent and the program gets this errno.
+ * Asks who the process is, and goes as far as the answer allows. Under rs->lock. 0: under way, open, or
+ * (stage still IDENTITY) waiting; else nothing was sent and the program gets this errno.
  */
-static int go(struct riprap_handshake *handshake, struct riprap_question *question)
+static int resolve(struct riprap_handshake *handshake)
 {
+	struct riprap_question question = {};
 	enum riprap_decision decision;
 	u16 flags = 0;
 	int err;
 
-	question->remote = handshake->remote;
-	question->port = handshake->port;
-	question->draining = riprap_socket_is_draining();
-	decision = riprap_decide(question, &handshake->verdict, &flags);
+	riprap_handshake_ask(handshake, &question);
+	decision = riprap_decide(&question, &handshake->verdict, &flags);
 	if (decision == RIPRAP_DECISION_WAIT)
 		return 0;
-	handshake->subject = question->subject;
+	handshake->subject = question.subject;
 	if (decision != RIPRAP_DECISION_BARE) {
-		err = make_flow(handshake, flags);
+		err = riprap_handshake_make_flow(handshake, flags);
 		if (err)
 			return err;
 	}
@@ -158,21 +139,6 @@ static int go(struct riprap_handshake *handshake, struct riprap_question *questi
 	default:
 		return go_plain(handshake, decision);
 	}
-}
-
-/* Asks who the process is, and goes as far as the answer allows. Under rs->lock. */
-static int resolve(struct riprap_handshake *handshake)
-{
-	struct riprap_question question = {};
-	struct riprap_identity *identity = NULL;
-
-	question.answer = riprap_process_answer(handshake->process, &question.subject, &identity);
-	if (identity) {
-		if (handshake->identity)
-			riprap_identity_put(handshake->identity);
-		handshake->identity = identity;
-	}
-	return go(handshake, &question);
 }
 
 /* Ends a connect that sent nothing: the socket is as before. */
@@ -278,6 +244,8 @@ static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, in
 	if (inet_sk_state_load(rs->sk) != TCP_CLOSE || !read_address(rs->sk, address, len, &remote, &port))
 		return rs->plain->connect(rs->socket, address, len, flags);
 	process = riprap_process_current();
+	if (IS_ERR(process))
+		return PTR_ERR(process);
 	if (!process) {
 		mutex_lock(&rs->lock);
 		err = connect_tcp(rs, address, len, O_NONBLOCK);

@@ -223,7 +223,7 @@ int riprap_device_send(u16 type, u32 flags, const void *fixed, size_t fixed_len,
  * @error: 0 or -errno
  * @sequence: of the daemon's frame
  *
- * May sleep.
+ * May sleep, for memory too: a daemon that waits for an ACK would wait for ever.
  */
 void riprap_device_ack(u32 what, u64 generation, int error, u64 sequence)
 {
@@ -231,10 +231,10 @@ void riprap_device_ack(u32 what, u64 generation, int error, u64 sequence)
 		.generation = generation, .what = what, .error = error, .sequence = sequence,
 	};
 
-	riprap_device_send_gfp(RIPRAP_ACK, 0, &ack, sizeof(ack), NULL, 0, GFP_KERNEL);
+	riprap_device_send_gfp(RIPRAP_ACK, 0, &ack, sizeof(ack), NULL, 0, GFP_KERNEL | __GFP_NOFAIL);
 }
 
-static void send_hello(void)
+static int send_hello(void)
 {
 	struct riprap_hello hello = {
 		.abi = RIPRAP_ABI_VERSION,
@@ -250,34 +250,12 @@ static void send_hello(void)
 
 	if (IS_ENABLED(CONFIG_IPV6))
 		hello.features |= RIPRAP_FEATURE_IPV6;
-#ifdef HAVE_TLS_REKEY
-	hello.features |= RIPRAP_FEATURE_KTLS_REKEY;
-#endif
 	strscpy(hello.module_version, THIS_MODULE->version ?: "", sizeof(hello.module_version));
-	riprap_device_send_gfp(RIPRAP_HELLO, 0, &hello, sizeof(hello), NULL, 0, GFP_KERNEL);
+	return riprap_device_send_gfp(RIPRAP_HELLO, 0, &hello, sizeof(hello), NULL, 0, GFP_KERNEL);
 }
 
-static int device_open(struct inode *inode, struct file *file)
-{
-	/* The daemon decides over access: the capability of that, so that its unit need not hold CAP_SYS_ADMIN. */
-	if (!ns_capable(&init_user_ns, CAP_MAC_ADMIN))
-		return -EPERM;
-	if (atomic_cmpxchg(&device.opened, 0, 1))
-		return -EBUSY;
-	device.sent = 0;
-	device.received = 0;
-	spin_lock_irq(&device.queue_lock);
-	device.epoch++;
-	device.lost = 0;
-	device.woken = false;
-	spin_unlock_irq(&device.queue_lock);
-	smp_store_release(&device.connected, true);
-	send_hello();
-	riprap_process_replay(RIPRAP_FRAME_REPLAY);
-	return nonseekable_open(inode, file);
-}
-
-static int device_release(struct inode *inode, struct file *file)
+/* What goes with the one who had the device open. */
+static void disconnect(void)
 {
 	struct queued *frame, *next;
 	LIST_HEAD(dead);
@@ -296,6 +274,38 @@ static int device_release(struct inode *inode, struct file *file)
 	riprap_peer_daemon_gone();
 	riprap_process_daemon_gone();
 	atomic_set_release(&device.opened, 0);
+}
+
+static int device_open(struct inode *inode, struct file *file)
+{
+	int err;
+
+	/* The daemon decides over access: the capability of that, so that its unit need not hold CAP_SYS_ADMIN. */
+	if (!ns_capable(&init_user_ns, CAP_MAC_ADMIN))
+		return -EPERM;
+	if (atomic_cmpxchg(&device.opened, 0, 1))
+		return -EBUSY;
+	device.sent = 0;
+	device.received = 0;
+	spin_lock_irq(&device.queue_lock);
+	device.epoch++;
+	device.lost = 0;
+	device.woken = false;
+	spin_unlock_irq(&device.queue_lock);
+	smp_store_release(&device.connected, true);
+	err = send_hello();
+	if (!err)
+		err = riprap_process_replay(RIPRAP_FRAME_REPLAY);
+	if (err) {
+		disconnect();
+		return err;
+	}
+	return nonseekable_open(inode, file);
+}
+
+static int device_release(struct inode *inode, struct file *file)
+{
+	disconnect();
 	return 0;
 }
 

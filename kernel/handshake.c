@@ -8,6 +8,7 @@
 #include <net/sock.h>
 #include <net/tcp.h>
 
+#include "decide.h"
 #include "device.h"
 #include "flow.h"
 #include "handshake.h"
@@ -17,7 +18,11 @@
 #include "record.h"
 #include "socket.h"
 
-static atomic_t under_way;
+#define ADMIT_TRIES	8	/* another thread may take the place that was made */
+
+static atomic_t under_way[2];	/* outbound, inbound */
+static LIST_HEAD(inbound);	/* `age` of those that are installed, oldest first */
+static DEFINE_SPINLOCK(inbound_lock);
 
 void riprap_handshake_kick(struct riprap_socket *rs)
 {
@@ -90,11 +95,48 @@ static void on_timer(struct timer_list *timer)
 	riprap_handshake_kick(handshake->rs);
 }
 
+static bool push_out_oldest(void)
+{
+	struct riprap_handshake *oldest;
+	struct riprap_socket *rs = NULL;
+
+	spin_lock_bh(&inbound_lock);
+	oldest = list_first_entry_or_null(&inbound, struct riprap_handshake, age);
+	if (oldest) {
+		list_del_init(&oldest->age);
+		rs = oldest->rs;
+		riprap_socket_get(rs);
+	}
+	spin_unlock_bh(&inbound_lock);
+	if (!rs)
+		return false;
+	mutex_lock(&rs->lock);
+	if (rs->handshake == oldest)
+		riprap_handshake_fail(oldest, RIPRAP_REASON_CROWDED, ECONNRESET);
+	mutex_unlock(&rs->lock);
+	riprap_socket_put(rs);
+	return true;
+}
+
+/* Peers that connect and are silent must not keep out one that speaks: past the bound the oldest gives way. */
+static bool admit(bool server)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < ADMIT_TRIES; tries++) {
+		if (atomic_add_unless(&under_way[server], 1, RIPRAP_HANDSHAKES_MAX))
+			return true;
+		if (!server || !push_out_oldest())
+			return false;
+	}
+	return false;
+}
+
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server)
 {
 	struct riprap_handshake *handshake;
 
-	if (!atomic_add_unless(&under_way, 1, RIPRAP_HANDSHAKES_MAX))
+	if (!admit(server))
 		goto put_process;
 	handshake = kzalloc(sizeof(*handshake), GFP_KERNEL);
 	if (!handshake)
@@ -102,11 +144,12 @@ struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct r
 	handshake->rs = rs;
 	handshake->process = process;
 	handshake->server = server;
+	INIT_LIST_HEAD(&handshake->age);
 	timer_setup(&handshake->timer, on_timer, 0);
 	return handshake;
 
 uncount:
-	atomic_dec(&under_way);
+	atomic_dec(&under_way[server]);
 put_process:
 	riprap_process_put(process);
 	return NULL;
@@ -114,6 +157,9 @@ put_process:
 
 void riprap_handshake_free(struct riprap_handshake *handshake)
 {
+	spin_lock_bh(&inbound_lock);
+	list_del_init(&handshake->age);
+	spin_unlock_bh(&inbound_lock);
 	timer_shutdown_sync(&handshake->timer);
 	if (handshake->watching)
 		riprap_process_unwatch(handshake->process, &handshake->watch);
@@ -133,8 +179,8 @@ void riprap_handshake_free(struct riprap_handshake *handshake)
 	if (handshake->identity)
 		riprap_identity_put(handshake->identity);
 	riprap_process_put(handshake->process);
+	atomic_dec(&under_way[handshake->server]);
 	kfree_sensitive(handshake);
-	atomic_dec(&under_way);
 }
 
 void riprap_handshake_install(struct riprap_handshake *handshake)
@@ -147,6 +193,11 @@ void riprap_handshake_install(struct riprap_handshake *handshake)
 	handshake->low_water = READ_ONCE(sk->sk_rcvlowat);
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
 	rs->handshake = handshake;
+	if (handshake->server) {
+		spin_lock_bh(&inbound_lock);
+		list_add_tail(&handshake->age, &inbound);
+		spin_unlock_bh(&inbound_lock);
+	}
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_UNDER_WAY);
 	listen_to(rs);
 }
@@ -163,6 +214,48 @@ void riprap_handshake_watch_process(struct riprap_handshake *handshake)
 	handshake->watching = true;
 	handshake->watch.work = &handshake->rs->work;
 	riprap_process_watch(handshake->process, &handshake->watch);
+}
+
+void riprap_handshake_ask(struct riprap_handshake *handshake, struct riprap_question *question)
+{
+	struct riprap_identity *identity = NULL;
+
+	lockdep_assert_held(&handshake->rs->lock);
+	question->answer = riprap_process_answer(handshake->process, &question->subject, &identity);
+	question->inbound = handshake->server;
+	question->remote = handshake->remote;
+	question->port = handshake->port;
+	question->draining = riprap_socket_is_draining();
+	if (!identity)
+		return;
+	if (handshake->identity)
+		riprap_identity_put(handshake->identity);
+	handshake->identity = identity;
+}
+
+int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags)
+{
+	struct riprap_flow *flow = riprap_flow_new(handshake->rs, handshake->server);
+
+	lockdep_assert_held(&handshake->rs->lock);
+	if (!flow)
+		return -ENOMEM;
+	riprap_flow_note_verdict(flow, &handshake->verdict);
+	if (handshake->server)
+		riprap_flow_note_addresses(flow);
+	flow->event.flags |= flags;
+	flow->event.instance = riprap_process_instance(handshake->process);
+	flow->event.pid = riprap_process_pid(handshake->process);
+	flow->event.subject = handshake->subject;
+	if (handshake->identity) {
+		flow->own_id = kstrdup(handshake->identity->spiffe_id, GFP_KERNEL);
+		if (!flow->own_id) {
+			riprap_flow_put(flow);
+			return -ENOMEM;
+		}
+	}
+	handshake->rs->flow = flow;
+	return 0;
 }
 
 void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase)
@@ -233,6 +326,8 @@ void riprap_handshake_start_tls(struct riprap_handshake *handshake)
 	/* Already ended by the peer, before a byte of TLS. */
 	if (err == -ENOTCONN)
 		riprap_handshake_fail(handshake, RIPRAP_REASON_TCP, ECONNRESET);
+	else if (err == -ENOMEM)
+		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_MEMORY, ENOMEM);
 	else if (err)
 		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_KTLS, ECONNABORTED);
 	else if (riprap_negotiate_begin(handshake))

@@ -14,6 +14,7 @@
 
 struct riprap_flow;
 struct riprap_identity;
+struct riprap_question;
 struct riprap_socket;
 
 enum riprap_stage {
@@ -28,6 +29,7 @@ enum riprap_stage {
 /* All under the socket's `lock`. */
 struct riprap_handshake {
 	struct riprap_socket *rs;
+	struct list_head age;		/* among the inbound ones; under their list's own lock */
 	enum riprap_stage stage;
 	bool server;
 	bool done;			/* the engine has its keys; `out` may still be on its way */
@@ -64,12 +66,19 @@ struct riprap_handshake {
 };
 #define RIPRAP_RECORD_ROOM	(TLS13_RECORD_HEADER + TLS13_RECORD_MAX)
 
-/* Takes over the caller's reference on `process`. NULL without memory or past RIPRAP_HANDSHAKES_MAX. */
+/*
+ * Takes over the caller's reference on `process`. Past RIPRAP_HANDSHAKES_MAX an inbound one pushes the oldest
+ * out, under that socket's lock. NULL without memory, or outbound past the bound.
+ */
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);
 /* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and what happens to sk kicks it. */
 void riprap_handshake_install(struct riprap_handshake *handshake);
 /* For one that was never installed. */
 void riprap_handshake_free(struct riprap_handshake *handshake);
+/* Under the socket's lock: who the process is as far as is known; an identity that is ready is kept. */
+void riprap_handshake_ask(struct riprap_handshake *handshake, struct riprap_question *question);
+/* Under the socket's lock: the flow that the verdict begins, with these flags. 0 or -ENOMEM. */
+int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags);
 /* Under the socket's lock: TCP is there, TLS begins. */
 void riprap_handshake_start_tls(struct riprap_handshake *handshake);
 /* Under the socket's lock: ends it in FAILED with a final flow state. `error` positive. */

@@ -163,8 +163,8 @@ static int refuse_while_draining(void)
 	bool enforced;
 
 	process = riprap_process_current();
-	if (!process)
-		return 0;
+	if (IS_ERR_OR_NULL(process))
+		return PTR_ERR_OR_ZERO(process);
 	riprap_process_answer(process, &subject, &identity);
 	if (identity)
 		riprap_identity_put(identity);
@@ -255,8 +255,8 @@ static int check_foreign(struct sockaddr *address)
 	u16 flags = 0;
 
 	process = riprap_process_current();
-	if (!process)
-		return 0;
+	if (IS_ERR_OR_NULL(process))
+		return PTR_ERR_OR_ZERO(process);
 	if (address->sa_family == AF_INET6) {
 		question.remote = ((struct sockaddr_in6 *)address)->sin6_addr;
 		question.port = ntohs(((struct sockaddr_in6 *)address)->sin6_port);

@@ -10,7 +10,7 @@
 #define RIPRAP_TICKETS_MAX	4096	/* resumption secrets, each side; the oldest goes first */
 #define RIPRAP_TICKET_SECONDS	600	/* a ticket's life; SVIDs live an hour or less */
 #define RIPRAP_ASKS_MAX		4096	/* unanswered VERIFY questions; past it a handshake fails */
-#define RIPRAP_HANDSHAKES_MAX	4096	/* handshakes under way, as many as a listen backlog by default: up to 100 KiB each */
+#define RIPRAP_HANDSHAKES_MAX	4096	/* under way, each direction, as many as a listen backlog by default: up to 100 KiB each. Inbound the oldest goes first */
 #define RIPRAP_QUEUE_FRAMES	16384	/* frames waiting for the daemon before FLOW frames are dropped */
 #define RIPRAP_QUEUE_BYTES	(64u << 20)	/* of frames waiting for the daemon: 65,536 frames of 1 KiB */
 #define RIPRAP_WRITE_MAX	(1u << 20)	/* bytes of one write(): sixteen of the largest frames, copied before they are read */

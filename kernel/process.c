@@ -11,6 +11,7 @@
  * socket while a table is in force, and its cause says so.
  */
 #include <linux/cred.h>
+#include <linux/err.h>
 #include <linux/file.h>
 #include <linux/hashtable.h>
 #include <linux/sched/signal.h>
@@ -141,6 +142,20 @@ out_unlock:
 }
 
 /**
+ * riprap_process_is_live() - has the process of this number not ended yet
+ * @instance: of a flow, say
+ *
+ * Return: true while its record is in force.
+ */
+bool riprap_process_is_live(u64 instance)
+{
+	struct riprap_process *process = riprap_process_find_instance(instance);
+
+	riprap_process_put(process);
+	return process;
+}
+
+/**
  * riprap_process_all() - all live records
  * @count: how many
  *
@@ -184,6 +199,16 @@ struct task_struct *riprap_process_task(const struct riprap_process *process)
 }
 
 /**
+ * riprap_process_is_full() - is there no room for one more record
+ *
+ * Return: true while RIPRAP_PROCESSES_MAX of them live.
+ */
+bool riprap_process_is_full(void)
+{
+	return atomic_read(&riprap_counters.processes_live) >= RIPRAP_PROCESSES_MAX;
+}
+
+/**
  * riprap_process_make() - a record that is not yet in the hashes
  * @task: current, or a task that cannot exit meanwhile, or is referenced
  * @facts: get a reference
@@ -198,7 +223,7 @@ struct riprap_process *riprap_process_make(struct task_struct *task, struct ripr
 	struct task_struct *real_parent;
 	const struct cred *cred;
 
-	if (atomic_read(&riprap_counters.processes_live) >= RIPRAP_PROCESSES_MAX)
+	if (riprap_process_is_full())
 		return NULL;
 	process = kzalloc(sizeof(*process), gfp);
 	if (!process)
@@ -338,14 +363,14 @@ bool riprap_process_maybe_managed(void)
 	return is_maybe;
 }
 
-/* A successor with current's credentials; takes the reference on the old one. Referenced, or NULL: try again. */
+/* A successor with current's credentials; takes the reference on the old one. Referenced, NULL: try again, or ERR_PTR(-ENOMEM). */
 static struct riprap_process *replace_credentials(struct riprap_process *old)
 {
 	struct riprap_process *process = riprap_process_make(current, old->facts, RIPRAP_CAUSE_CRED, GFP_KERNEL);
 
 	if (!process) {
 		riprap_process_put(old);
-		return riprap_process_get(&overflow);
+		return riprap_process_is_full() ? riprap_process_get(&overflow) : ERR_PTR(-ENOMEM);
 	}
 	process->exec_generation = old->exec_generation;
 	process->parent_instance = old->parent_instance;
@@ -364,11 +389,13 @@ static struct riprap_process *replace_credentials(struct riprap_process *old)
  *
  * May sleep for memory, never for the daemon.
  *
- * Return: the record, referenced, or NULL when the process is not managed.
+ * Return: the record, referenced; NULL when the process is not managed; ERR_PTR(-ENOMEM) when there is
+ * no memory to find out.
  */
 struct riprap_process *riprap_process_current(void)
 {
 	struct riprap_process *process = NULL;
+	int err;
 
 	if (!riprap_process_maybe_managed())
 		return NULL;
@@ -376,16 +403,19 @@ struct riprap_process *riprap_process_current(void)
 		process = riprap_process_find(current->signal);
 		if (!process) {
 			process = riprap_adopt_current(&overflow);
-			if (!process)
-				return NULL;
+			if (IS_ERR_OR_NULL(process))
+				return process;
 		} else if (has_old_credentials(process)) {
 			process = replace_credentials(process);
+			if (IS_ERR(process))
+				return process;
 		}
 	}
-	if (riprap_report_consider(process, current))
+	err = riprap_report_consider(process, current);
+	if (err > 0)
 		return process;
 	riprap_process_put(process);
-	return NULL;
+	return err ? ERR_PTR(err) : NULL;
 }
 
 /**

@@ -19,12 +19,15 @@ struct riprap_identity;		/* identity.h */
  * good (kernel thread, no filter matches, or the daemon said so). Re-instances
  * the record when uid or gid changed since the facts were taken (CAUSE_CRED),
  * and sends PROCESS for a forked child at its first call. May allocate, never
- * waits for the daemon.
+ * waits for the daemon. ERR_PTR(-ENOMEM): nobody can say who it is, nothing may be sent.
  */
 struct riprap_process *riprap_process_current(void);
 
 /* Atomic context: may current be managed? A hash lookup; false costs one load when no rules are loaded. */
 bool riprap_process_maybe_managed(void);
+
+/* Does a record of this number live? Any context. */
+bool riprap_process_is_live(u64 instance);
 
 void riprap_process_put(struct riprap_process *process);
 u64 riprap_process_instance(const struct riprap_process *process);
@@ -63,7 +66,7 @@ void riprap_process_renew(u64 instance);
 void riprap_process_withdraw(u64 instance, u8 reason);
 int riprap_process_adopt(const struct riprap_adopt *adopt, u64 sequence);
 /* A PROCESS frame for each record that the daemon was ever asked about. */
-void riprap_process_replay(u32 frame_flags);
+int riprap_process_replay(u32 frame_flags);
 void riprap_process_daemon_gone(void);
 u64 riprap_process_next_instance(void);
 

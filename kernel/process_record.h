@@ -53,7 +53,9 @@ struct riprap_process {
 	struct list_head watches;
 
 	struct delayed_work deadline_work;	/* pending: has a reference */
-	struct work_struct key_work;		/* likewise */
+	struct work_struct key_work;		/* likewise; sends what is due of the two below, too */
+	bool is_exit_due;	/* PROCESS_EXIT found no memory */
+	int exit_code;		/* with it */
 };
 
 /* process.c */
@@ -62,6 +64,7 @@ struct riprap_process *riprap_process_find_instance(u64 instance);
 /* All live records, each referenced; *count of them. NULL: no memory. kvfree() the array. */
 struct riprap_process **riprap_process_all(u32 *count);
 struct riprap_process *riprap_process_find(const struct signal_struct *signal);
+bool riprap_process_is_full(void);
 struct riprap_process *riprap_process_make(struct task_struct *task, struct riprap_facts *facts, u16 cause, gfp_t gfp);
 bool riprap_process_hash(struct riprap_process *process, struct riprap_process *old);
 struct riprap_process *riprap_process_unhash(const struct signal_struct *signal);
@@ -87,11 +90,12 @@ void riprap_attest_end(struct riprap_process *process, int exit_code);
 enum riprap_process_answer riprap_attest_answer(const struct riprap_process *process);
 void riprap_attest_tell_waiting(struct riprap_process *process);
 void riprap_attest_want_key(struct riprap_process *process);
+void riprap_attest_retry_key(struct riprap_process *process);
 unsigned long riprap_attest_timeout(void);
 
 /* report.c */
-/* Evaluates the filters if they changed, and asks if one matches. False: unmanaged. May sleep. */
-bool riprap_report_consider(struct riprap_process *process, struct task_struct *task);
+/* Evaluates the filters if they changed, and asks if one matches. 1; 0: unmanaged; -ENOMEM. May sleep. */
+int riprap_report_consider(struct riprap_process *process, struct task_struct *task);
 /* Asks whatever the filters say. May sleep. 0 or -errno of riprap_device_send_gfp(). */
 int riprap_report_send(struct riprap_process *process, struct task_struct *task, u32 frame_flags);
 

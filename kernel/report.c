@@ -154,32 +154,38 @@ int riprap_report_send(struct riprap_process *process, struct task_struct *task,
  * @task: of it
  *
  * Looks at the filters if the table changed since they last missed, and asks the daemon if one matches.
+ * What could not be asked or made for want of memory is tried again.
  *
- * Return: false if the process is not managed. May sleep, never for the daemon.
+ * Return: 1 if it may be managed, 0 if it is not, -ENOMEM (the daemon could not be asked). May sleep,
+ * never for the daemon.
  */
-bool riprap_report_consider(struct riprap_process *process, struct task_struct *task)
+int riprap_report_consider(struct riprap_process *process, struct task_struct *task)
 {
 	const struct riprap_facts *facts = process->facts;
 	u8 state = READ_ONCE(process->state);
 	u64 generation;
+	int err = 0;
 
 	if (state == RIPRAP_STATE_OVERFLOW)
-		return true;
+		return 1;
 	if (state == RIPRAP_STATE_UNMANAGED)
-		return false;
+		return 0;
 	if (state == RIPRAP_STATE_IDLE) {
 		if (!riprap_table_filter(from_kuid_munged(&init_user_ns, process->euid), facts->comm,
 					 facts->comm_len, riprap_fact_exe(facts), facts->exe_len, &generation)) {
 			WRITE_ONCE(process->filtered_by, generation);
-			return false;
+			return 0;
 		}
 		start_asking(process);
 	}
 	/* its own context: this runs at once, and sockets that it listens on are ours before the answer */
 	riprap_process_convert(process, task);
-	if (READ_ONCE(process->epoch) != riprap_device_epoch())
-		report(process, task, 0, false);
-	return true;
+	if (READ_ONCE(process->epoch) != riprap_device_epoch()) {
+		start_asking(process);
+		err = report(process, task, 0, false);
+	}
+	riprap_attest_retry_key(process);
+	return err == -ENOMEM ? err : 1;
 }
 
 /**
@@ -187,14 +193,18 @@ bool riprap_report_consider(struct riprap_process *process, struct task_struct *
  * @frame_flags: REPLAY after open, SNAPSHOT in answer to QUERY
  *
  * Records that no filter ever matched stay the module's own: the daemon names those it wants by ADOPT.
+ *
+ * Return: 0 or -ENOMEM.
  */
-void riprap_process_replay(u32 frame_flags)
+int riprap_process_replay(u32 frame_flags)
 {
 	struct riprap_process **all;
 	struct task_struct *task;
 	u32 count, i;
 
 	all = riprap_process_all(&count);
+	if (!all)
+		return -ENOMEM;
 	for (i = 0; i < count; i++) {
 		task = READ_ONCE(all[i]->state) != RIPRAP_STATE_IDLE ? riprap_process_task(all[i]) : NULL;
 		if (task) {
@@ -206,4 +216,5 @@ void riprap_process_replay(u32 frame_flags)
 		cond_resched();
 	}
 	kvfree(all);
+	return 0;
 }

@@ -14,6 +14,7 @@
 #include "device.h"
 #include "limits.h"
 #include "peer.h"
+#include "process.h"
 #include "ticket.h"
 #include "tls13/tls13.h"
 
@@ -122,6 +123,25 @@ static int take(struct cache *cache, const struct name *name, const struct ripra
 	return err;
 }
 
+static void forget(struct cache *cache, u64 instance)
+{
+	struct entry *entry, *next;
+	LIST_HEAD(gone);
+
+	spin_lock_bh(&cache->lock);
+	list_for_each_entry_safe(entry, next, &cache->age, age)
+		if (entry->name.instance == instance)
+			unlink_entry(cache, entry, &gone);
+	spin_unlock_bh(&cache->lock);
+	free_list(&gone);
+}
+
+void riprap_ticket_forget(u64 instance)
+{
+	forget(client, instance);
+	forget(server, instance);
+}
+
 /* Without memory there is no resumption, and nothing else is lost. */
 static void put(struct cache *cache, const struct name *name, const struct riprap_ticket_owner *own,
 		const struct tls13_psk *psk, struct riprap_peer *peer)
@@ -154,6 +174,9 @@ static void put(struct cache *cache, const struct name *name, const struct ripra
 	cache->entries++;
 	spin_unlock_bh(&cache->lock);
 	free_list(&gone);
+	/* Pairs with riprap_ticket_forget(), which comes after the end of the record: one of the two sees the other. */
+	if (!riprap_process_is_live(own->instance))
+		forget(cache, own->instance);
 }
 
 static void name_server(struct name *name, const struct riprap_ticket_owner *own, const struct in6_addr *remote,

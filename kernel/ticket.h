@@ -31,6 +31,9 @@ int riprap_ticket_find(const struct riprap_ticket_owner *own, const u8 *ticket, 
 		       struct riprap_peer **peer);
 void riprap_ticket_issue(const struct riprap_ticket_owner *own, const struct tls13_psk *psk, struct riprap_peer *peer);
 
+/* The identity of this instance has ended: its secrets go with it. Any context. */
+void riprap_ticket_forget(u64 instance);
+
 int riprap_ticket_init(void);
 void riprap_ticket_exit(void);
 
