@@ -92,15 +92,19 @@ export class BundleBook {
     return () => void this.#listeners.delete(listener);
   }
 
-  /** The rules in force name these trust domains: first bundles are taken, and those of others are dropped (SPIFFE Federation section 6.3). */
+  /**
+   * The rules in force name these trust domains: first bundles are taken, and those of others are dropped (SPIFFE Federation section 6.3).
+   * Never throws: the rules are in force already, and what the store cannot keep is said.
+   */
   configure(trustDomains: readonly ForeignTrustDomain[]): void {
     const sorted = [...trustDomains].sort((a, b) => (a.trustDomain.name < b.trustDomain.name ? -1 : 1));
     this.#configured = new Map(sorted.map((resource) => [resource.trustDomain.name, resource]));
-    for (const row of this.#table.all()) if (!this.#configured.has(row.trustDomain)) this.#drop(row.trustDomain);
+    for (const name of new Set([...this.#held.keys(), ...this.#storedNames()]))
+      if (!this.#configured.has(name)) this.#drop(name);
     for (const resource of sorted) this.#takeFirst(resource);
   }
 
-  /** A document that its source has authenticated. RiprapError `not_found`, `bundle_invalid`, or the refusal's code. */
+  /** A document that its source has authenticated. RiprapError `not_found`, `bundle_invalid`, `store_unusable`, or the refusal's code. */
   take(trustDomain: TrustDomain, document: string, { source, isForced = false }: TakeOptions): Taken {
     const resource = this.#configured?.get(trustDomain.name);
     if (resource === undefined) {
@@ -124,7 +128,13 @@ export class BundleBook {
     const { trustDomain } = resource;
     const takenAt = this.#parts.clock.now();
     const firstDigest = digestOf(this.#tryReadFirst(resource));
-    this.#table.put({ trustDomain: trustDomain.name, document, source, firstDigest, takenAt });
+    try {
+      this.#table.put({ trustDomain: trustDomain.name, document, source, firstDigest, takenAt });
+    } catch (cause) {
+      // What is not kept would be gone with the next start, and an older one in its place.
+      const message = `Cannot hold the bundle of ${trustDomain}: the node's store does not take it (${describeError(cause)})`;
+      throw new RiprapError("store_unusable", message, { cause });
+    }
     const held = { bundle, document, source, takenAt, fingerprint: fingerprintBundle(bundle) };
     this.#held.set(trustDomain.name, held);
     const { x509, jwt, sequence, ignored } = bundle;
@@ -140,14 +150,24 @@ export class BundleBook {
   #takeFirst(resource: ForeignTrustDomain): void {
     const { trustDomain } = resource;
     const document = this.#tryReadFirst(resource);
-    const row = this.#table.all().find((stored) => stored.trustDomain === trustDomain.name);
-    if (document === undefined || row?.firstDigest === digestOf(document)) return;
+    if (document === undefined) return;
+    try {
+      if (this.#table.firstDigestOf(trustDomain.name) === digestOf(document)) return;
+      this.#takeOrNote(resource, document);
+    } catch (thrown) {
+      this.#faults.set(trustDomain.name, describeError(thrown));
+      this.#parts.log.warn("the first bundle of a trust domain was not taken", { error: describeError(thrown) });
+    }
+  }
+
+  /** Refused once, it is not looked at again; what only the store did not take is. */
+  #takeOrNote({ trustDomain }: ForeignTrustDomain, document: string): void {
     try {
       this.take(trustDomain, document, { source: "resource" });
     } catch (thrown) {
-      if (!(thrown instanceof RiprapError)) throw thrown;
-      this.#faults.set(trustDomain.name, thrown.message);
-      this.#parts.log.warn("the first bundle of a trust domain was not taken", { error: thrown.message });
+      const isRefused = thrown instanceof RiprapError && thrown.code !== "store_unusable";
+      if (isRefused) this.#table.noteFirst(trustDomain.name, digestOf(document));
+      throw thrown;
     }
     this.#table.noteFirst(trustDomain.name, digestOf(document));
   }
@@ -167,8 +187,14 @@ export class BundleBook {
   }
 
   #drop(name: string): void {
-    this.#table.drop(name);
     this.#faults.delete(name);
+    try {
+      this.#table.drop(name);
+    } catch (thrown) {
+      // Trusted no longer all the same; the next start tries again.
+      const error = describeError(thrown);
+      this.#parts.log.error("a bundle could not be taken out of the store", { trustDomain: name, error });
+    }
     if (!this.#held.delete(name)) return;
     this.#parts.log.info("the bundle of another trust domain was dropped: no rule trusts it any longer", {
       trustDomain: name,
@@ -183,6 +209,15 @@ export class BundleBook {
       const error = describeError(thrown);
       this.#parts.log.error("a stored bundle cannot be read and is not used", { trustDomain: name, error });
       return undefined;
+    }
+  }
+
+  #storedNames(): readonly string[] {
+    try {
+      return this.#table.names();
+    } catch (thrown) {
+      this.#parts.log.error("the stored bundles cannot be listed", { error: describeError(thrown) });
+      return [];
     }
   }
 

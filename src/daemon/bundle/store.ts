@@ -23,6 +23,10 @@ export interface StoredBundle {
 
 export interface BundleTable {
   all(): readonly StoredBundle[];
+  /** Of the trust domains that have a row. */
+  names(): readonly string[];
+  /** Undefined: there is no row. */
+  firstDigestOf(trustDomain: string): string | undefined;
   put(bundle: StoredBundle): void;
   /** The first bundle that was looked at last, without a change of what is held. */
   noteFirst(trustDomain: string, digest: string): void;
@@ -40,6 +44,10 @@ interface Row {
 export function openBundleTable(store: Store): BundleTable {
   store.migrate("foreign_bundle", MIGRATIONS);
   const all = store.prepare<Row>("SELECT * FROM foreign_bundle ORDER BY trust_domain");
+  const names = store.prepare<{ trust_domain: string }>("SELECT trust_domain FROM foreign_bundle");
+  const first = store.prepare<{ first_digest: string }>(
+    "SELECT first_digest FROM foreign_bundle WHERE trust_domain = ?",
+  );
   const put = store.prepare("INSERT OR REPLACE INTO foreign_bundle VALUES (?, ?, ?, ?, ?)");
   const note = store.prepare("UPDATE foreign_bundle SET first_digest = ?2 WHERE trust_domain = ?1");
   const drop = store.prepare("DELETE FROM foreign_bundle WHERE trust_domain = ?");
@@ -52,6 +60,8 @@ export function openBundleTable(store: Store): BundleTable {
         firstDigest: row.first_digest,
         takenAt: row.taken_at,
       })),
+    names: () => names.all().map(({ trust_domain }) => trust_domain),
+    firstDigestOf: (trustDomain) => first.get(trustDomain)?.first_digest,
     put({ trustDomain, document, source, firstDigest, takenAt }) {
       put.run(trustDomain, document, source, firstDigest, takenAt);
     },

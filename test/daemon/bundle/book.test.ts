@@ -134,6 +134,28 @@ describe("BundleBook", () => {
     expect(book.bundleOf(PARTNER)?.x509).toEqual([]);
   });
 
+  test("configure() never throws and take() says so when the store takes nothing (a full disk), and trust ends all the same", () => {
+    const { book, store } = open();
+    const inline = resources({ bundle: { inline: documentOf([ROOT_A], 1n) } });
+    book.configure(inline);
+    store
+      .prepare("CREATE TRIGGER full BEFORE INSERT ON foreign_bundle BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+      .run();
+    store
+      .prepare("CREATE TRIGGER kept BEFORE DELETE ON foreign_bundle BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+      .run();
+    const next = documentOf([ROOT_B], 2n);
+    expect(() => book.take(PARTNER, next, { source: "endpoint" })).toThrow("the node's store does not take it");
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(1n);
+    book.configure(resources({ bundle: { inline: next } }));
+    expect(book.faultOf(PARTNER)).toContain("disk is full");
+    store.prepare("DROP TRIGGER full").run();
+    book.configure(resources({ bundle: { inline: next } }));
+    expect(book.bundleOf(PARTNER)?.sequence).toBe(2n);
+    book.configure([]);
+    expect(book.bundles().size).toBe(0);
+  });
+
   test("new BundleBook() goes without a stored document that cannot be read, and says so", () => {
     const { book, store, stateDir } = open();
     book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
