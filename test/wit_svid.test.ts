@@ -144,7 +144,11 @@ describe("validateWitSvid", () => {
     expect(await judge(good, { keysOf: () => undefined })).toBe("domain_untrusted");
     expect(await judge(good, { keysOf: () => [] })).toBe("domain_untrusted");
     const asked: string[] = [];
-    await judge(good, { keysOf: (trustDomain) => (asked.push(trustDomain.name), KEYS) });
+    const keysOf = ({ name }: { name: string }) => {
+      asked.push(name);
+      return KEYS;
+    };
+    await judge(good, { keysOf });
     expect(asked).toEqual(["example.org"]);
   });
 

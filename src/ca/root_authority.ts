@@ -58,7 +58,6 @@ export class RootAuthority {
     const step = nextStep("x509", table.list("x509"), { now: clock.now(), policy });
     if (step?.do === "publish") {
       const prepared = table.resolve(step.id);
-      // An upstream's answer is awaited: what has no certificate yet is no root to tell of.
       this.#publish(prepared, { at: clock.now(), reason: "its time has come" });
       done.push(step);
     }
@@ -76,6 +75,8 @@ export class RootAuthority {
     const { keys, table } = this.#ground;
     const records = table.list("x509");
     const waiting = records.find(({ phase }) => phase === "prepared" || phase === "published");
+    // Cut off between two steps: it goes on.
+    if (waiting?.phase === "prepared") return this.#publish(waiting, occasion);
     const live = records.filter(({ phase }) => phase !== "revoked");
     if (waiting !== undefined || live.length >= ROOTS_MAX) {
       const fact = waiting === undefined ? `${ROOTS_MAX} are there` : `${waiting.id} waits for its time`;
@@ -93,8 +94,7 @@ export class RootAuthority {
     const made = parseCertificate(certificate.bytes);
     const record = publishedRoot(made, keys, occasion.at);
     table.add({ ...record, keyName, phase: "prepared", publishedAt: undefined }, occasion);
-    this.#publish(table.resolve(record.id), occasion);
-    return table.resolve(record.id);
+    return this.#publish(table.resolve(record.id), occasion);
   }
 
   /** From here on it signs, first this node's own intermediate. Throws RiprapError `root_not_here`, `ca_key_invalid`. */
@@ -269,9 +269,10 @@ export class RootAuthority {
     return loadNodeState(this.#ground, this.#options.clock.now());
   }
 
-  #publish(record: AuthorityRecord, occasion: Occasion): void {
+  #publish(record: AuthorityRecord, occasion: Occasion): AuthorityRecord {
     this.#ground.table.move(record, "published", occasion);
     this.#writeBundle();
+    return this.#ground.table.resolve(record.id);
   }
 
   /** The file is a copy for people and for a lost database; the table is what counts. */

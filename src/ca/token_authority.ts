@@ -98,11 +98,12 @@ export class TokenAuthority {
   /** Makes the next key and puts it into the bundle. Throws RiprapError `authority_prepared` when there is one. */
   prepare(occasion: Occasion): AuthorityRecord {
     const waiting = this.#table.list(this.#kind).find(({ phase }) => phase === "prepared" || phase === "published");
-    if (waiting !== undefined) {
+    if (waiting?.phase === "published") {
       const remedy = `${waiting.id} waits for its time; activate or revoke it first`;
       throw new RiprapError("authority_prepared", `Cannot prepare another ${this.#kind} authority: ${remedy}`);
     }
-    const { id } = this.#create(occasion);
+    // One that was cut off between two steps goes on.
+    const { id } = waiting ?? this.#create(occasion);
     this.#table.move(this.#found(id), "published", occasion);
     return this.#found(id);
   }

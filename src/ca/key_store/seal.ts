@@ -13,7 +13,7 @@ import {
   systemdGround,
 } from "./credential.ts";
 import { SEAL_ID_BYTES, SEAL_SECRET_BYTES, type Seal } from "./envelope.ts";
-import { asStarter, mayOwnerOpen } from "./privilege.ts";
+import { asStarter, mayDaemonOpen } from "./privilege.ts";
 import { type OpenTpm, openByTpm, openTpmDevice, sealByTpm, TPM_DEVICE } from "./tpm.ts";
 import type { SealedObject } from "./tpm_wire.ts";
 
@@ -33,7 +33,7 @@ export interface SealGround {
 }
 
 export function hostGround(): SealGround {
-  const mayDaemonOpenTpm = () => mayOwnerOpen(TPM_DEVICE);
+  const mayDaemonOpenTpm = () => mayDaemonOpen(TPM_DEVICE);
   return { openTpm: () => openTpmDevice(), mayDaemonOpenTpm, systemd: systemdGround() };
 }
 
