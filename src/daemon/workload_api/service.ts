@@ -159,8 +159,16 @@ const NODES_STATE = new Set(["issuer_expired", "issuer_revoked", "svid_refused",
 /** What the caller is told of a failure; what is our own bug stays itself. */
 export function refusalOf(thrown: unknown, { counters }: Pick<ServiceParts, "counters">): unknown {
   counters.refused += 1;
+  if (isStoreFailure(thrown))
+    return new CallRefusal("unavailable", "the node's journal cannot be written now", { cause: thrown });
   if (thrown instanceof CallRefusal || !(thrown instanceof RiprapError)) return thrown;
   if (CALLERS_FAULT.has(thrown.code)) return new CallRefusal("invalidArgument", thrown.message, { cause: thrown });
   if (NODES_STATE.has(thrown.code)) return new CallRefusal("unavailable", thrown.message, { cause: thrown });
   return thrown;
+}
+
+/** Locked by another program, or the disk is full or broken: SQLite's own error codes. */
+function isStoreFailure(thrown: unknown): boolean {
+  const { code } = (thrown ?? {}) as { readonly code?: unknown };
+  return typeof code === "string" && code.startsWith("SQLITE_");
 }

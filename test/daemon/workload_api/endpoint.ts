@@ -1,6 +1,6 @@
 // A Workload API over a CA of its own, with rules that a test writes, and the client of an independent protobuf library.
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Client,
@@ -82,8 +82,11 @@ spec:
 export async function openEndpoint(folder: string, rules: string, options: EndpointOptions = {}): Promise<Endpoint> {
   const { clock = systemClock, limits, reports = NO_REPORTS, lifetimeSeconds = 3600 } = options;
   const stateDir = join(folder, "state");
-  mkdirSync(stateDir, { mode: 0o700 });
-  await initTrustDomain({ stateDir, trustDomain: "example.org", nodeName: "node-1", clock });
+  // What an earlier endpoint left in the folder is taken up, as a daemon does that starts again.
+  if (!existsSync(stateDir)) {
+    mkdirSync(stateDir, { mode: 0o700 });
+    await initTrustDomain({ stateDir, trustDomain: "example.org", nodeName: "node-1", clock });
+  }
   const store = openStore(storePath(stateDir));
   const authority = openAuthority({ stateDir, clock, store });
   const jwt = openJwtAuthority({ stateDir, clock, store, authority });
