@@ -31,7 +31,7 @@ export function openEd25519(seed: Uint8Array): Signer {
   pkcs8.fill(0);
   const { x } = createPublicKey(key).export({ format: "jwk" });
   const publicKey = Uint8Array.from(Buffer.from(x ?? "", "base64url"));
-  return { publicKey, sign: (bytes) => Uint8Array.from(sign(null, bytes, key)) };
+  return { publicKey, sign: (bytes) => new Uint8Array(sign(null, bytes, key)) };
 }
 
 /** Whether the signature is by this key: Ed25519 for 32 bytes, ECDSA P-256 with SHA-256 in DER for 65. Never throws. */

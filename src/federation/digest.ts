@@ -66,7 +66,7 @@ export class DigestTree {
   digest(): StateDigest {
     const buckets = Buffer.concat(this.#buckets.map((_, index) => this.#bucketDigest(index)));
     this.#root ??= hash("sha256", buckets, "hex").slice(0, 2 * ROOT_BYTES);
-    return { count: this.#count, root: this.#root, buckets: Uint8Array.from(buckets) };
+    return { count: this.#count, root: this.#root, buckets: new Uint8Array(buckets) };
   }
 
   /** 32 hexadecimal digits. */

@@ -68,7 +68,7 @@ export function parseEnvelope(bytes: Uint8Array): Envelope {
     const head = readHead(reader);
     const signed = bytes.subarray(0, reader.at);
     reader.raw(ED25519_SIGNATURE_BYTES);
-    const proof = Uint8Array.from(bytes.subarray(0, reader.at));
+    const proof = new Uint8Array(bytes.subarray(0, reader.at));
     const payload = reader.bytes32(PAYLOAD_BYTES_MAX);
     reader.end();
     if (!hash("sha256", payload, "buffer").equals(head.payloadDigest)) throw new Error("its payload was changed");

@@ -147,7 +147,7 @@ export function sealAead({ key, nonce, aad }: AeadInput, plaintext: Uint8Array):
   const cipher = createCipheriv(AEAD, key, nonce, { authTagLength: TAG_BYTES });
   cipher.setAAD(aad, { plaintextLength: plaintext.length });
   const body = [cipher.update(plaintext), cipher.final()];
-  return Uint8Array.from(Buffer.concat([...body, cipher.getAuthTag()]));
+  return new Uint8Array(Buffer.concat([...body, cipher.getAuthTag()]));
 }
 
 /** Throws RiprapError `hpke_open_failed`. */
@@ -159,7 +159,7 @@ export function openAead({ key, nonce, aad }: AeadInput, ciphertext: Uint8Array)
     decipher.setAAD(aad, { plaintextLength: length });
     decipher.setAuthTag(ciphertext.subarray(length));
     const body = [decipher.update(ciphertext.subarray(0, length)), decipher.final()];
-    return Uint8Array.from(Buffer.concat(body));
+    return new Uint8Array(Buffer.concat(body));
   } catch (cause) {
     throw new RiprapError("hpke_open_failed", "Cannot open what was sealed: it was changed, or sealed for another", {
       cause,
@@ -192,7 +192,7 @@ export function expand(prk: Uint8Array, info: Uint8Array, length: number): Uint8
     last = Uint8Array.from(createHmac("sha256", prk).update(last).update(info).update(Buffer.of(index)).digest());
     blocks.push(last);
   }
-  return Uint8Array.from(Buffer.concat(blocks).subarray(0, length));
+  return new Uint8Array(Buffer.concat(blocks).subarray(0, length));
 }
 
 function u16(value: number): Buffer {

@@ -50,7 +50,7 @@ export class OctetWriter {
   }
 
   end(): Uint8Array {
-    return Uint8Array.from(Buffer.concat(this.#parts));
+    return new Uint8Array(Buffer.concat(this.#parts));
   }
 
   #number(value: number, width: number): this {
@@ -99,7 +99,7 @@ export class OctetReader {
     if (length > this.#bytes.length - this.#at) throw malformed("it ends in the middle of a field");
     const from = this.#at;
     this.#at += length;
-    return Uint8Array.from(this.#bytes.subarray(from, this.#at));
+    return new Uint8Array(this.#bytes.subarray(from, this.#at));
   }
 
   bytes8(most = 0xff): Uint8Array {
@@ -146,11 +146,16 @@ export class OctetReader {
   }
 }
 
-/** UTF-8 that is exact: what would be replaced on decoding is refused, because two byte strings would read as one. */
+/** With `fatal` no two byte strings read as one text; a byte order mark is a character like others. */
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** UTF-8 that is exact: what would be replaced on decoding is refused. */
 export function decodeText(bytes: Uint8Array): string {
-  const text = Buffer.from(bytes).toString("utf8");
-  if (Buffer.compare(Buffer.from(text), bytes) !== 0) throw malformed("a text is not UTF-8");
-  return text;
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw malformed("a text is not UTF-8");
+  }
 }
 
 function malformed(fact: string): RiprapError {

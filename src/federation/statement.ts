@@ -99,7 +99,7 @@ export function parseStatement(bytes: Uint8Array): Statement {
     const authorId = keyIdOf(content.author);
     const key = statementKey(content.kind, content.name, authorId);
     const digest = hash("sha256", signedBytes(head), "hex");
-    return { ...content, signature, bytes: Uint8Array.from(bytes), key, authorId, hash: digest };
+    return { ...content, signature, bytes: new Uint8Array(bytes), key, authorId, hash: digest };
   } catch (cause) {
     throw new RiprapError("statement_malformed", `Cannot read the statement: ${(cause as Error).message}`, { cause });
   }
