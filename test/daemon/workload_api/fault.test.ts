@@ -79,9 +79,14 @@ describe("LiveStreams", () => {
     expect(() => {
       for (;;) fill.run();
     }).toThrow("full");
-    await clock.advance(HALF_LIFE_MS);
-    while (!endpoint.log.some((line) => line.includes("could not be renewed"))) await Bun.sleep(5);
-    expect(inbox.waiting).toBe(0);
+    // The pages that are there have room for a few rows more.
+    const { log } = endpoint;
+    const isRefused = () => log.some((line) => line.includes("could not be renewed"));
+    for (let renewals = 0; !isRefused(); renewals++) {
+      await clock.advance(HALF_LIFE_MS);
+      while (inbox.waiting === renewals && !isRefused()) await Bun.sleep(2);
+    }
+    while (inbox.waiting > 0) await inbox.next();
     store.prepare(`PRAGMA max_page_count = ${pages + 1000}`).get();
     await nextOf(inbox, clock);
     client.close();
