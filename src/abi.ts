@@ -65,6 +65,7 @@ export const REASON = {
   notTls: 20,
   record: 21,
   abandoned: 22,
+  crowded: 23,
 } as const;
 export const ACK = { table: 1, trust: 2, start: 3, adopt: 4, svid: 5, cut: 6, drain: 7, assign: 8 } as const;
 export const CUT_BY = { flow: 1, instance: 2, peerId: 3, recheck: 4, all: 5 } as const;
