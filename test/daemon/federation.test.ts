@@ -1,6 +1,7 @@
 // Two daemons in two trust domains: bundles by command and by endpoint, peers judged by them, and all of it gone when the rule goes.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import { CUT_BY } from "../../src/abi.ts";
 import { WIDTH } from "../../src/cli/grid.ts";
@@ -124,6 +125,18 @@ describe("riprap bundle set", () => {
     expect([other?.trustDomain, other?.bundle?.sequence]).toEqual(["partner.test", "9007199254740992"]);
   });
 
+  test("bundle get shows no control character of a foreign kid, and --json all of it", async () => {
+    ours.writeRules("rules.yaml", rules("web", "partner.test"));
+    await ours.start();
+    const { publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const kid = `\u009b2J${"k".repeat(5000)}`;
+    const keys = [{ ...publicKey.export({ format: "jwk" }), use: "jwt-svid", kid }];
+    expect((await riprap(ours, "bundle", "set", "partner.test", "-", JSON.stringify({ keys }))).status).toBe(0);
+    const { out } = await riprap(ours, "bundle", "get", "partner.test");
+    expect([/[^\x20-\x7e\n]/.test(out), out.length < 2000, out.includes("?2Jkkk")]).toEqual([false, true, true]);
+    expect((await ask<BundleView>(ours, "bundle", "get", "partner.test")).keys[0]?.key).toBe(kid);
+  });
+
   test("a held bundle is there after a restart without the other side (row F-4)", async () => {
     ours.writeRules("rules.yaml", rules("web", "partner.test"));
     theirs.writeRules("rules.yaml", rules("orders", "edge.test"));
@@ -201,21 +214,30 @@ describe("bundle endpoints", () => {
     await eventually(() => theirs.log.some(({ event }) => event === "an endpoint was asked"));
   });
 
-  test("https_spiffe refuses a server by an old clock, keeps what it holds, and goes on when the clock is right", async () => {
-    await federate();
-    // An hour behind: the endpoint's SVID is not valid yet.
-    ours.clock.set(ours.clock.now() - HOUR_MS);
-    await ours.start();
-    const wrong = await fetched();
-    expect(wrong.endpoint?.error).toContain("is not valid yet");
-    expect(wrong.bundle?.source).toBe("resource");
-    ours.clock.set(ours.clock.now() + HOUR_MS);
-    await ours.clock.advance(1);
-    await eventually(() => theirs.log.some(({ event }) => event === "an endpoint was asked"));
-    let view = await domain();
-    while (view.endpoint?.fetchedAt === undefined) view = await domain();
-    expect(view.endpoint.failures).toBe(0);
-  });
+  test.each<[string, number, string]>([
+    ["an hour behind", -HOUR_MS, "is not valid yet"],
+    ["two hours ahead", 2 * HOUR_MS, "has expired"],
+  ])(
+    "https_spiffe refuses a server by a clock that is %s, keeps what it holds, and goes on when it is right",
+    async (_, jump, why) => {
+      await federate();
+      const right = ours.clock.now();
+      ours.clock.set(right + jump);
+      await ours.start();
+      const wrong = await fetched();
+      expect(wrong.endpoint?.error).toContain(why);
+      expect(wrong.bundle?.source).toBe("resource");
+      // Set back, it waits as long as it meant to by its own count.
+      ours.clock.set(Math.max(right, ours.clock.now()) + 300_000);
+      theirs.clock.set(ours.clock.now());
+      await theirs.clock.advance(1);
+      await ours.clock.advance(1);
+      await eventually(() => theirs.log.some(({ event }) => event === "an endpoint was asked"));
+      let view = await domain();
+      while (view.endpoint?.fetchedAt === undefined) view = await domain();
+      expect(view.endpoint.failures).toBe(0);
+    },
+  );
 
   test("https_spiffe goes on with a renewed SVID of the endpoint", async () => {
     await federate();

@@ -10,6 +10,7 @@ import { show } from "../output.ts";
 import { clientOf } from "../setting.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
+const KEY_CHARS_MAX = 100;
 const DOMAIN_ARGUMENT = { name: "TRUST-DOMAIN", sentence: "The bare name of the trust domain." };
 
 const list: Command = {
@@ -136,10 +137,16 @@ function describeBundle(view: BundleView): readonly string[] {
     takenAt === undefined ? `source: ${source}` : `source: ${source}, taken ${takenAt}`,
     ...layOut(
       [{ title: "USE" }, { title: "KEY" }, { title: "UNTIL" }],
-      keys.map(({ use, key, notAfter }) => [use, key, notAfter ?? ""]),
+      keys.map(({ use, key, notAfter }) => [use, showKey(key), notAfter ?? ""]),
     ),
     ...ignored.map((sentence) => `passed over: ${sentence}`),
   ];
+}
+
+/** A `kid` is what the other side made of it: no control character of it reaches the terminal, and no page of it. */
+function showKey(key: string): string {
+  const shown = key.slice(0, KEY_CHARS_MAX).replaceAll(/[^\x20-\x7e]/g, "?");
+  return key.length > KEY_CHARS_MAX ? `${shown}...` : shown;
 }
 
 function describeEndpoints(views: readonly EndpointView[]): readonly string[] {

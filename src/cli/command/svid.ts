@@ -12,7 +12,7 @@ import { readText } from "../file.ts";
 import { layOut } from "../grid.ts";
 import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
-import { stateDirOf } from "../setting.ts";
+import { configOf, stateDirOf } from "../setting.ts";
 import { svidList } from "./svid_list.ts";
 import { svidWatch } from "./svid_watch.ts";
 
@@ -133,16 +133,22 @@ interface Trust {
 function withTrust<T>(invocation: Invocation, use: (trust: Trust) => T | Promise<T>): Promise<T> {
   const stateDir = stateDirOf(invocation);
   const work = async (authority: NodeAuthority, store: Store) => {
-    const { openJwtAuthority, trustBundle } = await import("../../ca.ts");
-    const jwt = openJwtAuthority({ stateDir, clock: systemClock, store, authority });
-    return use({ authority, jwt, bundle: trustBundle(store, authority, jwt) });
+    const [{ openNodeKeys }, { openPublication }] = await Promise.all([
+      import("../../ca.ts"),
+      import("../../daemon/publication.ts"),
+    ]);
+    // As the daemon does it: a bundle of other keys would have another sequence number.
+    const config = { ...configOf(invocation), stateDir };
+    const keys = openNodeKeys(stateDir);
+    const publication = openPublication({ config, clock: systemClock, store, authority, keys });
+    return use({ authority, jwt: publication.jwt, bundle: publication.bundle() });
   };
   return asOwner(stateDir, () => withAuthority(stateDir, work));
 }
 
 interface KeyView {
-  readonly use: "x509-svid" | "jwt-svid";
-  /** Fingerprint of a root, `kid` of a JWT key. */
+  readonly use: "x509-svid" | "jwt-svid" | "wit-svid";
+  /** Fingerprint of a root, `kid` of a token key. */
   readonly key: string;
   readonly notAfter?: string;
 }
@@ -156,13 +162,14 @@ function viewOf(bundle: TrustBundle, roots: readonly { fingerprint: string; notA
     }),
   );
   const jwtKeys = bundle.jwt.map(({ keyId }): KeyView => ({ use: "jwt-svid", key: keyId }));
+  const witKeys = (bundle.wit ?? []).map(({ keyId }): KeyView => ({ use: "wit-svid", key: keyId }));
   return {
     trustDomain: bundle.trustDomain.name,
     fingerprint: fingerprintBundle(bundle),
     // A text: it may be greater than what JSON readers take for a number.
     sequence: String(bundle.sequence ?? 0n),
     refreshHintSeconds: bundle.refreshHintSeconds ?? 0,
-    keys: [...x509, ...jwtKeys],
+    keys: [...x509, ...jwtKeys, ...witKeys],
   };
 }
 

@@ -1,6 +1,7 @@
 // svid jwt, svid validate and bundle show, as a person calls them.
 
 import { beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { WIDTH } from "../../../src/cli/grid.ts";
 import { runCli } from "../../../src/cli.ts";
@@ -73,5 +74,19 @@ describe("riprap bundle show", () => {
     expect(jwks.keys.map(({ kid }: { kid: string }) => kid)).toEqual(bundle.jwt.map(({ keyId }) => keyId));
     expect((await run(["bundle", "show", "--format", "pem"])).out).toStartWith("-----BEGIN CERTIFICATE-----");
     expect((await run(["bundle", "show", "--format", "der"])).status).toBe(2);
+  });
+});
+
+describe("riprap svid jwt and the configuration", () => {
+  test("svid jwt signs with the configured issuer, and bundle show has the sequence number of the daemon's bundle", async () => {
+    const config = join(scratch(), "riprap.yaml");
+    writeFileSync(config, "oidcIssuer: https://oidc.edge.example\nwitSvid: true\n");
+    const issued = await run([...ISSUE, "--audience", "one", "--config", config]);
+    const claims = JSON.parse(Buffer.from(issued.out.split(".")[1] ?? "", "base64url").toString());
+    expect(claims.iss).toBe("https://oidc.edge.example");
+    const first = JSON.parse((await run(["bundle", "show", "--json", "--config", config])).out);
+    expect(first.keys.map(({ use }: { use: string }) => use)).toContain("wit-svid");
+    const again = JSON.parse((await run(["bundle", "show", "--json", "--config", config])).out);
+    expect([again.sequence, again.fingerprint]).toEqual([first.sequence, first.fingerprint]);
   });
 });
