@@ -1,5 +1,5 @@
-// One process at a time changes the secrets of a node: a file with the number of the process, which is worth nothing once that is gone.
-import { closeSync, existsSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+// One process at a time changes the secrets of a node: a link that names the process, and is worth nothing once that is gone.
+import { existsSync, readlinkSync, symlinkSync, unlinkSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 
 const TRIES_MAX = 250;
@@ -11,21 +11,20 @@ export function withLock<T>(path: string, work: () => T): T {
   try {
     return work();
   } finally {
-    if (existsSync(path)) unlinkSync(path);
+    remove(path);
   }
 }
 
 function take(path: string): void {
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
-      const fd = openSync(path, "wx", 0o600);
-      writeSync(fd, `${process.pid}\n`);
-      closeSync(fd);
+      // Made whole at once, where a file could be left empty by a crash or a full disk.
+      symlinkSync(String(process.pid), path);
       return;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
     }
-    if (holderIsGone(path)) removeStale(path);
+    if (holderIsGone(path)) remove(path);
     else Bun.sleepSync(PAUSE_MS);
   }
   throw new RiprapError(
@@ -34,20 +33,20 @@ function take(path: string): void {
   );
 }
 
-/** The number is written at once after the file is made: an empty one is a writer under way, for a moment. */
 function holderIsGone(path: string): boolean {
   try {
-    const pid = Number(readFileSync(path, "utf8").trim());
+    const pid = Number(readlinkSync(path));
     return Number.isInteger(pid) && pid > 0 && !existsSync(`/proc/${pid}`);
   } catch {
+    // Gone meanwhile, or no link of ours: the next try, or the message, says.
     return false;
   }
 }
 
-function removeStale(path: string): void {
+function remove(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // Another saw it first.
+    // Another saw first that it is stale.
   }
 }

@@ -204,6 +204,34 @@ for (const [custody, isHere] of CUSTODIES) {
   });
 }
 
+test("moveCustody() loses no key when the disk is full at any of its writes", () => {
+  const stateDir = scratch();
+  const keys = store(stateDir, HAS_SWTPM ? "tpm" : "file");
+  const points = ["node", "root"].map((name) => [name, keys.createKey(name).publicKey] as const);
+  const real = fs.writeSync;
+  for (const to of ["file", ...(HAS_SWTPM ? (["tpm"] as const) : [])] as const) {
+    for (let full = 1, failed = true; failed; full += 1) {
+      let writes = 0;
+      const spy = spyOn(fs, "writeSync").mockImplementation(((...words: never[]) => {
+        writes += 1;
+        if (writes === full) throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+        return (real as (...words: never[]) => number)(...words);
+      }) as never);
+      try {
+        moveCustody(stateDir, to, ground());
+        failed = false;
+      } catch (thrown) {
+        expect((thrown as Error).message).toContain("ENOSPC");
+      } finally {
+        spy.mockRestore();
+      }
+      for (const [name, point] of points) expect(works(stateDir, name, point)).toBe(true);
+      expect(files(stateDir).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    }
+    expect(keys.custody).toBe(to);
+  }
+}, 30_000);
+
 /** A state directory for each state that the files are in while custody changes, the last being the end. */
 async function statesDuring(stateDir: string, to: CustodySetting): Promise<string[]> {
   const states: string[] = [];
@@ -311,14 +339,17 @@ describe("a seal that cannot be opened", () => {
     expect(works(stateDir, "node", publicKey, BARE)).toBe(true);
   });
 
-  test("moveCustody() waits for whoever changes the keys, and takes over from one that is gone", () => {
+  test("moveCustody() takes over from one that is gone, and gives up after five seconds on one that is not", () => {
     const stateDir = scratch();
     store(stateDir).createKey("node");
     const lock = join(stateDir, "ca", "seal.lock");
-    writeFileSync(lock, "4194304999\n");
+    fs.symlinkSync("4194304999", lock);
     expect(moveCustody(stateDir, "file", BARE).to).toBe("file");
     expect(files(stateDir)).toEqual(["node.key"]);
-  });
+    fs.symlinkSync("1", lock);
+    expect(code(() => moveCustody(stateDir, "file", BARE))).toBe("custody_busy");
+    fs.unlinkSync(lock);
+  }, 20_000);
 });
 
 describe("seal.json", () => {
