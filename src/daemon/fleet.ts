@@ -9,17 +9,7 @@ import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts
 import { Gate } from "../federation/gate.ts";
 import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
 import { groupsOf } from "../federation/node_group.ts";
-import { resourceText } from "../federation/resource_claim.ts";
-import {
-  authorOf,
-  findNode,
-  type IssuedPath,
-  listEndpoints,
-  listNodes,
-  type MayIssue,
-  mayIssue,
-  resourcesFor,
-} from "../federation/roster.ts";
+import { authorOf, findNode, type IssuedPath, listNodes, type MayIssue, mayIssue } from "../federation/roster.ts";
 import type { Statement, StatementDraft } from "../federation/statement.ts";
 import { type FleetSubjects, fleetSubjects } from "../federation/subject.ts";
 import type { Transport } from "../federation/transport.ts";
@@ -31,8 +21,9 @@ import { AntiEntropy } from "./fleet/anti_entropy.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
-import { admitEnrolled, foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
+import { admitEnrolled, authorityDraft, foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
 import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
+import { textsFor, workloadAddresses } from "./fleet/reading.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import type { Log } from "./log.ts";
 
@@ -65,6 +56,8 @@ export interface FleetParts {
   readonly openTransport: (() => Promise<Transport>) | undefined;
   /** Told when there is a broker: who answers more than the comparison of states subscribes then. */
   onTransport?(transport: Transport): void;
+  /** What else runs for as long as the fleet does. */
+  run?(signal: AbortSignal): Promise<void>;
   /** Answers to questions that are not of the comparison of states, as the renewal of an intermediate. */
   answer?(said: Said): Promise<Reply | undefined>;
 }
@@ -158,22 +151,12 @@ export class Fleet {
 
   /** What the fleet says for this node, a text for each resource. */
   texts(): readonly ResourceText[] {
-    const self = this.self;
-    if (self === undefined) return [];
-    const node = { name: self.name, groups: this.groups() };
-    return resourcesFor(this.state, node).map((statement) => ({
-      file: `fleet/${statement.name}`,
-      text: resourceText(statement),
-    }));
+    return textsFor(this.state, this.self);
   }
 
   /** SPIFFE ID to the addresses where a node says it is. */
   addresses(): ReadonlyMap<string, readonly string[]> {
-    const found = new Map<string, Set<string>>();
-    for (const { spiffeId, address } of listEndpoints(this.state)) {
-      found.set(spiffeId, (found.get(spiffeId) ?? new Set()).add(address));
-    }
-    return new Map([...found].map(([spiffeId, addresses]) => [spiffeId, [...addresses].sort()]));
+    return workloadAddresses(this.state);
   }
 
   /** Whether the node that signed a path may. Before this node knows of any fleet, the chain alone counts. */
@@ -229,6 +212,12 @@ export class Fleet {
     throw new RiprapError("nats_not_connected", "Cannot ask another node: this one has no NATS server configured");
   }
 
+  /** On an issuing node: the roster's entry of a node names this authority before those that it had. */
+  nameAuthority(node: string, authorityKey: Uint8Array): void {
+    const draft = authorityDraft(this.state, this.#parts.clock, { node, authorityKey });
+    if (draft !== undefined) this.say(draft);
+  }
+
   /** Compares with every node that answers. */
   async converge(): Promise<readonly { node: string; taken: number; given: number; error?: string }[]> {
     return Promise.all(
@@ -259,7 +248,7 @@ export class Fleet {
       this.#transport = await openTransport();
       this.#connect(this.#transport);
       this.#parts.onTransport?.(this.#transport);
-      loops.push(this.antiEntropy.run(signal));
+      loops.push(this.antiEntropy.run(signal), this.#parts.run?.(signal) ?? Promise.resolve());
     }
     signal.addEventListener("abort", () => void this.#transport?.close(), { once: true });
     if (signal.aborted) void this.#transport?.close();

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { systemClock } from "../../src/clock.ts";
+import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
 import { openNats } from "../../src/federation/nats.ts";
 import { fleetSubjects } from "../../src/federation/subject.ts";
 import { draw, random as seededRandom } from "../random.ts";
@@ -44,6 +45,21 @@ describe.skipIf(!HAS_SERVER).each([true, false])(
         );
         await pick(0).revoke({ type: "id", value: idOf(0) });
         await park.until("all know it", (views) => views.every(({ revocations }) => revocations.length === 1));
+      },
+      TEST_MS,
+    );
+
+    test(
+      "Renewer has an issuing node sign the next intermediate over NATS, and the roster names it",
+      async () => {
+        const node = pick(2);
+        const authoritiesIn = (view: FleetStatusView | undefined) =>
+          view?.nodes.find(({ name }) => name === node.name)?.authorities ?? [];
+        const before = authoritiesIn(await node.status());
+        await node.renew();
+        await park.until("all know the new authority beside the old", (views) =>
+          views.every((view) => authoritiesIn(view).length === before.length + 1),
+        );
       },
       TEST_MS,
     );

@@ -48,6 +48,8 @@ export interface ParkNode {
   token(options?: Record<string, unknown>): Promise<string>;
   revoke(target: RevocationTarget): Promise<void>;
   join(token: string, options?: JoinAs): Promise<void>;
+  /** Asks for the next intermediate. */
+  renew(): Promise<void>;
   metrics(): Promise<string>;
   /** A copy of its disk, while it stands still; put back by `restore`. */
   snapshot(): void;
@@ -184,6 +186,10 @@ class LocalNode implements ParkNode {
       signal: AbortSignal.timeout(PATIENCE_MS),
       onProgress: () => undefined,
     });
+  }
+
+  async renew(): Promise<void> {
+    await this.#client.post("/v1/fleet/renew", { waitMs: PATIENCE_MS });
   }
 
   metrics(): Promise<string> {

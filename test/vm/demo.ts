@@ -1,13 +1,14 @@
-// ./run demo: two VMs of one trust domain, enrolled by file, with only programs of Debian in them; then a third, and a fleet over NATS. A list of steps, told as they happen.
+// ./run demo: two VMs of one trust domain, with only programs of Debian in them; then a third node, and what a fleet over NATS does. A list of steps, told as they happen.
 import { agentAndChild, twoScripts } from "./demo/agent.ts";
 import { daemonKilled, moduleUnloaded, startSlowTransfer, svidsRenewed } from "./demo/endurance.ts";
 import {
   brokerStops,
   type FleetScene,
-  nodesJoin,
   nodeWasAway,
   revokedOnTheThird,
   rulesWithoutAddress,
+  thirdNodeJoins,
+  twoNodesJoin,
 } from "./demo/fleet.ts";
 import { opensslClient, opensslServer } from "./demo/outside_peer.ts";
 import { curlAndPython, nginxAndSendfile, postgres, redis } from "./demo/plain_program.ts";
@@ -37,9 +38,10 @@ process.exit(story.failed === 0 ? 0 : 1);
 
 async function tell(scene: Scene): Promise<void> {
   const { alpha, beta } = scene;
-  await story.step("alpha makes a trust domain, beta is enrolled by file, both start riprap", async () => {
+  let broker: VmProcess | undefined;
+  await story.step("alpha makes a trust domain, beta joins it over NATS, both run riprap", async () => {
     await setUp(scene);
-    await Promise.all([alpha.start(), beta.start()]);
+    broker = await twoNodesJoin(scene);
     for (const node of [alpha, beta]) {
       const status = await node.ask("status");
       const applied = status.rules.desired === status.rules.applied;
@@ -52,7 +54,7 @@ async function tell(scene: Scene): Promise<void> {
   });
   // Without riprap in force nothing of what follows would be worth telling.
   if (story.failed === 0 && process.env["RIPRAP_DEMO"] !== "fleet") await tellConnections(scene);
-  const gamma = await tellFleet(scene);
+  const gamma = broker === undefined || story.failed > 0 ? undefined : await tellFleet(scene, broker);
   await story.step("the VMs end with nothing amiss on the wire or in the kernel log", async () => {
     const { frames } = await alpha.vm.capture();
     const plain = frames.filter((frame) => Buffer.from(frame.buffer, frame.byteOffset, frame.length).includes(SECRET));
@@ -84,11 +86,11 @@ async function tellConnections(scene: Scene): Promise<void> {
 }
 
 /** The third node, when it came up. */
-async function tellFleet(scene: Scene): Promise<RiprapNode | undefined> {
+async function tellFleet(scene: Scene, broker: VmProcess): Promise<RiprapNode | undefined> {
   let fleet: FleetScene | undefined;
   let client: VmProcess | undefined;
-  await story.step("a third VM boots, and two nodes join the fleet by token over NATS", async () => {
-    fleet = await nodesJoin(scene);
+  await story.step("a third VM boots, and joins the fleet by a token over NATS", async () => {
+    fleet = await thirdNodeJoins(scene, broker);
   });
   const joined = fleet as FleetScene | undefined;
   if (joined === undefined) return undefined;

@@ -116,6 +116,22 @@ const converge: Command = {
   },
 };
 
+const renew: Command = {
+  words: ["fleet", "renew"],
+  group: "Fleet",
+  sentence: "Ask an issuing node for this node's next intermediate now.",
+  notes: ["Nodes do so by themselves when a third of its life is left. What was signed before stays good."],
+  arguments: [],
+  options: DAEMON_OPTIONS,
+  example: "riprap fleet renew",
+  async run(invocation, terminal) {
+    const ask = { waitMs: CONVERGE_MS, signal: terminal.signal };
+    const answer = await clientOf(invocation).post<{ notAfter: string }>("/v1/fleet/renew", ask);
+    show(answer, { invocation, terminal }, ({ notAfter }) => [`this node may issue until ${notAfter}`]);
+    return 0;
+  },
+};
+
 const natsConfig: Command = {
   words: ["fleet", "nats-config"],
   group: "Fleet",
@@ -139,7 +155,7 @@ const natsConfig: Command = {
   },
 };
 
-export const FLEET_COMMANDS: readonly Command[] = [status, nodes, log, converge, natsConfig];
+export const FLEET_COMMANDS: readonly Command[] = [status, nodes, log, converge, renew, natsConfig];
 
 function describeStatus(view: FleetStatusView): string[] {
   const { node, trustDomain, state, reason, server, generation, statements, agreedAt } = view;

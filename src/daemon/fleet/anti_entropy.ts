@@ -8,6 +8,7 @@ import {
   BATCH_BYTES_MAX,
   batchStatements,
   type FleetMessage,
+  isMessageType,
   parseMessage,
   writeMessage,
 } from "../../federation/message.ts";
@@ -109,6 +110,7 @@ export class AntiEntropy {
       return Buffer.from(payload).toString("hex") === state.root()
         ? replyOf(SAME)
         : { type: "other", payload: NOTHING };
+    if (!isMessageType(type)) return undefined;
     const message = parseMessage(type, payload);
     switch (message.type) {
       case "digest":

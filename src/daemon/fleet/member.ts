@@ -34,6 +34,11 @@ export function openOperatorKey(keys: KeyStore): Signer | undefined {
   return keys.has(OPERATOR_KEY) ? openSeed(keys, OPERATOR_KEY) : undefined;
 }
 
+/** The same, made at first use: it may say nothing before the root gives it rights. */
+export function ensureOperatorKey(keys: KeyStore): Signer {
+  return openSeed(keys, OPERATOR_KEY);
+}
+
 function openSeed(keys: KeyStore, name: string): Signer {
   if (!keys.has(name)) {
     const fresh = randomBytes(SEED_BYTES);
@@ -131,6 +136,20 @@ export function refreshOwnEntry(state: FleetState, clock: Clock, node: FirstNode
     { kind: "node", name: node.nodeName, time: clock.now(), body: writeBody("node", body) },
     node.signer,
   );
+}
+
+/** The entry of a node with another authority; undefined when it names that already, or there is no such node. */
+export function authorityDraft(
+  state: FleetState,
+  clock: Clock,
+  { node, authorityKey }: { readonly node: string; readonly authorityKey: Uint8Array },
+): Omit<StatementDraft, "trustDomain" | "revision"> | undefined {
+  const grant = state.standing.grantOf("node", node);
+  const authority = authorityIdOf(authorityKey);
+  if (grant === undefined || grant.body.authorities[0] === authority) return undefined;
+  const others = grant.body.authorities.filter((other) => other !== authority).slice(0, AUTHORITIES_MAX - 1);
+  const body = writeBody("node", { ...grant.body, authorities: [authority, ...others] });
+  return { kind: "node", name: node, time: clock.now(), body };
 }
 
 /**

@@ -21,6 +21,7 @@ import { Fleet, type FleetHooks } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import { Admitter } from "./admitter.ts";
 import { openNkeySeed } from "./member.ts";
+import { Renewer } from "./renewer.ts";
 import { openFleetSetting } from "./setting.ts";
 import { openTokenTable } from "./token_table.ts";
 
@@ -37,6 +38,7 @@ export interface FleetGround {
 export interface FleetRoom {
   readonly fleet: Fleet;
   readonly admitter: Admitter;
+  readonly renewer: Renewer;
   readonly servers: readonly string[];
 }
 
@@ -60,12 +62,26 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     openTransport:
       nats === undefined ? undefined : async () => nats.open({ servers, name: nodeName, inboxPrefix, clock, random }),
     onTransport: (transport) => void transport.subscribe(admitter.subject, (message) => admitter.answer(message)),
+    answer: (said) => renewer.answer(said),
+    run: (signal) => renewer.run(signal),
   });
+  const { stateDir } = config;
   const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = (request, as) =>
-    signEnrolment({ stateDir: config.stateDir, request, clock, ...as });
+    signEnrolment({ stateDir, request, ...as, clock });
   const tokens = openTokenTable(store, keys);
   const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, bundle, servers, clock, log, sign });
-  return { fleet, admitter, servers };
+  const renewer = new Renewer({
+    ...{ fleet, stateDir, store, keys, clock, log, random },
+    validity() {
+      const { issuer } = authority.info();
+      return { notBefore: issuer.notBefore.getTime(), notAfter: issuer.notAfter.getTime() };
+    },
+    sign: (request, idPrefixes) => signEnrolment({ stateDir, request, idPrefixes, isRenewal: true, clock }),
+    nameAuthority: (node, { chain }) =>
+      fleet.nameAuthority(node, publicKeysOf(chain.slice(0, 1))[0] ?? new Uint8Array()),
+    onRenewed: () => hooks.trustChanged([], []),
+  });
+  return { fleet, admitter, renewer, servers };
 }
 
 /** The addresses that this node announces: the configured ones, or those of its network cards. */

@@ -109,6 +109,8 @@ export interface FleetPort {
   natsConfig(options: { hasStore: boolean; hasEnrolment: boolean }): string;
   /** Said by this node, which has to be an issuing one. Answers the statement's hash. */
   revoke(target: RevocationTarget, reason: string): string;
+  /** Asks issuing nodes for this node's next intermediate now. Throws RiprapError `renewal_refused`. */
+  renew(): Promise<{ readonly notAfter: string }>;
   metrics(): string;
 }
 
@@ -118,7 +120,7 @@ export interface PortPlace {
   check(source: ResourceSource): readonly Resource[];
 }
 
-export function createFleetPort({ fleet, admitter, servers }: FleetRoom, place: PortPlace): FleetPort {
+export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom, place: PortPlace): FleetPort {
   const status = () => statusView(fleet, { servers, nodeName: place.nodeName });
   const tokenViews = () => admitter.list().map(tokenView);
   return {
@@ -169,6 +171,11 @@ export function createFleetPort({ fleet, admitter, servers }: FleetRoom, place: 
         "not_issuer",
         `Cannot revoke ${writeTarget(target)} for the fleet: this node does not issue; ${remedy}`,
       );
+    },
+    async renew() {
+      if (await renewer.renew()) return { notAfter: new Date(renewer.notAfter).toISOString() };
+      const remedy = "see riprap fleet log there and this node's log";
+      throw new RiprapError("renewal_refused", `Cannot renew the intermediate: no issuing node signed one; ${remedy}`);
     },
     metrics: () => metricsOf(status()),
   };

@@ -3,7 +3,7 @@ import type { FlowView } from "../../../src/daemon/control/port.ts";
 import type { Capture } from "../capture.ts";
 import type { VmProcess } from "../lab/agent.ts";
 import { openSegment, type Segment } from "../lab/segment.ts";
-import { bootNode, enrolNodes, type RiprapNode } from "../node.ts";
+import { bootNode, type RiprapNode } from "../node.ts";
 import { AGENT_DIR, demoRules, PORT, TRUST_DOMAIN } from "./rule.ts";
 import type { Story } from "./story.ts";
 
@@ -34,7 +34,7 @@ export async function bootScene(story: Story): Promise<Scene> {
 }
 
 export async function setUp({ alpha, beta }: Scene): Promise<void> {
-  await enrolNodes(TRUST_DOMAIN, [alpha, beta]);
+  await alpha.riprap("init", TRUST_DOMAIN, "--node", alpha.vm.name);
   const rules = demoRules(beta.vm.address ?? "");
   for (const node of [alpha, beta]) {
     await node.writeRules(rules);

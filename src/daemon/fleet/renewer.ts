@@ -1,0 +1,133 @@
+// Keeps this node's intermediate young: asks issuing nodes for the next one long before the end; and signs those of others where this node issues.
+
+import {
+  createRenewalRequest,
+  installRenewedIntermediate,
+  type KeyStore,
+  needsRenewal,
+  openNodeKeys,
+} from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
+import type { EnrolmentGrant, EnrolmentRequest } from "../../enrolment.ts";
+import { describeError, RiprapError } from "../../error.ts";
+import {
+  encodeEnrolmentGrant,
+  encodeEnrolmentRequest,
+  parseEnrolmentGrant,
+  parseEnrolmentRequest,
+} from "../../federation/enrolment.ts";
+import type { Store } from "../../store.ts";
+import type { Fleet } from "../fleet.ts";
+import type { Log } from "../log.ts";
+import type { Reply, Said } from "./wire.ts";
+
+export interface RenewerParts {
+  readonly fleet: Fleet;
+  readonly stateDir: string;
+  readonly store: Store;
+  readonly keys?: KeyStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** Of this node's intermediate, milliseconds. */
+  validity(): { readonly notBefore: number; readonly notAfter: number };
+  /** Signs for a node of the roster; the one that it has stays good. */
+  sign(request: EnrolmentRequest, idPrefixes: readonly string[]): Promise<EnrolmentGrant>;
+  /** The roster's entry of a node names the authority that it has now. */
+  nameAuthority(node: string, grant: EnrolmentGrant): void;
+  /** The intermediate is another from now on. */
+  onRenewed(): void;
+}
+
+const LOOK_EVERY_MS = 600_000;
+const ANSWER_MS = 15_000;
+const RENEW = "renew";
+const RENEWED = "renewed";
+const REFUSED = "refused";
+
+export class Renewer {
+  readonly counters = { renewed: 0, failed: 0, signed: 0 };
+  readonly #parts: RenewerParts;
+
+  constructor(parts: RenewerParts) {
+    this.#parts = parts;
+  }
+
+  /** Of the newest that came; 0: none since start. */
+  notAfter = 0;
+
+  /** Until the signal. A node that signs by its own root renews without anyone (authority keeper). */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.#parts;
+    while (!signal.aborted) {
+      await this.lookNow();
+      await clock.sleep(LOOK_EVERY_MS * (0.5 + random()), signal).catch(() => undefined);
+    }
+  }
+
+  /** True when there is a new intermediate. Never rejects. */
+  async lookNow(): Promise<boolean> {
+    const { fleet, clock, validity } = this.#parts;
+    const self = fleet.self;
+    if (self?.state !== "active" || self.isIssuer || !needsRenewal(validity(), clock.now())) return false;
+    return this.renew();
+  }
+
+  /** Asks every issuing node in an order of chance until one signs. */
+  async renew(): Promise<boolean> {
+    const { fleet, log, random } = this.#parts;
+    const issuers = fleet.nodes().filter(({ isIssuer, state }) => isIssuer && state === "active");
+    for (const { name } of issuers.sort(() => random() - 0.5)) {
+      try {
+        await this.#renewBy(name);
+        return true;
+      } catch (thrown) {
+        this.counters.failed += 1;
+        log.warn("an issuing node did not renew the intermediate", { node: name, error: describeError(thrown) });
+      }
+    }
+    return false;
+  }
+
+  /** On an issuing node. Undefined for a question of another kind. */
+  async answer({ node, type, payload }: Said): Promise<Reply | undefined> {
+    if (type !== RENEW) return undefined;
+    const { fleet, sign, nameAuthority, log } = this.#parts;
+    try {
+      const self = fleet.self;
+      if (self?.isIssuer !== true || self.state !== "active") throw refused("this node does not issue");
+      const request = parseEnrolmentRequest(Buffer.from(payload).toString("utf8"));
+      const member = fleet.nodes().find(({ name }) => name === node);
+      // The envelope was signed by its fleet key: it asks for itself, as what the roster says it is.
+      if (request.nodeName !== node || member === undefined) throw refused(`${node} asks for ${request.nodeName}`);
+      const grant = await sign(request, member.idPrefixes);
+      nameAuthority(node, grant);
+      this.counters.signed += 1;
+      fleet.journal.record("intermediate renewed", node, `until ${new Date(grant.expiresAt).toISOString()}`);
+      return { type: RENEWED, payload: new TextEncoder().encode(encodeEnrolmentGrant(grant)) };
+    } catch (thrown) {
+      log.warn("an intermediate was not renewed", { node, error: describeError(thrown) });
+      return { type: REFUSED, payload: new TextEncoder().encode(describeError(thrown).slice(0, 500)) };
+    }
+  }
+
+  async #renewBy(node: string): Promise<void> {
+    const { fleet, stateDir, store, clock, log, onRenewed } = this.#parts;
+    const options = { stateDir, store, keys: this.#parts.keys ?? openNodeKeys(stateDir), now: clock.now() };
+    const request = await createRenewalRequest(options);
+    const question = { type: RENEW, payload: new TextEncoder().encode(encodeEnrolmentRequest(request)) };
+    const said = await fleet.ask(node, question, ANSWER_MS);
+    const text = Buffer.from(said.payload).toString("utf8");
+    if (said.type !== RENEWED) throw refused(`${node} says: ${text}`);
+    const { notAfter } = installRenewedIntermediate(parseEnrolmentGrant(text), { ...options, now: clock.now() });
+    this.counters.renewed += 1;
+    this.notAfter = notAfter.getTime();
+    fleet.journal.record("intermediate renewed", node, `until ${notAfter.toISOString()}`);
+    log.info("this node has a new intermediate", { by: node, notAfter: notAfter.toISOString() });
+    onRenewed();
+  }
+}
+
+function refused(fact: string): RiprapError {
+  return new RiprapError("renewal_refused", `Cannot renew the intermediate: ${fact}`);
+}
