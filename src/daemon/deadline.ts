@@ -4,6 +4,8 @@ import type { Clock } from "../clock.ts";
 
 /** Also how late a step of the wall clock is noticed. */
 const LOOK_AGAIN_MS = 60_000;
+/** A clock that is slewed, or a leap second, is no step. */
+const STEP_BACK_MS = 5000;
 
 interface Deadline<K> {
   readonly key: K;
@@ -56,12 +58,24 @@ export class Deadlines<K> {
     return due;
   }
 
-  /** Calls `handle` for each key when it is due, until the signal. */
+  /**
+   * Calls `handle` for each key when it is due, until the signal. When the clock was set back every key is due: what was
+   * made by the former time (an SVID that is not valid yet, say) would else stay until that time comes again.
+   */
   async run(handle: (key: K) => void, signal: AbortSignal): Promise<void> {
+    let latest = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
-      for (const key of this.takeDue(this.#clock.now())) handle(key);
+      const now = this.#clock.now();
+      for (const key of now < latest - STEP_BACK_MS ? this.#takeAll() : this.takeDue(now)) handle(key);
+      latest = now;
       await this.#sleep(signal);
     }
+  }
+
+  #takeAll(): readonly K[] {
+    const keys = [...this.#current.keys()];
+    this.clear();
+    return keys;
   }
 
   async #sleep(signal: AbortSignal): Promise<void> {

@@ -79,6 +79,22 @@ describe("Deadlines", () => {
     await running;
     expect(clock.waiting).toBe(0);
   });
+
+  test("run() calls for every key when the clock was set back, because their times mean nothing any more", async () => {
+    const clock = new ManualClock(10_000_000);
+    const deadlines = new Deadlines<string>(clock);
+    const stop = new AbortController();
+    const seen: string[] = [];
+    const running = deadlines.run((key) => seen.push(`${key} ${clock.now()}`), stop.signal);
+    deadlines.set("renewal", 10_150_000);
+    await settle();
+    clock.set(6_400_000);
+    deadlines.set("other", 6_450_000);
+    await settle();
+    expect(seen).toEqual(["renewal 6400000", "other 6400000"]);
+    stop.abort();
+    await running;
+  });
 });
 
 test("Condition.until() resolves when it holds and rejects when the signal comes first", async () => {
