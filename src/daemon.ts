@@ -7,7 +7,6 @@ import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
 import { startAuthorityRoom } from "./daemon/authority_room.ts";
-import { exchangeHttps } from "./daemon/bundle/exchange.ts";
 import { BundlePoller } from "./daemon/bundle/poller.ts";
 import { createBundlePort, stateOfBundles } from "./daemon/bundle/view.ts";
 import { BundleBook } from "./daemon/bundle.ts";
@@ -288,7 +287,11 @@ function createPoller({ config, seams, clock, log, authority, bundles }: PollerG
   return new BundlePoller({
     ...{ book: bundles, clock, log, random: seams.random ?? Math.random },
     isOwn: ({ name }) => name === authority.trustDomain,
-    exchange: (url, endpoint, signal) => exchangeHttps(url, endpoint, { ...parts, signal }),
+    async exchange(url, endpoint, signal) {
+      // TLS is loaded where a rule names an endpoint.
+      const { exchangeHttps } = await import("./daemon/bundle/exchange.ts");
+      return exchangeHttps(url, endpoint, { ...parts, signal });
+    },
   });
 }
 

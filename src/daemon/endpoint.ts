@@ -20,7 +20,7 @@ import {
   fileCertificate,
   svidCertificate,
 } from "./endpoint/certificate.ts";
-import { type EndpointListener, type ListenAddress, openListener } from "./endpoint/listener.ts";
+import type { EndpointListener, ListenAddress } from "./endpoint/listener.ts";
 import type { Log } from "./log.ts";
 
 /** Below the trust domain: the daemon's own name towards other trust domains. */
@@ -144,6 +144,8 @@ class ServedEndpoint {
     try {
       this.#certificate = source?.load();
       const certificate = this.#certificate === undefined ? {} : { certificate: this.#certificate };
+      // TLS is loaded where something is served by it: most nodes serve nothing.
+      const { openListener } = await import("./endpoint/listener.ts");
       this.#listener = await openListener(at, { name, clock, log, ...certificate, handle });
       this.#reason = undefined;
       log.info("an endpoint is open", { name, host: this.#listener.address.host, port: this.#listener.address.port });
