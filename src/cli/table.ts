@@ -11,6 +11,7 @@ import { JOIN_COMMANDS } from "./command/join.ts";
 import { KERNEL_COMMANDS } from "./command/kernel.ts";
 import { NODE_COMMANDS } from "./command/node.ts";
 import { REVOKE_COMMANDS } from "./command/revoke.ts";
+import { ROOT_COMMANDS } from "./command/root.ts";
 import { RULE_COMMANDS } from "./command/rule.ts";
 import { SEE_COMMANDS } from "./command/see.ts";
 import { selfCommands } from "./command/self.ts";
@@ -31,6 +32,7 @@ export const COMMANDS: readonly Command[] = [
   ...AUTHORITY_LIFE_COMMANDS,
   ...AUTHORITY_UPSTREAM_COMMANDS,
   ...REVOKE_COMMANDS,
+  ...ROOT_COMMANDS,
   ...KERNEL_COMMANDS,
   ...selfCommands(() => COMMANDS),
 ];
