@@ -20,7 +20,7 @@ import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
 import { type Endpoints, startEndpoints } from "./daemon/endpoint.ts";
 import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
-import { announceRevocation, createFleetPort } from "./daemon/fleet/port.ts";
+import { announceRevocation, createFleetPort, standingRevocation } from "./daemon/fleet/port.ts";
 import { fleetHooks } from "./daemon/fleet/tie.ts";
 import { FlowStore } from "./daemon/flow.ts";
 import { Issuance } from "./daemon/issuance.ts";
@@ -112,6 +112,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
         ...rooms,
         refreshStreams: async () => workloadApi?.refresh(),
         announce: (target, reason) => announceRevocation(fleet, rooms.fleetPort, { target, reason }),
+        standing: (target) => standingRevocation(fleet, target),
       },
     );
     undo.push(() => authorities.stop());

@@ -250,7 +250,7 @@ class FileAuthority implements NodeAuthority {
   #unrevoked(id: SpiffeId): SpiffeId {
     const reason = this.revokedIdReason(id);
     if (reason === undefined) return id;
-    const remedy = `lift it with \`riprap revoke --lift ${id}\``;
+    const remedy = `where it was revoked on this node alone, \`riprap revoke --lift ${id}\` ends that`;
     throw new RiprapError("id_revoked", `Cannot issue an SVID for ${id}: the ID is revoked (${reason}); ${remedy}`);
   }
 

@@ -1,8 +1,10 @@
 // The roots of the trust domain through their life, and this node's intermediate under the active one. Each step is kept before the next.
 
 import { hash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
+import { writePrivateFile } from "../private_file.ts";
 import type { Store } from "../store.ts";
 import type { Occasion } from "./authority_table.ts";
 import { type Certificate, parseCertificate } from "./certificate.ts";
@@ -20,7 +22,7 @@ import {
   publishedRoot,
 } from "./node_state.ts";
 import { certificatesOf, createRoot, journalIntermediate, NODE_LIFETIME_MS, openSigner } from "./root.ts";
-import { KEY_NAME, ROOTS_MAX, writeCertificates } from "./state.ts";
+import { KEY_NAME, ROOTS_MAX, toPem, writeCertificates } from "./state.ts";
 import { parseUpstreamChain, type UpstreamChain } from "./upstream.ts";
 import { buildCaCertificate, buildUpstreamRequest } from "./x509.ts";
 
@@ -279,11 +281,8 @@ export class RootAuthority {
   #writeBundle(): void {
     const { files, table } = this.#ground;
     const roots = table.list("x509").filter(isInBundle);
-    if (roots.length > 0)
-      writeCertificates(
-        files.bundle,
-        roots.map(({ material }) => material),
-      );
+    const text = toPem(roots.map(({ material }) => material));
+    if (text !== "" && text !== readFileSync(files.bundle, "latin1")) writePrivateFile(files.bundle, Buffer.from(text));
   }
 
   /** A key that no record names came of a step that did not end: the next one takes its place. */

@@ -40,6 +40,8 @@ export interface AuthorityNeighbours {
   refreshStreams(): Promise<void>;
   /** Says a revocation to the fleet; answers a sentence about that, or undefined where there is no fleet. */
   announce?(target: RevocationTarget, reason: string): Promise<string | undefined>;
+  /** Hash of the fleet's statement that revokes it; undefined when there is none. */
+  standing?(target: RevocationTarget): string | undefined;
 }
 
 export interface AuthorityRoom {
@@ -87,6 +89,7 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
       await refreshStreams();
     },
     ...(neighbours.announce === undefined ? {} : { announce: neighbours.announce }),
+    ...(neighbours.standing === undefined ? {} : { standing: neighbours.standing }),
   });
   const stopping = new AbortController();
   const { signal } = stopping;

@@ -5,7 +5,7 @@ import { RiprapError } from "../error.ts";
 import { type RevocationTarget, tryParseTarget } from "../fleet.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import type { AuthorityPort } from "./control/authority.ts";
-import type { RevocationPort, RevocationView } from "./control/port.ts";
+import type { RevocationPort, RevocationView, RevokeOptions } from "./control/port.ts";
 import type { Log } from "./log.ts";
 
 export interface RevokerParts {
@@ -20,10 +20,14 @@ export interface RevokerParts {
   trustChanged(serial: string | undefined): Promise<void>;
   /** Says it to the fleet; answers a sentence about that, or undefined where there is no fleet. */
   announce?(target: RevocationTarget, reason: string): Promise<string | undefined>;
+  /** Hash of the fleet's statement that revokes it, which nobody can take back; undefined when there is none. */
+  standing?(target: RevocationTarget): string | undefined;
 }
 
 const SERIAL = /^(?:[0-9a-f]{2}){1,20}$/;
 const KEY_ID = /^[0-9a-f]{40}$/;
+
+type About = Pick<RevokeOptions, "reason" | "isLocal">;
 
 type Named =
   | { readonly type: "serial"; readonly serial: string; readonly issuer?: string }
@@ -44,16 +48,17 @@ export class Revoker implements RevocationPort {
       .map(({ revokedAt, ...about }) => ({ ...about, revokedAt: new Date(revokedAt).toISOString() }));
   }
 
-  async revoke(text: string, { reason, force }: { reason: string; force: boolean }): Promise<RevocationView> {
+  async revoke(text: string, options: RevokeOptions): Promise<RevocationView> {
+    const { reason, force, isLocal } = options;
     const named = parseNamed(text);
     const because = reason === "" ? "revoked by command" : reason;
     switch (named.type) {
       case "serial":
-        return this.#serial(named, because);
+        return this.#serial(named, { reason: because, isLocal });
       case "id":
-        return this.#id(named.id, because);
+        return this.#id(named.id, { reason: because, isLocal });
       case "authority":
-        return this.#authority(named.id, { reason: because, force });
+        return this.#authority(named.id, { reason: because, force, isLocal });
       case "fleet":
         return this.#fleet(named.target, because);
     }
@@ -62,14 +67,21 @@ export class Revoker implements RevocationPort {
   async lift(text: string): Promise<RevocationView> {
     const named = parseNamed(text);
     if (named.type !== "id") throw refused(text, "only a SPIFFE ID can be lifted; what was signed stays revoked");
-    const { authority, identitiesChanged, log } = this.#parts;
+    const { authority, identitiesChanged, log, standing } = this.#parts;
+    const statement = standing?.({ type: "id", value: named.id.toString() });
+    if (statement !== undefined) {
+      const remedy = "a revocation is never taken back there; give the workload another ID";
+      const fact = `the fleet's statement ${statement} stands, and ${remedy}`;
+      throw new RiprapError("revocation_permanent", `Cannot lift ${named.id}: ${fact}`);
+    }
     if (!authority.liftId(named.id)) throw new RiprapError("not_found", `Cannot lift ${named.id}: it is not revoked`);
     log.warn("a SPIFFE ID may be used again", { spiffeId: named.id.toString() });
     identitiesChanged();
     return { target: `id:${named.id}`, outcome: "lifted", notes: [] };
   }
 
-  async #serial({ serial, issuer }: Extract<Named, { type: "serial" }>, reason: string): Promise<RevocationView> {
+  async #serial({ serial, issuer }: Extract<Named, { type: "serial" }>, about: About): Promise<RevocationView> {
+    const { reason } = about;
     const { authority, log, signedUnder, trustChanged } = this.#parts;
     const known = signedUnder(serial);
     const outcome = authority.revoke(serial, reason);
@@ -77,27 +89,28 @@ export class Revoker implements RevocationPort {
     await trustChanged(serial);
     const key = issuer ?? known?.authority;
     const notes =
-      key === undefined ? [] : await this.#announce({ type: "serial", authority: key, value: serial }, reason);
+      key === undefined ? [] : await this.#announce({ type: "serial", authority: key, value: serial }, about);
     const whose = known === undefined ? "This node did not sign it." : `It was ${known.spiffeId}'s.`;
     return { target: `serial:${serial}`, outcome, notes: [whose, ...notes] };
   }
 
-  async #id(id: SpiffeId, reason: string): Promise<RevocationView> {
+  async #id(id: SpiffeId, about: About): Promise<RevocationView> {
+    const { reason } = about;
     const { authority, identitiesChanged, log, trustChanged } = this.#parts;
     const outcome = authority.revokeId(id, reason);
     log.warn("a SPIFFE ID was revoked by command", { spiffeId: id.toString(), reason });
     identitiesChanged();
     await trustChanged(undefined);
-    const notes = await this.#announce({ type: "id", value: id.toString() }, reason);
+    const notes = await this.#announce({ type: "id", value: id.toString() }, about);
     return { target: `id:${id}`, outcome, notes };
   }
 
-  async #authority(id: string, options: { reason: string; force: boolean }): Promise<RevocationView> {
+  async #authority(id: string, options: RevokeOptions): Promise<RevocationView> {
     // An intermediate's key identifier; else one of the life cycle's.
     if (KEY_ID.test(id)) {
       const { authority, trustChanged } = this.#parts;
       const outcome = authority.revokeKey(id, options.reason);
-      const notes = await this.#announce({ type: "authority", value: id }, options.reason);
+      const notes = await this.#announce({ type: "authority", value: id }, options);
       if (outcome === undefined && notes.length === 0)
         throw refused(
           `authority:${id}`,
@@ -111,12 +124,13 @@ export class Revoker implements RevocationPort {
   }
 
   async #fleet(target: RevocationTarget, reason: string): Promise<RevocationView> {
-    const notes = await this.#announce(target, reason);
+    const notes = await this.#announce(target, { reason, isLocal: false });
     if (notes.length === 0) throw refused(target.type, "this node is in no fleet that could be told");
     return { target: `${target.type}:${target.value}`, outcome: "revoked", notes };
   }
 
-  async #announce(target: RevocationTarget, reason: string): Promise<readonly string[]> {
+  async #announce(target: RevocationTarget, { reason, isLocal }: About): Promise<readonly string[]> {
+    if (isLocal) return ["On this node alone."];
     const said = await this.#parts.announce?.(target, reason);
     return said === undefined ? [] : [said];
   }

@@ -3,11 +3,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initTrustDomain, openAuthority } from "../../src/ca.ts";
+import { type Authorities, initTrustDomain, openAuthorities, openAuthority } from "../../src/ca.ts";
 import { type DaemonConfig, parseConfig } from "../../src/daemon/config.ts";
 import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { ResolveName } from "../../src/daemon/name.ts";
 import { type Daemon, startDaemon } from "../../src/daemon.ts";
+import { SpiffeId } from "../../src/spiffe_id.ts";
 import { openStore, storePath } from "../../src/store.ts";
 import { ManualClock } from "../manual_clock.ts";
 import { FakeKernel } from "./fake_kernel.ts";
@@ -52,6 +53,9 @@ export interface House {
   writeRules(name: string, text: string): void;
   /** As the command does it, beside the daemon. */
   revokeBeside(serial: string): void;
+  revokeIdBeside(spiffeId: string): void;
+  /** What the command does with --state-dir. */
+  besides(work: (authorities: Authorities) => unknown): Promise<void>;
   /** Serial numbers in the CA's list of revocations. */
   revoked(): string[];
   leave(): Promise<void>;
@@ -103,6 +107,16 @@ export async function buildHouse(trustDomain = "edge.test"): Promise<House> {
     revokeBeside(serial) {
       const store = openStore(storePath(stateDir));
       openAuthority({ stateDir, clock, store }).revoke(serial, "a test says so");
+      store.close();
+    },
+    revokeIdBeside(spiffeId) {
+      const store = openStore(storePath(stateDir));
+      openAuthority({ stateDir, clock, store }).revokeId(SpiffeId.parse(spiffeId), "a test says so");
+      store.close();
+    },
+    async besides(work) {
+      const store = openStore(storePath(stateDir));
+      await work(openAuthorities({ stateDir, clock, store }));
       store.close();
     },
     revoked() {

@@ -18,12 +18,13 @@ const revoke: Command = {
   sentence: "Revoke a serial number, a SPIFFE ID or an authority, at once.",
   notes: [
     "TARGET is a serial number in hexadecimal, a SPIFFE ID, or authority:ID; node:NAME and the like are said to the fleet. Peers that show it are refused and cut off, the CRL lists it, what this node gave out is made anew.",
-    "A SPIFFE ID is revoked until --lift: no SVID is issued for it and no peer with it is taken. Without TARGET, the IDs that are revoked are listed.",
+    "For a SPIFFE ID that is revoked no SVID is issued and no peer with it is taken. In a fleet that is for ever; with --local it is this node's affair, until --lift. Without TARGET, the IDs that this node has revoked are listed.",
   ],
   arguments: [{ name: "TARGET", optional: true, sentence: "What is revoked." }],
   options: [
     { name: "reason", value: "TEXT", sentence: "Why, for the journal." },
-    { name: "lift", sentence: "Let a SPIFFE ID be used again." },
+    { name: "local", sentence: "On this node alone: the fleet, which never forgets, is not told." },
+    { name: "lift", sentence: "Let a SPIFFE ID be used again that was revoked with --local." },
     { name: "force", sentence: "Revoke an authority although it signs." },
     ...DAEMON_OPTIONS,
   ],
@@ -44,6 +45,7 @@ const revoke: Command = {
     const query = {
       target,
       reason: invocation.option("reason"),
+      local: invocation.has("local") ? "1" : undefined,
       lift: invocation.has("lift") ? "1" : undefined,
       force: invocation.has("force") ? "1" : undefined,
     };

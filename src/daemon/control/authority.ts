@@ -87,7 +87,8 @@ export function addAuthorityRoutes(app: Hono, { authorities, revocation, signed,
   app.post("/v1/revoke", async (c) => {
     const query = (name: string) => c.req.query(name);
     const target = parseText(query("target"), "target");
-    const options = { reason: parseReason(query("reason")), force: parseFlag(query("force")) };
+    const flags = { force: parseFlag(query("force")), isLocal: parseFlag(query("local")) };
+    const options = { reason: parseReason(query("reason")), ...flags };
     return c.json(await (parseFlag(query("lift")) ? revocation.lift(target) : revocation.revoke(target, options)));
   });
   app.get("/v1/revocations", (c) => c.json(revocation.list()));

@@ -152,11 +152,19 @@ export interface RevokedIdView {
   readonly revokedAt: string;
 }
 
-/** Failures are RiprapError: `revocation_invalid`, `authority_unknown`, `authority_in_use`, `spiffe_id_invalid`, `not_found`. */
+export interface RevokeOptions {
+  readonly reason: string;
+  /** An authority although it signs. */
+  readonly force: boolean;
+  /** Do not tell the fleet, which never forgets. */
+  readonly isLocal: boolean;
+}
+
+/** Failures are RiprapError: `revocation_invalid`, `revocation_permanent`, `authority_unknown`, `authority_in_use`, `spiffe_id_invalid`, `not_found`. */
 export interface RevocationPort {
   /** A serial number in hexadecimal, a SPIFFE ID, `authority:ID`, or what src/fleet.ts can write: at once here, and said to the fleet where there is one. */
-  revoke(target: string, options: { readonly reason: string; readonly force: boolean }): Promise<RevocationView>;
-  /** A SPIFFE ID may be used again. */
+  revoke(target: string, options: RevokeOptions): Promise<RevocationView>;
+  /** A SPIFFE ID that was revoked on this node alone may be used again; `revocation_permanent` when the fleet was told. */
   lift(target: string): Promise<RevocationView>;
   /** SPIFFE IDs that are revoked on this node. */
   list(): readonly RevokedIdView[];

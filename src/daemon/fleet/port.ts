@@ -4,7 +4,7 @@ import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { writeBody } from "../../federation/body.ts";
 import { natsConfig } from "../../federation/nats_config.ts";
-import { listRevocations } from "../../federation/roster.ts";
+import { listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
 import {
   type Admission,
@@ -341,4 +341,9 @@ export async function announceRevocation(
     if (!isLocal || !(thrown instanceof RiprapError)) throw thrown;
     return `NOT said to the fleet: ${thrown.message}`;
   }
+}
+
+/** Hash of the statement that a target is revoked by, in the whole fleet; undefined when it is not. */
+export function standingRevocation({ fleet }: Pick<FleetRoom, "fleet">, target: RevocationTarget): string | undefined {
+  return revocationOf(fleet.state, target)?.statement.hash;
 }
