@@ -173,6 +173,13 @@ describe("the endpoint of profile https_spiffe", () => {
     expect(names.out.trim().split("\n").at(-1)?.trim()).toBe("URI:spiffe://edge.test/riprap/bundle-endpoint");
   });
 
+  test("its SVID is made anew within a minute of a clock that is set two hours ahead", async () => {
+    const ends = () => Date.parse(endpoints.view().find(({ profile }) => profile === "https_spiffe")?.notAfter ?? "");
+    node.clock.set(node.clock.now() + 2 * 3600_000);
+    await node.clock.advance(60_001);
+    expect(ends()).toBeGreaterThan(node.clock.now() + 3000_000);
+  });
+
   test("curl gets the bundle, and nothing else is there", async () => {
     const { out } = await curl("-k", `https://${spiffe}/bundle`);
     expect(parseTrustBundle(out, TrustDomain.parse("edge.test")).x509).toHaveLength(1);
