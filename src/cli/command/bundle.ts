@@ -62,7 +62,7 @@ const get: Command = {
 const set: Command = {
   words: ["bundle", "set"],
   group: "Rules",
-  sentence: "Hold a trust bundle of another trust domain, which a TrustDomain resource must name.",
+  sentence: "Hold a trust bundle of another trust domain that a TrustDomain resource names.",
   notes: [
     "Compare the fingerprint that is printed with what `riprap bundle show` says on the other side: whoever gives you the file could give you another. The bundle stays until its endpoint has a newer one, or the resource is removed.",
   ],

@@ -1,5 +1,6 @@
 // The commands about the root key: take it off a node, ask for what only it can give, sign that where it is, install the answer.
 
+import type { FleetStatusView } from "../../daemon/fleet/port.ts";
 import { RiprapError } from "../../error.ts";
 import { REVOCATION_TYPES, type RevocationType } from "../../fleet.ts";
 import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
@@ -50,7 +51,7 @@ const exported: Command = {
 const request: Command = {
   words: ["root", "request"],
   group: "Authorities",
-  sentence: "Ask the root to make this node an issuing one, or its person an operator.",
+  sentence: "Ask the root for an issuing CA, or for an operator's rights.",
   notes: [
     "An issuing node signs the intermediates of other nodes and admits them. An operator's key says what riprap apply --fleet and riprap revoke say; it is made on this machine and stays here.",
   ],
@@ -125,9 +126,16 @@ const install: Command = {
   example: "riprap root install gate-2.answer",
   async run(invocation, terminal) {
     const { parseRootAnswer } = await import("../../federation/root_request.ts");
-    const text = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_BYTES_MAX });
-    const { certificates, statements } = parseRootAnswer(text);
     const client = clientOf(invocation);
+    const own = (await client.get<FleetStatusView>("/v1/fleet/status")).trustDomain;
+    const text = await readText(invocation.argument("FILE"), { terminal, bytesMax: DOCUMENT_BYTES_MAX });
+    const { trustDomain, certificates, statements } = parseRootAnswer(text);
+    if (trustDomain !== own) {
+      throw new RiprapError(
+        "root_foreign",
+        `Cannot install the answer: it is of ${trustDomain}, and this node is of ${own}`,
+      );
+    }
     if (certificates !== "") {
       const query = { reason: "the root signed it" };
       await client.post("/v1/authorities/install", { query, body: certificates, waitMs: ANSWER_MS });
