@@ -1,5 +1,6 @@
 // What one open stream is told, and when that is something new: an X509-SVID with its key, or the bundles.
 
+import { hash } from "node:crypto";
 import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import type { TrustBundle } from "../../trust_bundle.ts";
@@ -35,8 +36,11 @@ export interface Feed {
   readonly endsAt: number | undefined;
 }
 
+/** Of the assignment only what another one is compared with: there are as many terms as workloads. */
 interface Term {
-  readonly assignment: Assignment;
+  readonly spiffeId: string;
+  readonly lifetimeSeconds: number;
+  readonly dnsNames: readonly string[];
   readonly serial: string;
   /** Of the authority, when it was signed. */
   readonly epoch: number;
@@ -69,7 +73,7 @@ export class SvidTerm {
     if (term === undefined || now < term.notBefore || now >= term.renewAt) return false;
     const { authority } = this.#parts;
     const isInOrder = term.epoch === authority.epoch && !authority.isRevoked(term.serial);
-    return isInOrder && isSame(term.assignment, assignment);
+    return isInOrder && isSame(term, assignment);
   }
 
   /** With a new key, to be wiped after use. Rejects with CallRefusal where the rule delivers no key. */
@@ -80,13 +84,16 @@ export class SvidTerm {
     const issuedAt = clock.now();
     const { epoch } = authority;
     const svid = await issuer.issue(caller, identified);
-    const earlier = this.#term?.assignment.spiffeId;
-    if (earlier !== undefined && !earlier.equals(assignment.spiffeId))
+    const { spiffeId, lifetimeSeconds, dnsNames } = assignment;
+    const earlier = this.#term?.spiffeId;
+    if (earlier !== undefined && earlier !== spiffeId.toString())
       ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
     const [notBefore, notAfter] = [svid.notBefore.getTime(), svid.notAfter.getTime()];
     const { serial } = svid;
     this.#term = {
-      assignment,
+      spiffeId: spiffeId.toString(),
+      lifetimeSeconds,
+      dnsNames,
       serial,
       epoch,
       notBefore,
@@ -107,8 +114,8 @@ export function requireDelivery({ delivery, rule }: Assignment): void {
 export class X509Feed implements Feed {
   readonly #parts: FeedParts;
   readonly #term: SvidTerm;
-  /** What was sent beside the SVID. */
-  #bundles: { readonly own: Uint8Array; readonly foreign: Uint8Array } | undefined;
+  /** Digest of the roots that were sent beside the SVID: there are as many of these as workloads. */
+  #bundles = "";
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
@@ -127,10 +134,9 @@ export class X509Feed implements Feed {
     requireDelivery(identified.assignment);
     const own = this.#parts.bundle().x509;
     const foreign = x509Bundles(this.#parts.foreignBundles());
-    const bundles = { own: concat(own), foreign: encodeX509BundlesResponse(foreign) };
-    if (this.#term.isGood(identified) && isEqual(this.#bundles?.own, bundles.own)) {
-      if (isEqual(this.#bundles?.foreign, bundles.foreign)) return undefined;
-    }
+    const roots = concat([...own, encodeX509BundlesResponse(foreign)]);
+    const bundles = hash("sha256", roots, "base64url");
+    if (this.#term.isGood(identified) && this.#bundles === bundles) return undefined;
     const { chain, privateKey } = await this.#term.issue(caller, identified);
     this.#bundles = bundles;
     try {
@@ -175,9 +181,9 @@ export function isEqual(a: Uint8Array | undefined, b: Uint8Array): boolean {
   return a !== undefined && Buffer.compare(a, b) === 0;
 }
 
-function isSame(a: Assignment, b: Assignment): boolean {
+function isSame(a: Term, b: Assignment): boolean {
   return (
-    a.spiffeId.equals(b.spiffeId) &&
+    a.spiffeId === b.spiffeId.toString() &&
     a.lifetimeSeconds === b.lifetimeSeconds &&
     a.dnsNames.length === b.dnsNames.length &&
     a.dnsNames.every((name, index) => name === b.dnsNames[index])

@@ -45,10 +45,10 @@ interface Held {
 }
 
 interface Account extends Holder {
-  /** By serial, oldest first. */
-  readonly held: Map<string, Held>;
+  /** Oldest first. There are as many accounts as workloads: mostly a list of one. */
+  held: Held[];
   /** What is to be revoked, and was not yet. */
-  readonly owed: { readonly held: Held; readonly reason: string }[];
+  owed: { readonly held: Held; readonly reason: string }[] | undefined;
 }
 
 export interface LedgerParts {
@@ -105,13 +105,14 @@ export class Ledger {
 
   #keep({ pid, startTimeNs }: Holder, held: Held): void {
     const key = keyOf({ pid, startTimeNs });
-    const account = this.#accounts.get(key) ?? { pid, startTimeNs, held: new Map<string, Held>(), owed: [] };
-    this.#accounts.set(key, account);
-    account.held.set(held.serial, held);
-    if (account.held.size <= HELD_MAX) return;
-    const [oldest] = account.held.values();
+    const account = this.#accounts.get(key);
+    if (account === undefined) {
+      this.#accounts.set(key, { pid, startTimeNs, held: [held], owed: undefined });
+      return;
+    }
+    account.held.push(held);
     // Revoked by the next look.
-    if (oldest !== undefined) this.#owe(account, [oldest], "the process asked for too many more");
+    if (account.held.length > HELD_MAX) owe(account, account.held.slice(0, 1), "the process asked for too many more");
   }
 
   /** Revokes what the process holds; with `except`, only what is of another identity. Never throws: what fails is tried again. */
@@ -119,17 +120,10 @@ export class Ledger {
     const account = this.#accounts.get(keyOf(holder));
     if (account === undefined) return;
     const kept = except === undefined ? "" : except.toString();
-    const taken = [...account.held.values()].filter(({ spiffeId }) => spiffeId !== kept);
+    const taken = account.held.filter(({ spiffeId }) => spiffeId !== kept);
     if (taken.length === 0) return;
-    this.#owe(account, taken, reason);
+    owe(account, taken, reason);
     this.#look([account]);
-  }
-
-  #owe({ held, owed }: Account, taken: readonly Held[], reason: string): void {
-    for (const one of taken) {
-      held.delete(one.serial);
-      owed.push({ held: one, reason });
-    }
   }
 
   /** A connection of the process has ended, which is often its own end: a process closes what it has open a little before that. */
@@ -167,16 +161,20 @@ export class Ledger {
 
   #settle(account: Account): void {
     const { clock } = this.#parts;
-    if (!this.#isRunning(account)) this.#owe(account, [...account.held.values()], "the process has ended");
+    if (!this.#isRunning(account)) owe(account, account.held, "the process has ended");
     this.#pay(account);
-    const ended = [...account.held.values()].filter(({ notAfter }) => notAfter <= clock.now());
-    this.#forget(ended);
-    for (const { serial } of ended) account.held.delete(serial);
-    if (account.held.size === 0) this.#accounts.delete(keyOf(account));
+    const now = clock.now();
+    const ended = account.held.filter(({ notAfter }) => notAfter <= now);
+    if (ended.length > 0) {
+      this.#forget(ended);
+      account.held = account.held.filter(({ notAfter }) => notAfter > now);
+    }
+    if (account.held.length === 0) this.#accounts.delete(keyOf(account));
   }
 
-  #pay({ owed }: Account): void {
-    if (owed.length === 0) return;
+  #pay(account: Account): void {
+    const { owed } = account;
+    if (owed === undefined) return;
     const { authority, clock, store } = this.#parts;
     const now = clock.now();
     const living = owed.filter(({ held }) => held.notAfter > now);
@@ -185,15 +183,21 @@ export class Ledger {
       for (const { held } of owed) this.#remove.run(held.serial);
     });
     this.revoked += living.length;
-    owed.length = 0;
+    account.owed = undefined;
   }
 
   #forget(held: readonly Held[]): void {
-    if (held.length === 0) return;
     this.#parts.store.transaction(() => {
       for (const { serial } of held) this.#remove.run(serial);
     });
   }
+}
+
+function owe(account: Account, taken: readonly Held[], reason: string): void {
+  if (taken.length === 0) return;
+  account.owed = [...(account.owed ?? []), ...taken.map((held) => ({ held, reason }))];
+  const gone = new Set(taken);
+  account.held = account.held.filter((held) => !gone.has(held));
 }
 
 interface Row {
