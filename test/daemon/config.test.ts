@@ -55,6 +55,26 @@ test("parseConfig() refuses a file when it is no map, doubled or broken", () => 
   expect(refusal("stateDir: /a\n---\nstateDir: /b\n")).toContain("2 documents");
 });
 
+test("parseConfig() takes addresses of endpoints as numbers alone, and plain HTTP on loopback alone", () => {
+  const good = "bundleListen: 0.0.0.0:8443\nwebListen: '[::]:443'\nhealthListen: 127.0.0.1:9090\n";
+  expect(parseConfig(`${good}oidcIssuer: https://oidc.edge.test/tenant\n`)).toMatchObject({
+    bundleListen: { host: "0.0.0.0", port: 8443 },
+    webListen: { host: "::", port: 443 },
+    healthListen: { host: "127.0.0.1", port: 9090 },
+    oidcIssuer: "https://oidc.edge.test/tenant",
+  });
+  for (const line of [
+    ...["8443", "localhost:8443", "0.0.0.0:65536", "0.0.0.0", "::1:443", "300.0.0.1:1"].map(
+      (at) => `bundleListen: "${at}"`,
+    ),
+    ...["0.0.0.0:9090", "10.0.0.1:9090", "'[::]:9090'"].map((at) => `healthListen: ${at}`),
+    ...["http://a.test", "https://a.test/", "https://me@a.test", "https://a.test?x=1", "a.test"].map(
+      (url) => `oidcIssuer: "${url}"`,
+    ),
+  ])
+    expect([line, refusal(`${line}\n`).includes(`${line.split(":")[0]}: riprap.yaml:1`)]).toEqual([line, true]);
+});
+
 test("loadConfig() gives the defaults when there is no file", () => {
   expect(loadConfig("/nonexistent/riprap.yaml")).toEqual(parseConfig(""));
 });
