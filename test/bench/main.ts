@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { costRows, measureCost } from "./cost.ts";
 import { benchDataPath, type DataPathOptions } from "./data_path.ts";
+import { benchFleet } from "./fleet.ts";
 import { measureFootprint } from "./footprint.ts";
 import { measureHandshakes } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
@@ -48,6 +49,14 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
     const rates = quick ? [5, 20] : [5, 10, 20, 40];
     return { rows: await measureIdentities(rounds, rates), reference: "unmanaged", circumstances: { rates } };
   },
+  fleet: ({ rounds, quick }) =>
+    benchFleet({
+      nodes: quick ? 100 : 1000,
+      services: quick ? 1000 : 10_000,
+      rules: quick ? 100 : 1000,
+      joins: quick ? 10 : 50,
+      rounds,
+    }),
   async footprint({ rounds }) {
     return { rows: await measureFootprint(rounds, OUTPUT), reference: "bare Bun server", circumstances: {} };
   },
