@@ -9,6 +9,8 @@ import { openSegment, type Segment } from "./lab/segment.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
+/** What the riprap command asks, without the second that it takes to start under emulation. */
+const CONTROL = "curl -sS --unix-socket /run/riprap/control.sock http://riprap/v1";
 const PORT = 8000;
 const ENDPOINT_PORT = 8443;
 const identity = (name: string) => `---
@@ -109,8 +111,8 @@ describeVm(`federation on kernel ${CHOSEN_KERNEL ?? "6.12"}`, () => {
       const refused = await beta.flowsOf({ peer: "spiffe://alpha.test/other" });
       expect(refused.at(-1)).toMatchObject({ reason: "peer_id" });
 
-      await beta.vm.waitFor("riprap bundle list --json | grep -q fetchedAt");
-      const listed: DomainView[] = JSON.parse((await beta.riprap("bundle", "list", "--json")).stdout);
+      await beta.vm.waitFor(`${CONTROL}/bundles | grep -q fetchedAt`);
+      const listed: DomainView[] = JSON.parse(await beta.vm.check(`${CONTROL}/bundles`));
       expect(listed.find(({ trustDomain }) => trustDomain === "alpha.test")?.endpoint).toMatchObject({ failures: 0 });
     },
     VM_TEST_MS,
@@ -122,7 +124,7 @@ describeVm(`federation on kernel ${CHOSEN_KERNEL ?? "6.12"}`, () => {
       const slow = alpha.vm.spawn(
         `exec /srv/bin/client -sS --limit-rate 100k -o /dev/null http://${beta.vm.address}:${PORT}/big`,
       );
-      await beta.vm.waitFor("riprap flows --live | grep -q alpha.test/client");
+      await beta.vm.waitFor(`${CONTROL}/flows?live=1 | grep -q alpha.test/client`);
       await beta.riprap("delete", "TrustDomain", "partner");
       expect(await slow.exited).not.toBe(0);
       const flows = await beta.flowsOf({ peer: "spiffe://alpha.test/client", state: "cut" });
