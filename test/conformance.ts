@@ -171,6 +171,7 @@ export const STANDARDS: readonly Standard[] = [
   {
     title: "SPIFFE Workload API",
     rows: {
+      "A-1": ["1", "the X.509 and the JWT profile are there"],
       "A-2": ["1", "the WIT-SVID profile may be missing"],
       "A-4": ["4.2", "a client keeps its stream, and connects again", "`riprap svid watch`"],
       "A-5": ["4.3", "each message of a stream is the whole state"],
