@@ -86,6 +86,13 @@ describe("startDaemon", () => {
     workload = new Workload(workloadSocket);
     expect(await workload.ask("FetchX509SVID")).toEqual({ code: 0, id: "spiffe://edge.test/agent" });
     expect(await workload.ask("FetchJWTSVID", { audience: ["a"] })).toMatchObject({ code: 0 });
+    for (const [name, value] of [
+      ["streams", 0],
+      ["holders", 1],
+      ["svids_issued_total", 1],
+      ["refused_total", 0],
+    ])
+      expect(daemon.metrics()).toContain(`\nriprap_workload_api_${name} ${value}\n`);
     await daemon.apply({ name: "agent", text: rules("/opt/other") });
     expect(await workload.ask("FetchX509SVID")).toMatchObject({ code: 7 });
     await daemon.stop();
