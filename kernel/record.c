@@ -293,6 +293,31 @@ static int end(struct riprap_socket *rs, u8 reason, u8 alert)
 	return -ECONNRESET;
 }
 
+int riprap_record_error(struct riprap_socket *rs, int error)
+{
+	struct { u8 level, description; } __packed alert = { .level = ALERT_FATAL };
+
+	switch (error) {
+	case -EBADMSG:
+		alert.description = TLS13_BAD_RECORD_MAC;
+		break;
+	case -EMSGSIZE:
+		alert.description = TLS13_RECORD_OVERFLOW;
+		break;
+	case -EINVAL:
+		alert.description = TLS13_UNEXPECTED_MESSAGE;
+		break;
+	default:
+		return error;
+	}
+	mutex_lock(&rs->control_lock);
+	riprap_record_send(rs, TYPE_ALERT, &alert, sizeof(alert));
+	rs->flow->event.reason = RIPRAP_REASON_RECORD;
+	tcp_abort(rs->sk, ECONNRESET);
+	mutex_unlock(&rs->control_lock);
+	return -ECONNRESET;
+}
+
 static int take_alert(struct riprap_socket *rs, const u8 *data, size_t len)
 {
 	if (len != 2)

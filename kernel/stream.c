@@ -236,7 +236,7 @@ static int read_records(struct riprap_socket *rs, struct socket *socket, struct 
 		if (n == 0 && !total && len)
 			return end_of_stream(rs);
 		if (n <= 0)
-			return total ?: n;
+			return total ?: riprap_record_error(rs, n);
 		total += n;
 		if (!(flags & MSG_WAITALL) || flags & MSG_PEEK || total == len)
 			return total;
@@ -328,7 +328,7 @@ static ssize_t splice_mutual(struct riprap_socket *rs, struct socket *socket, lo
 		if (n == 0 && len)
 			return end_of_stream(rs);
 		if (n != -EINVAL)
-			return n;
+			return n < 0 ? riprap_record_error(rs, n) : n;
 		/* Also what kTLS says of a record that is not data. */
 		err = clear_head(rs, socket, -EINVAL);
 		if (err)
