@@ -133,7 +133,7 @@ class ServedEndpoint {
       ...{ name, profile, address, paths, ...id },
       state: this.#listener === undefined ? "failed" : "open",
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
-      ...(this.#certificate === undefined ? {} : { notAfter: new Date(this.#certificate.notAfter).toISOString() }),
+      ...(this.#certificate === undefined ? {} : { notAfter: showSecond(this.#certificate.notAfter) }),
       connections: this.#listener?.connections ?? 0,
     };
   }
@@ -199,4 +199,8 @@ class ServedEndpoint {
     }
     this.#reason = error;
   }
+}
+
+function showSecond(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }
