@@ -6,6 +6,7 @@ import { describeError } from "../error.ts";
 import type { TrustBundle } from "../trust_bundle.ts";
 import type { AuthorityPort } from "./control/authority.ts";
 import type { Log } from "./log.ts";
+import { asStateFault } from "./state_fault.ts";
 
 /** Lives are counted in days: a minute is soon enough for what time asks for. */
 const LOOK_EVERY_MS = 60_000;
@@ -124,7 +125,9 @@ export class AuthorityKeeper implements AuthorityPort {
   }
 
   async #step(work: () => Promise<StepDone>): Promise<StepDone> {
-    const done = await work();
+    const done = await work().catch((thrown: unknown) => {
+      throw asStateFault(thrown, "change an authority");
+    });
     const { authority, notes } = done;
     this.#parts.log.warn("an authority changed by command", {
       ...{ step: done.done, authority: authority.id, kind: authority.kind, phase: authority.phase },

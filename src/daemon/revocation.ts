@@ -7,6 +7,7 @@ import { SpiffeId } from "../spiffe_id.ts";
 import type { AuthorityPort } from "./control/authority.ts";
 import type { RevocationPort, RevocationView, RevokeOptions } from "./control/port.ts";
 import type { Log } from "./log.ts";
+import { asStateFault } from "./state_fault.ts";
 
 export interface RevokerParts {
   readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "liftId" | "revokedIds">;
@@ -49,6 +50,14 @@ export class Revoker implements RevocationPort {
   }
 
   async revoke(text: string, options: RevokeOptions): Promise<RevocationView> {
+    try {
+      return await this.#revoke(text, options);
+    } catch (thrown) {
+      throw asStateFault(thrown, "revoke");
+    }
+  }
+
+  async #revoke(text: string, options: RevokeOptions): Promise<RevocationView> {
     const { reason, force, isLocal } = options;
     const named = parseNamed(text);
     const because = reason === "" ? "revoked by command" : reason;

@@ -182,6 +182,22 @@ describe("TokenAuthority", () => {
     node.close();
   });
 
+  test("a clock that jumps an hour back or on loses no key and publishes none twice", async () => {
+    const node = await makeNode(scratch());
+    const jwt = openJwtAuthority(node);
+    const rotation = new TokenAuthority("jwt", node);
+    await node.clock.advance(LEAD);
+    rotation.advance();
+    const known = jwt.keys.map(({ keyId }) => keyId);
+    for (const jump of [-60, 60, 60, -60, -60, 60]) {
+      node.clock.set(node.clock.now() + jump * MINUTE);
+      rotation.advance();
+      expect((await jwt.issue(request)).token).toBeString();
+      expect(jwt.keys.map(({ keyId }) => keyId)).toEqual(known);
+    }
+    node.close();
+  });
+
   test("a token never outlives the key that signed it", async () => {
     const node = await makeNode(scratch());
     const jwt = openJwtAuthority(node);
