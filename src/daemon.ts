@@ -31,7 +31,7 @@ import { NameKeeper, type ResolveName } from "./daemon/name.ts";
 import { createNotifier } from "./daemon/notify.ts";
 import { PeerBook } from "./daemon/peer.ts";
 import { EnforcementPlane } from "./daemon/plane.ts";
-import { openPublication } from "./daemon/publication.ts";
+import { openPublication, type Publication } from "./daemon/publication.ts";
 import { Reconciler } from "./daemon/reconcile.ts";
 import { Registry } from "./daemon/registry.ts";
 import { watchRevocations } from "./daemon/revocation_watch.ts";
@@ -101,7 +101,15 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     else await helloOf(rooms, clock);
     await rooms.rules.start();
     await fleet.fleet.applyResources();
-    const publication = openPublication({ config, clock, store, authority, keys });
+    const publication = openPublication({
+      config,
+      clock,
+      store,
+      authority,
+      keys,
+      fleetKeys: () => fleet.fleet.jwtKeys(),
+    });
+    rooms.late.publication = publication;
     const workloadApi = await startWorkloadApi({ config, clock, log, store, authority, publication, random }, rooms);
     undo.push(() => workloadApi?.close());
     rooms.late.workloadApi = workloadApi;
@@ -117,7 +125,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     );
     undo.push(() => authorities.stop());
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
-    const trust = { bundle: () => publication.bundle() };
+    const trust = { bundle: () => publication.bundle(), crl: () => authority.crl() };
     const endpoints = await startEndpoints({ config, authority, trust, health, clock, log, random });
     rooms.late.endpoints = endpoints;
     undo.push(() => endpoints.close());
@@ -176,7 +184,10 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   });
   // Names by their resolver, workloads by what their nodes say.
   const addresses = () => new Map([...names.addresses(), ...fleet.addresses()]);
-  const book: RuleBook = new RuleBook({ registry, state, clock, log, addresses });
+  const book: RuleBook = new RuleBook({
+    ...{ registry, state, clock, log, addresses },
+    revokedExecutables: () => fleet.revokedExecutables(),
+  });
   const issuance = new Issuance({
     authority,
     state,
@@ -210,9 +221,11 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   // Opened when all of this is there.
-  const late: { workloadApi: WorkloadApi | undefined; endpoints: Endpoints | undefined } = {
-    ...{ workloadApi: undefined, endpoints: undefined },
-  };
+  const late: {
+    workloadApi: WorkloadApi | undefined;
+    endpoints: Endpoints | undefined;
+    publication: Publication | undefined;
+  } = { workloadApi: undefined, endpoints: undefined, publication: undefined };
   const port = createControlPort({
     ...{
       config,

@@ -126,6 +126,7 @@ export class Admission {
     return judgeProcess(labels, book.resources, {
       lifetimeSeconds,
       revokedIdReason: (spiffeId) => issuance.revokedIdReason(spiffeId),
+      revokedExecutable: (sha256) => book.revokedExecutable(sha256),
     });
   }
 

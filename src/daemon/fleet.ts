@@ -8,6 +8,7 @@ import { type Change, FleetState } from "../federation/fleet_state.ts";
 import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
 import { Gate } from "../federation/gate.ts";
 import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
+import { listNodeKeys } from "../federation/node_bundle.ts";
 import { groupsOf } from "../federation/node_group.ts";
 import { authorOf, findNode, type IssuedPath, listNodes, type MayIssue, mayIssue } from "../federation/roster.ts";
 import type { Statement, StatementDraft } from "../federation/statement.ts";
@@ -17,13 +18,14 @@ import { Voice } from "../federation/voice.ts";
 import type { FleetNode } from "../fleet.ts";
 import type { ResourceText } from "../resource.ts";
 import type { Store } from "../store.ts";
+import type { JwtKey } from "../trust_bundle.ts";
 import { AntiEntropy } from "./fleet/anti_entropy.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
 import { admitEnrolled, authorityDraft, foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
 import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
-import { textsFor, workloadAddresses } from "./fleet/reading.ts";
+import { peersToAsk, revokedExecutables, textsFor, workloadAddresses, worthSpreading } from "./fleet/reading.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import type { Log } from "./log.ts";
 
@@ -34,6 +36,8 @@ export interface FleetHooks extends OwnWord {
   /** The roster or what is revoked changed; `revoked` are the statements that revoke, `own` the key identifiers of this node's authorities. */
   trustChanged(revoked: readonly Statement[], own: readonly string[]): void;
   endpointsChanged(): void;
+  /** Nodes have other keys for JWT-SVIDs. */
+  keysChanged(): void;
 }
 
 export interface FleetParts {
@@ -62,8 +66,6 @@ export interface FleetParts {
   answer?(said: Said): Promise<Reply | undefined>;
 }
 
-/** Statements that came by comparison and not by their author's broadcast are said again up to this number: others may have missed them too. */
-const SPREAD_MAX = 64;
 const PRUNE_EVERY_MS = 3_600_000;
 const LOOK_EVERY_MS = 2000;
 
@@ -82,6 +84,7 @@ export class Fleet {
   #wire: Wire | undefined;
   #transport: Transport | undefined;
   #meeting: MeetingPoint | undefined;
+  #executables: ReadonlyMap<string, string> | undefined;
   #applying: Promise<void> | undefined;
   #applyAgain = false;
 
@@ -157,6 +160,18 @@ export class Fleet {
   /** SPIFFE ID to the addresses where a node says it is. */
   addresses(): ReadonlyMap<string, readonly string[]> {
     return workloadAddresses(this.state);
+  }
+
+  /** SHA-256 of each executable whose processes may have no identity, with the reason. */
+  revokedExecutables(): ReadonlyMap<string, string> {
+    this.#executables ??= revokedExecutables(this.state);
+    return this.#executables;
+  }
+
+  /** The keys under which the other nodes sign JWT-SVIDs. */
+  jwtKeys(): readonly JwtKey[] {
+    const { trustDomain, nodeName } = this.#parts;
+    return this.self === undefined ? [] : listNodeKeys(this.state, { trustDomain, except: nodeName });
   }
 
   /** Whether the node that signed a path may. Before this node knows of any fleet, the chain alone counts. */
@@ -310,6 +325,7 @@ export class Fleet {
   #follow(changes: readonly Change[], from: string): void {
     const { hooks, log } = this.#parts;
     const kinds = new Set(changes.map(({ statement }) => statement.kind));
+    if (kinds.has("revocation")) this.#executables = undefined;
     for (const change of changes) this.#chronicle.record(change, from);
     const revoked = changes.flatMap(({ type, statement }) =>
       type === "put" && statement.kind === "revocation" ? [statement] : [],
@@ -317,6 +333,7 @@ export class Fleet {
     if (["revocation", "node", "issuer", "operator"].some((kind) => kinds.has(kind as Statement["kind"])))
       hooks.trustChanged(revoked, this.self?.authorities ?? []);
     if (kinds.has("endpoint")) hooks.endpointsChanged();
+    if (kinds.has("bundle") || kinds.has("node")) hooks.keysChanged();
     if (
       kinds.has("resource") ||
       (kinds.has("node") && changes.some(({ statement }) => statement.name === this.#parts.nodeName))
@@ -339,13 +356,10 @@ export class Fleet {
     }
   }
 
-  #peers(): string[] {
-    const others = listNodes(this.state).filter(
-      ({ name, state }) => state === "active" && name !== this.#parts.nodeName,
-    );
-    const limit = this.#parts.clock.now() - 3 * this.#own.intervalMs(others.length + 1);
-    const lately = others.filter(({ presence }) => (presence?.saidAt ?? 0) > limit);
-    return (lately.length > 0 ? lately : others).map(({ name }) => name);
+  #peers(): readonly string[] {
+    const { clock, nodeName } = this.#parts;
+    const nodes = this.nodes();
+    return peersToAsk(nodes, { nodeName, heardSince: clock.now() - 3 * this.#own.intervalMs(nodes.length) });
   }
 
   #asFirst() {
@@ -379,10 +393,4 @@ export class Fleet {
       }
     }
   }
-}
-
-/** Revocations always; of the rest what others may have missed too, unless it is a whole state that came. */
-function worthSpreading(statements: readonly Statement[]): readonly Statement[] {
-  const kept = statements.filter(({ kind }) => kind !== "presence" && kind !== "endpoint");
-  return kept.length <= SPREAD_MAX ? kept : kept.filter(({ kind }) => kind === "revocation");
 }

@@ -7,6 +7,7 @@ import type { ResourceSet } from "../resource.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import { ALL_LABELS, type WantedLabels, wantedLabels } from "./attestation/wanted.ts";
 import type { Generation } from "./control/port.ts";
+import { EXECUTABLE_DIGEST } from "./judge.ts";
 import type { Log } from "./log.ts";
 import type { Registry } from "./registry.ts";
 import type { DaemonState } from "./state.ts";
@@ -27,6 +28,8 @@ export interface RuleBookParts {
   readonly clock: Clock;
   readonly log: Log;
   addresses(): ServiceAddresses;
+  /** SHA-256 of each executable whose processes may have no identity, with the reason. */
+  revokedExecutables?(): ReadonlyMap<string, string>;
 }
 
 export class RuleBook {
@@ -57,8 +60,19 @@ export class RuleBook {
     return this.#resources;
   }
 
+  /** With the digest of executables, which costs a read of each, when one of them is revoked. */
   get wanted(): WantedLabels {
-    return this.#wanted;
+    const wanted = this.#wanted;
+    if ((this.#parts.revokedExecutables?.().size ?? 0) === 0) return wanted;
+    return {
+      has: (label) => label === EXECUTABLE_DIGEST || wanted.has(label),
+      hasPrefix: (prefix) => EXECUTABLE_DIGEST.startsWith(prefix) || wanted.hasPrefix(prefix),
+    };
+  }
+
+  /** Why no process of this executable may have an identity. */
+  revokedExecutable(sha256: string): string | undefined {
+    return this.#parts.revokedExecutables?.().get(sha256);
   }
 
   /** The table in force. */

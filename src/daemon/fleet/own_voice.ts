@@ -3,8 +3,10 @@
 import type { Clock } from "../../clock.ts";
 import { ENDPOINTS_MAX, type EndpointBody, parseBody, writeBody } from "../../federation/body.ts";
 import type { FleetState } from "../../federation/fleet_state.ts";
+import { writeNodeKeys } from "../../federation/node_bundle.ts";
 import type { StatementDraft } from "../../federation/statement.ts";
 import type { FleetGeneration } from "../../fleet.ts";
+import type { JwtKey } from "../../trust_bundle.ts";
 import { VERSION } from "../../version.ts";
 
 /** Looked at when something is to be said. */
@@ -12,6 +14,8 @@ export interface OwnWord {
   /** At which other nodes reach this one. */
   addresses(): readonly string[];
   endpoints(): EndpointBody["endpoints"];
+  /** Under which this node signs JWT-SVIDs; none before they are made. */
+  jwtKeys(): readonly JwtKey[];
 }
 
 export interface OwnVoiceParts {
@@ -90,9 +94,21 @@ export class OwnVoice {
   async #sayEndpoints(signal: AbortSignal, isMember: () => boolean): Promise<void> {
     const { clock } = this.#parts;
     while (!signal.aborted) {
-      if (isMember()) this.#endpoints();
+      if (isMember()) {
+        this.#endpoints();
+        this.#keys();
+      }
       await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
     }
+  }
+
+  #keys(): void {
+    const { nodeName, clock, state, word, say } = this.#parts;
+    const jwt = word.jwtKeys();
+    if (jwt.length === 0) return;
+    const body = writeNodeKeys(state.trustDomain, jwt);
+    if (Buffer.compare(state.get("bundle", nodeName)?.body ?? new Uint8Array(), body) === 0) return;
+    say({ kind: "bundle", name: nodeName, time: clock.now(), body });
   }
 
   #endpoints(): void {

@@ -11,6 +11,7 @@ import type { DaemonConfig } from "../config.ts";
 import type { FleetHooks } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import type { EnforcementPlane } from "../plane.ts";
+import type { Publication } from "../publication.ts";
 import type { Registry } from "../registry.ts";
 import type { RuleKeeper } from "../rule/keeper.ts";
 import type { RuleBook } from "../rule_book.ts";
@@ -23,7 +24,10 @@ export interface TiedRooms {
   readonly rules: RuleKeeper;
   readonly plane: EnforcementPlane;
   /** Opened after the others. */
-  readonly late: { readonly workloadApi: { refresh(): Promise<void> } | undefined };
+  readonly late: {
+    readonly workloadApi: { refresh(): Promise<void> } | undefined;
+    readonly publication: Pick<Publication, "jwt"> | undefined;
+  };
 }
 
 export interface TieParts {
@@ -39,6 +43,12 @@ export function fleetHooks(parts: TieParts): FleetHooks {
   return {
     addresses: () => nodeAddresses(config),
     endpoints: () => listEndpoints(parts),
+    jwtKeys: () => rooms()?.late.publication?.jwt.keys ?? [],
+    keysChanged() {
+      rooms()
+        ?.late.workloadApi?.refresh()
+        .catch((thrown: unknown) => log.error("streams were not told", { error: describeError(thrown) }));
+    },
     async applyResources() {
       const tied = rooms();
       if (tied === undefined) return undefined;

@@ -20,7 +20,7 @@ const REPORT_WAITS_MS = [10, 40, 150] as const;
 export interface IdentityParts {
   readonly authority: Pick<NodeAuthority, "revokedIdReason">;
   readonly attestor: Attestor;
-  readonly book: Pick<RuleBook, "resources" | "wanted">;
+  readonly book: Pick<RuleBook, "resources" | "wanted"> & Partial<Pick<RuleBook, "revokedExecutable">>;
   readonly clock: Clock;
   readonly log: Log;
   /** For a rule that gives none. */
@@ -44,6 +44,7 @@ export async function identify(caller: Caller, parts: IdentityParts): Promise<Id
     const judgement = judgeProcess(labels, resources, {
       lifetimeSeconds,
       revokedIdReason: (id) => parts.authority.revokedIdReason(id),
+      revokedExecutable: (sha256) => book.revokedExecutable?.(sha256),
     });
     switch (judgement.outcome) {
       case "identity":
