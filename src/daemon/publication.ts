@@ -13,7 +13,7 @@ import {
 } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import type { Store } from "../store.ts";
-import type { TrustBundle } from "../trust_bundle.ts";
+import type { JwtKey, TrustBundle } from "../trust_bundle.ts";
 import type { DaemonConfig } from "./config.ts";
 
 export interface PublicationParts {
@@ -23,6 +23,8 @@ export interface PublicationParts {
   readonly authority: NodeAuthority;
   /** Shared by all who sign. */
   readonly keys: KeyStore;
+  /** Under which other nodes of the trust domain sign JWT-SVIDs. */
+  readonly fleetKeys?: () => readonly JwtKey[];
 }
 
 export interface Publication {
@@ -34,7 +36,7 @@ export interface Publication {
 }
 
 /** `jwt` and `bundle()` throw what openJwtAuthority throws. */
-export function openPublication({ config, clock, store, authority, keys }: PublicationParts): Publication {
+export function openPublication({ config, clock, store, authority, keys, fleetKeys }: PublicationParts): Publication {
   const { stateDir, oidcIssuer, jwtAlgorithm: algorithm, keyPublishAhead: publishAheadMs } = config;
   const signing = { stateDir, clock, store, authority, keys, algorithm, policy: lifePolicy({ publishAheadMs }) };
   const named = oidcIssuer === undefined ? {} : { issuer: oidcIssuer };
@@ -55,7 +57,9 @@ export function openPublication({ config, clock, store, authority, keys }: Publi
       return witOf();
     },
     bundle() {
-      const [jwt, wit] = [jwtOf(), witOf()];
+      const [own, wit] = [jwtOf().keys, witOf()];
+      const others = (fleetKeys?.() ?? []).filter(({ keyId }) => !own.some((key) => key.keyId === keyId));
+      const jwt = { keys: [...own, ...others] };
       const digest = digestOf(authority, [...jwt.keys, ...(wit?.keys ?? [])]);
       if (last?.digest !== digest) last = { digest, bundle: trustBundle(store, authority, jwt, wit) };
       return last.bundle;

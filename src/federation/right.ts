@@ -134,11 +134,10 @@ function judgeOwnSerial(statement: Statement, { standing }: RightContext): Right
   return isOwn ? undefined : ["right_missing", "a node revokes only what its own authority signed"];
 }
 
-/** The bundle of the whole trust domain is an issuing node's to say; its own JWT keys are a node's. */
+/** Its own JWT keys are a node's to say; what the whole trust domain trusts is the root's, or an issuing node could make another root. */
 function judgeBundle(statement: Statement, context: RightContext): RightFault | undefined {
-  return statement.name === DOMAIN_BUNDLE
-    ? findRole("issuer", statement, context).fault
-    : judgeOwnWord(statement, context);
+  if (statement.name === DOMAIN_BUNDLE) return ["right_missing", "only the root speaks of the domain's own bundle"];
+  return judgeOwnWord(statement, context);
 }
 
 /** The name of the statement that holds the trust domain's own bundle; a node that is called so has none of its own. */

@@ -65,6 +65,27 @@ describe.skipIf(!HAS_SERVER).each([true, false])(
     );
 
     test(
+      "Fleet brings the JWT keys of each node to all, so that a token of one is taken by the others",
+      async () => {
+        const kidsOf = async (node: Park["nodes"][number]): Promise<string> => {
+          const { keys }: { keys: { kid: string }[] } = JSON.parse(await node.jwks());
+          return keys
+            .map(({ kid }) => kid)
+            .sort()
+            .join();
+        };
+        let all = await Promise.all(park.nodes.map(kidsOf));
+        for (let look = 0; look < 200 && !(new Set(all).size === 1 && all[0]?.split(",").length === 5); look += 1) {
+          await Bun.sleep(100);
+          all = await Promise.all(park.nodes.map(kidsOf));
+        }
+        expect(new Set(all).size).toBe(1);
+        expect(all[0]?.split(",").length).toBe(5);
+      },
+      TEST_MS,
+    );
+
+    test(
       "Fleet goes on when each server is killed in turn",
       async () => {
         for (const [i, server] of servers.entries()) {

@@ -51,6 +51,8 @@ export interface ParkNode {
   /** Asks for the next intermediate. */
   renew(): Promise<void>;
   metrics(): Promise<string>;
+  /** The JWT keys of the trust domain as this node publishes them. */
+  jwks(): Promise<string>;
   /** A copy of its disk, while it stands still; put back by `restore`. */
   snapshot(): void;
   restore(): void;
@@ -190,6 +192,10 @@ class LocalNode implements ParkNode {
 
   async renew(): Promise<void> {
     await this.#client.post("/v1/fleet/renew", { waitMs: PATIENCE_MS });
+  }
+
+  jwks(): Promise<string> {
+    return this.#client.text(`/v1/bundles/${TRUST_DOMAIN}?format=jwks`);
   }
 
   metrics(): Promise<string> {
