@@ -11,6 +11,7 @@ import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
 import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
 import { type CaKey, custodyWarnings, describeCustody } from "./key_store.ts";
+import { nameConstraintFault } from "./name_constraint.ts";
 import type {
   AuthorityInfo,
   IssuedSvid,
@@ -113,7 +114,7 @@ class FileAuthority implements NodeAuthority {
 
   #draft(request: SvidRequest, now: number): { content: SvidContent; context: string } {
     const spiffeId = this.#allowedId(request.spiffeId);
-    const dnsNames = parseDnsNames(request.dnsNames ?? []);
+    const dnsNames = this.#allowedNames(parseDnsNames(request.dnsNames ?? []));
     const point = Uint8Array.from(request.publicKey);
     if (keyOfPoint(point) === undefined) {
       throw new RiprapError(
@@ -247,6 +248,15 @@ class FileAuthority implements NodeAuthority {
     );
   }
 
+  /** A name that a CA above does not permit would make an SVID that nobody takes. */
+  #allowedNames(dnsNames: readonly string[]): readonly string[] {
+    for (const { nameConstraints } of dnsNames.length === 0 ? [] : this.#signing.issuers) {
+      const fact = nameConstraints && nameConstraintFault(nameConstraints, { uris: [], dnsNames });
+      if (fact !== undefined) throw new RiprapError("dns_name_invalid", `Cannot issue an SVID: ${fact}`);
+    }
+    return dnsNames;
+  }
+
   #unrevoked(id: SpiffeId): SpiffeId {
     const reason = this.revokedIdReason(id);
     if (reason === undefined) return id;
@@ -279,11 +289,10 @@ class FileAuthority implements NodeAuthority {
       throw new RiprapError("lifetime_invalid", `Cannot issue an SVID: ${fact}`);
     }
     const second = Math.floor(now / 1000) * 1000;
-    const { issuers } = this.#signing;
-    const [issuer] = issuers;
+    const { anchor, issuers } = this.#signing;
     return {
-      notBefore: Math.max(second - BACKDATE_MS, issuer.notBefore),
-      notAfter: Math.min(second + lifetime, ...issuers.map(({ notAfter }) => notAfter)),
+      notBefore: Math.max(second - BACKDATE_MS, issuers[0].notBefore),
+      notAfter: Math.min(second + lifetime, anchor.notAfter, ...issuers.map(({ notAfter }) => notAfter)),
     };
   }
 

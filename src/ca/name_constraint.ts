@@ -2,7 +2,10 @@
 import type { Certificate, NameConstraints } from "./certificate.ts";
 
 /** Why the names of `subject` are not allowed below a CA with these constraints, or undefined when they are. */
-export function nameConstraintFault(constraints: NameConstraints, subject: Certificate): string | undefined {
+export function nameConstraintFault(
+  constraints: NameConstraints,
+  subject: Pick<Certificate, "uris" | "dnsNames">,
+): string | undefined {
   if (constraints.unsupported) return "a CA above it constrains a form of name that riprap does not process";
   for (const uri of subject.uris) {
     const host = hostOf(uri);

@@ -8,6 +8,7 @@ import type { DaemonConfig } from "./config.ts";
 import type { EndpointView } from "./control/port.ts";
 import {
   BUNDLE_PATH,
+  CRL_PATH,
   createBundleApp,
   createHealthApp,
   createWebApp,
@@ -98,6 +99,7 @@ function listPlans({ config, authority, trust, health, clock, random }: Endpoint
     const issuerPath = oidcIssuer === undefined ? undefined : new URL(oidcIssuer).pathname.replace(/\/$/, "");
     const paths = [
       BUNDLE_PATH,
+      CRL_PATH,
       ...(issuerPath === undefined ? [] : [`${issuerPath}/.well-known/openid-configuration`, `${issuerPath}/keys`]),
     ];
     const handle = (request: Request) => app.fetch(request);

@@ -147,6 +147,30 @@ describe("an upstream CA", () => {
     node.close();
   });
 
+  test("that permits DNS names of its own alone has this node issue no others", async () => {
+    const { node, authorities } = await nodeOfNow();
+    const ca = corporate();
+    const extensions = [
+      ...GOOD.filter((line) => !line.startsWith("nameConstraints")),
+      "nameConstraints=critical,permitted;URI:example.org,permitted;DNS:corp.example",
+    ];
+    const { authority } = await authorities.install(
+      ca.sign(await authorities.request("intermediate"), extensions) + ca.root,
+    );
+    await authorities.activate(authority.id, { force: true });
+    await node.clock.advance(10_000);
+    const request = {
+      spiffeId: "spiffe://example.org/app",
+      publicKey: workload.point,
+      lifetimeSeconds: 60,
+      context: {},
+    };
+    const named = (name: string) => node.authority.issueX509Svid({ ...request, dnsNames: [name] });
+    expect(node.authority.verifyPeerChain(named("a.corp.example").chain)).toMatchObject({ ok: true });
+    expect(() => named("a.other.example")).toThrow(expect.objectContaining({ code: "dns_name_invalid" }));
+    node.close();
+  });
+
   test("signs anew below a root that signs already: it is used at once, and the bundle stays as it is", async () => {
     const { node, authorities } = await nodeOfNow();
     const ca = corporate();

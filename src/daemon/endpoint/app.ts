@@ -5,10 +5,13 @@ import { describeDiscovery, writeKeySet } from "../../federation/discovery.ts";
 import { type TrustBundle, writeTrustBundle } from "../../trust_bundle.ts";
 
 export const BUNDLE_PATH = "/bundle";
+export const CRL_PATH = "/crl";
 
 /** What this node publishes; asked for at each request, so that an answer is never older than the authorities. */
 export interface PublishedTrust {
   bundle(): TrustBundle;
+  /** DER of the CRL of this node's intermediate. */
+  crl?(): Uint8Array;
 }
 
 export interface WebAppOptions {
@@ -34,6 +37,7 @@ export function createBundleApp(trust: PublishedTrust): Hono {
 export function createWebApp(trust: PublishedTrust, { issuer }: WebAppOptions): Hono {
   const app = newApp();
   addBundle(app, trust);
+  addCrl(app, trust);
   if (issuer === undefined) return app;
   const path = new URL(issuer).pathname.replace(/\/$/, "");
   app.get(`${path}/.well-known/openid-configuration`, (c) =>
@@ -67,6 +71,14 @@ function newApp(): Hono {
 
 function addBundle(app: Hono, trust: PublishedTrust): void {
   app.get(BUNDLE_PATH, (c) => answer(c, writeTrustBundle(trust.bundle()), JSON_TYPE));
+}
+
+/** RFC 5280 section 4.2.1.13 and RFC 2585 section 4.2. Over HTTP, as CRLs are: they carry their own signature. */
+function addCrl(app: Hono, { crl }: PublishedTrust): void {
+  if (crl === undefined) return;
+  app.get(CRL_PATH, (c) =>
+    c.body(Uint8Array.from(crl()), 200, { "content-type": "application/pkix-crl", "cache-control": "no-cache" }),
+  );
 }
 
 function answer(c: Context, text: string, type: string): Response {
