@@ -12,8 +12,11 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import {
+  type Authorities,
   initTrustDomain,
   type JwtAuthority,
+  type NodeAuthority,
+  openAuthorities,
   openAuthority,
   openJwtAuthority,
   openWitAuthority,
@@ -48,6 +51,8 @@ export interface Endpoint {
   setBundle(change: Partial<TrustBundle>): void;
   setForeign(bundles: readonly TrustBundle[]): void;
   isRevoked(serial: string): boolean;
+  /** Changes the CA, and tells the streams as the daemon does. */
+  change(work: (authority: NodeAuthority, authorities: Authorities) => unknown): Promise<void>;
   /** From now on the CA signs nothing. */
   revokeIssuer(): void;
   close(): Promise<void>;
@@ -133,6 +138,11 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
       void api.refresh();
     },
     isRevoked: (serial) => authority.isRevoked(serial),
+    async change(work) {
+      await work(authority, openAuthorities({ stateDir, clock, store }));
+      held.own = trustBundle(store, authority, jwt, wit);
+      await api.refresh();
+    },
     revokeIssuer: () => void authority.revoke(authority.info().issuer.serial, "a test"),
     async close() {
       await api.close();
