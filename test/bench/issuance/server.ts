@@ -1,6 +1,5 @@
 // The Workload API of the issuance bench, in a process of its own so that its processor time is its own. Obeys lines on standard input, answers each with one of JSON.
 
-import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { identityRule, openEndpoint } from "../../daemon/workload_api/endpoint.ts";
 
@@ -13,20 +12,10 @@ const endpoint = await openEndpoint(folder, rules("bench"), {
   limits: { process: BOUNDS, user: BOUNDS, connections: 10_000 },
 });
 
-/** Resident bytes as the kernel counts them. */
-function residentBytes(): number {
-  const [, kib = "0"] = /^VmRSS:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
-  return Number(kib) * 1024;
-}
-
 const OBEY: Readonly<Record<string, (word: string) => object>> = {
   usage() {
     const { user, system } = process.cpuUsage();
     return { cpuSeconds: (user + system) / 1e6, issued: endpoint.api.svids.issued };
-  },
-  memory() {
-    Bun.gc(true);
-    return { residentBytes: residentBytes(), streams: endpoint.api.streams };
   },
   rules(word) {
     endpoint.setRules(rules(word));
