@@ -1,8 +1,10 @@
 // The fleet as a person and a peer's chain check see it: nodes, what each may issue, what is revoked, where workloads are. Reads what stands; changes nothing.
 import { isWithinPrefixes } from "../enrolment.ts";
+import { RiprapError } from "../error.ts";
 import type { FleetEndpoint, FleetNode, FleetScope, NodePresence, RevocationTarget } from "../fleet.ts";
 import { tryParseScope, tryParseTarget, writeTarget } from "../fleet.ts";
-import { parseBody, type RevocationBody } from "./body.ts";
+import { KEEP_MAX, parseBody, type RevocationBody } from "./body.ts";
+import { keyIdOf } from "./curve.ts";
 import type { FleetState } from "./fleet_state.ts";
 import type { AuthorStanding } from "./gate.ts";
 import type { Grant } from "./standing.ts";
@@ -102,6 +104,24 @@ export function listRevocations(state: RosterState): readonly Revoked[] {
     const { reason }: RevocationBody = parseBody("revocation", statement);
     return [{ target, reason, statement }];
   });
+}
+
+/**
+ * What stands of a key whose role as operator or issuing node is revoked: all that it has said until now, by hash, so that rules and nodes do not fall
+ * with the person who set them. Empty for any other target. Throws RiprapError `revocation_too_much` beyond what one statement can name.
+ */
+export function keepOf(
+  state: RosterState & Pick<FleetState, "listByAuthor">,
+  target: RevocationTarget,
+): readonly string[] {
+  if (target.type !== "operator" && target.type !== "issuer") return [];
+  const grant = state.standing.grantOf(target.type, target.value);
+  if (grant === undefined) return [];
+  const said = state.listByAuthor(keyIdOf(Buffer.from(grant.body.key, "hex")));
+  if (said.length <= KEEP_MAX) return said.map(({ hash }) => hash.slice(0, 32));
+  const remedy = `have another ${target.type} say what is to stand, until no more than ${KEEP_MAX} are left`;
+  const fact = `${said.length} statements of its key stand`;
+  throw new RiprapError("revocation_too_much", `Cannot revoke ${writeTarget(target)}: ${fact}; ${remedy}`);
 }
 
 /** Where workloads listen, by what their nodes say; nothing of a node that is revoked. */

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import {
   findNode,
   type IssuedPath,
+  keepOf,
   listEndpoints,
   listNodes,
   listRevocations,
@@ -14,6 +15,7 @@ import {
   authorityId,
   DOMAIN,
   makeFleet,
+  outcomeOf,
   say,
   sayNode,
   sayResource,
@@ -76,6 +78,18 @@ describe("mayIssue()", () => {
     expect(mayIssue(state, path("ada"))).toMatchObject({ ok: false, code, statement: statement.hash });
     expect(revocationOf(state, target)?.statement).toEqual(statement);
     expect(listRevocations(state)).toMatchObject([{ target, reason: "test" }]);
+  });
+
+  test("keepOf() lets the words of an operator who leaves stand, and nothing that he says later", () => {
+    const state = fleet.state();
+    const said = sayResource(voice("olga"), service("web"));
+    take(state, said);
+    const target = { type: "operator", value: "olga" } as const;
+    expect(keepOf(state, { type: "node", value: "ada" })).toEqual([]);
+    expect(keepOf(state, { type: "operator", value: "nobody" })).toEqual([]);
+    take(state, sayRevoked(voice("iris"), target, { keep: keepOf(state, target) }));
+    expect(state.list("resource")).toEqual([said]);
+    expect(outcomeOf(state, sayResource(voice("olga"), service("web"), { revision: 2 }))).toBe("author_revoked");
   });
 
   test("keeps the serial numbers of two authorities apart", () => {

@@ -4,7 +4,7 @@ import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { writeBody } from "../../federation/body.ts";
 import { natsConfig } from "../../federation/nats_config.ts";
-import { listRevocations, revocationOf } from "../../federation/roster.ts";
+import { keepOf, listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
 import {
   type Admission,
@@ -163,7 +163,8 @@ export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom
     },
     revoke(target, reason) {
       if (target.type === "serial" || admitter.isIssuer) {
-        const body = writeBody("revocation", { reason: reason.slice(0, 250), keep: [] });
+        const keep = keepOf(fleet.state, target);
+        const body = writeBody("revocation", { reason: reason.slice(0, 250), keep });
         return fleet.say({ kind: "revocation", name: writeTarget(target), time: place.clock.now(), body }).hash;
       }
       const remedy = "do it on an issuing node, which riprap fleet nodes shows";
