@@ -179,7 +179,8 @@ function linesOf({ trustDomain, authorities, intermediate }: AuthorityList): rea
         short(one.notAfter),
       ]),
     ),
-    `intermediate of ${node}: serial ${serial}, until ${short(notAfter)}, under ${root.slice(0, ID_SHOWN)}`,
+    `intermediate of ${node}: serial ${serial}`,
+    `  until ${short(notAfter)}, under ${root.slice(0, ID_SHOWN)}`,
   ];
 }
 
