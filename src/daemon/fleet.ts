@@ -23,9 +23,10 @@ import { AntiEntropy } from "./fleet/anti_entropy.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
-import { admitEnrolled, authorityDraft, foundFleet, openFleetKey, refreshOwnEntry, signDraft } from "./fleet/member.ts";
+import { authorityDraft, foundFleet, openFleetKey, signDraft } from "./fleet/member.ts";
 import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
 import { peersToAsk, revokedExecutables, textsFor, workloadAddresses, worthSpreading } from "./fleet/reading.ts";
+import { RosterKeeper } from "./fleet/roster_keeper.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import type { Log } from "./log.ts";
 
@@ -66,9 +67,6 @@ export interface FleetParts {
   answer?(said: Said): Promise<Reply | undefined>;
 }
 
-const PRUNE_EVERY_MS = 3_600_000;
-const LOOK_EVERY_MS = 2000;
-
 export class Fleet {
   readonly state: FleetState;
   readonly subjects: FleetSubjects;
@@ -81,6 +79,7 @@ export class Fleet {
   readonly #gate: Gate;
   readonly #voice: Voice;
   readonly #own: OwnVoice;
+  readonly #roster: RosterKeeper;
   #wire: Wire | undefined;
   #transport: Transport | undefined;
   #meeting: MeetingPoint | undefined;
@@ -98,7 +97,15 @@ export class Fleet {
     const roots = publicKeysOf(bundle);
     this.state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
     foundFleet(this.state, keys, clock, this.#asFirst());
-    this.#refreshRoster();
+    this.#roster = new RosterKeeper({
+      ...{ state: this.state, store, signer: this.signer, clock, log },
+      self: () => this.#asFirst(),
+      onChanges: (changes, areOwn) => {
+        if (areOwn) this.#spread(changes.map(({ statement }) => statement));
+        this.#follow(changes, nodeName);
+      },
+    });
+    this.#roster.refresh();
     const authority = (key: Uint8Array) => authorOf(this.state, key);
     this.#gate = new Gate({ trustDomain, authorOf: authority, startedAt: clock.now() });
     this.#voice = new Voice({ trustDomain, signer: this.signer, store: openEpochStore(store) });
@@ -256,7 +263,10 @@ export class Fleet {
   /** Until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { log, openTransport } = this.#parts;
-    const loops: Promise<void>[] = [this.#look(signal), this.#own.run(signal, () => this.self?.state === "active")];
+    const loops: Promise<void>[] = [
+      this.#roster.run(signal),
+      this.#own.run(signal, { hasBroker: openTransport !== undefined, isMember: () => this.self?.state === "active" }),
+    ];
     const isMember = this.self !== undefined;
     if (!isMember) log.info("this node is in no fleet's roster: it stands alone", {});
     if (openTransport !== undefined && isMember) {
@@ -365,32 +375,5 @@ export class Fleet {
   #asFirst() {
     const { nodeName, idPrefixes, authorityKey, nkey } = this.#parts;
     return { nodeName, idPrefixes, authorityKey: authorityKey(), nkey, signer: this.signer };
-  }
-
-  /** On an issuing node: its own entry and those of nodes that were enrolled by file. Answers what it said. */
-  #refreshRoster(): readonly Change[] {
-    const { clock, store } = this.#parts;
-    const own = refreshOwnEntry(this.state, clock, this.#asFirst());
-    return [...own, ...admitEnrolled(this.state, clock, { signer: this.signer, store })];
-  }
-
-  /** Looks again at what another program may have written, and forgets what has ended. */
-  async #look(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#parts;
-    let pruned = clock.now();
-    while (!signal.aborted) {
-      await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
-      if (signal.aborted) return;
-      try {
-        const said = this.#refreshRoster();
-        this.#spread(said.map(({ statement }) => statement));
-        this.#follow(said, this.#parts.nodeName);
-        if (clock.now() - pruned < PRUNE_EVERY_MS) continue;
-        pruned = clock.now();
-        this.#follow(this.state.prune(pruned), "time");
-      } catch (thrown) {
-        log.error("the roster could not be brought up to date", { error: describeError(thrown) });
-      }
-    }
   }
 }

@@ -66,17 +66,19 @@ export class OwnVoice {
     this.#wake.abort();
   }
 
-  async run(signal: AbortSignal, isMember: () => boolean): Promise<void> {
-    await Promise.all([this.#sayPresence(signal, isMember), this.#sayEndpoints(signal, isMember)]);
+  /** Until the signal. Without a broker nobody hears: only what was applied is noted, for this node's own status. */
+  async run(signal: AbortSignal, place: { hasBroker: boolean; isMember: () => boolean }): Promise<void> {
+    const endpoints = place.hasBroker ? this.#sayEndpoints(signal, place.isMember) : Promise.resolve();
+    await Promise.all([this.#sayPresence(signal, place), endpoints]);
   }
 
-  async #sayPresence(signal: AbortSignal, isMember: () => boolean): Promise<void> {
+  async #sayPresence(signal: AbortSignal, { hasBroker, isMember }: Parameters<OwnVoice["run"]>[1]): Promise<void> {
     const { clock, random, state } = this.#parts;
     while (!signal.aborted) {
       this.#wake = new AbortController();
       if (isMember()) this.#presence();
       const nodes = state.list("node").length;
-      const wait = this.intervalMs(nodes) * (0.75 + random() / 2);
+      const wait = hasBroker ? this.intervalMs(nodes) * (0.75 + random() / 2) : PRESENCE_MOST_MS;
       await clock.sleep(wait, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
       // Several reasons in a row are one word.
       if (this.#wake.signal.aborted)

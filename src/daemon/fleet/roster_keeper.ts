@@ -1,0 +1,66 @@
+// Keeps the roster's entries true that this node answers for as an issuing node, and forgets what has ended. Looks when another program has written.
+
+import type { Clock } from "../../clock.ts";
+import { describeError } from "../../error.ts";
+import type { Signer } from "../../federation/curve.ts";
+import type { Change, FleetState } from "../../federation/fleet_state.ts";
+import type { Store } from "../../store.ts";
+import type { Log } from "../log.ts";
+import { admitEnrolled, type FirstNode, refreshOwnEntry } from "./member.ts";
+
+export interface RosterKeeperParts {
+  readonly state: FleetState;
+  readonly store: Store;
+  readonly signer: Signer;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** This node as it is now. */
+  self(): FirstNode;
+  /** Told of what this node said, and of what has ended. */
+  onChanges(changes: readonly Change[], areOwn: boolean): void;
+}
+
+const LOOK_EVERY_MS = 2000;
+/** Of another program's writes only the number is read; what this one did itself is looked for now and then. */
+const LOOK_ANYWAY_MS = 60_000;
+const PRUNE_EVERY_MS = 3_600_000;
+
+export class RosterKeeper {
+  readonly #parts: RosterKeeperParts;
+
+  constructor(parts: RosterKeeperParts) {
+    this.#parts = parts;
+  }
+
+  /** On an issuing node: its own entry, and those of nodes that were enrolled by file. Answers what it said. */
+  refresh(): readonly Change[] {
+    const { state, store, signer, clock, self } = this.#parts;
+    return [...refreshOwnEntry(state, clock, self()), ...admitEnrolled(state, clock, { signer, store })];
+  }
+
+  /** Until the signal. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log, store, onChanges } = this.#parts;
+    // Counts the commits of others, never our own (sqlite.org/pragma.html#pragma_data_version).
+    const version = store.prepare<{ data_version: number }>("PRAGMA data_version");
+    let seen = version.get()?.data_version;
+    let looked = clock.now();
+    let pruned = looked;
+    while (!signal.aborted) {
+      await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      const written = version.get()?.data_version;
+      const now = clock.now();
+      if (written === seen && now - looked < LOOK_ANYWAY_MS) continue;
+      [seen, looked] = [written, now];
+      try {
+        onChanges(this.refresh(), true);
+        if (now - pruned < PRUNE_EVERY_MS) continue;
+        pruned = now;
+        onChanges(this.#parts.state.prune(now), false);
+      } catch (thrown) {
+        log.error("the roster could not be brought up to date", { error: describeError(thrown) });
+      }
+    }
+  }
+}
