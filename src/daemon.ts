@@ -310,9 +310,10 @@ function createPoller({ config, seams, clock, log, authority, bundles }: PollerG
 }
 
 /** By another program: revocations, roots, keys. */
-function stateChanged({ plane, changed }: Rooms): void {
+function stateChanged({ plane, changed, late }: Rooms, log: Log): void {
   plane.trustChanged();
   changed.notify();
+  tellStreams(late.workloadApi, log);
 }
 
 function tellStreams(workloadApi: WorkloadApi | undefined, log: Log): void {
@@ -356,7 +357,7 @@ function startLoops(rooms: Rooms, { config, seams, clock, log, store, session }:
     rooms.notifier.runWatchdog(signal),
     prune(rooms, clock, signal),
     rooms.fleet.run(signal),
-    watchRevocations({ store, clock, onChange: () => stateChanged(rooms) }, signal),
+    watchRevocations({ store, clock, onChange: () => stateChanged(rooms, log) }, signal),
     ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
   ];
   for (const loop of loops) {

@@ -31,7 +31,7 @@ import { NO_REPORTS, type ProcessReports } from "../../../src/daemon/workload_ap
 import { CallerLimits, type Limits } from "../../../src/daemon/workload_api/limit.ts";
 import { openWorkloadApi, type WorkloadApi } from "../../../src/daemon/workload_api.ts";
 import { parseResources, type ResourceSet } from "../../../src/resource.ts";
-import { TrustDomain } from "../../../src/spiffe_id.ts";
+import { SpiffeId, TrustDomain } from "../../../src/spiffe_id.ts";
 import { openStore, type Store, storePath } from "../../../src/store.ts";
 import type { TrustBundle } from "../../../src/trust_bundle.ts";
 
@@ -53,6 +53,8 @@ export interface Endpoint {
   isRevoked(serial: string): boolean;
   /** Changes the CA, and tells the streams as the daemon does. */
   change(work: (authority: NodeAuthority, authorities: Authorities) => unknown): Promise<void>;
+  /** Nothing is signed for this ID from now on; streams are told as the daemon does. */
+  revokeId(id: string): void;
   /** From now on the CA signs nothing. */
   revokeIssuer(): void;
   close(): Promise<void>;
@@ -142,6 +144,10 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
       await work(authority, openAuthorities({ stateDir, clock, store }));
       held.own = trustBundle(store, authority, jwt, wit);
       await api.refresh();
+    },
+    revokeId(id) {
+      authority.revokeId(SpiffeId.parse(id), "a test");
+      void api.refresh();
     },
     revokeIssuer: () => void authority.revoke(authority.info().issuer.serial, "a test"),
     async close() {

@@ -309,6 +309,17 @@ describe("every call", () => {
     expect(endpoint.isRevoked(serial)).toBe(true);
   });
 
+  test("streams and calls of a revoked ID are denied (A-15)", async () => {
+    await open(identityRule("app"));
+    const inboxes_ = [listen("FetchX509SVID"), listen("FetchX509Bundles")];
+    const [first] = await Promise.all(inboxes_.map((inbox) => inbox.next()));
+    endpoint.revokeId("spiffe://example.org/app");
+    for (const inbox of inboxes_) expect((await statusOf(inbox.next())).code).toBe(7);
+    expect((await statusOf(client.unary("FetchJWTSVID", { audience: ["a"] }))).code).toBe(7);
+    const serial = certificatesOf(svidOf(first as Reply).x509_svid)[0]?.serialNumber.toLowerCase() ?? "";
+    expect(endpoint.isRevoked(serial)).toBe(true);
+  });
+
   test("a caller that is too fast is told to come later, before it is attested (E-10)", async () => {
     const bounds = { connections: 8, calls: 8, burst: 6, callsPerSecond: 1 };
     const clock = new ManualClock();
