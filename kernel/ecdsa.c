@@ -58,6 +58,27 @@ static int multiply_base(u64 point[2 * DIGITS], const u64 scalar[DIGITS])
 	return err;
 }
 
+/*
+ * x of scalar * G. Half the work of multiply_base(), whose ecc_make_pub_key()
+ * multiplies a second time to test its own result, and with the blinded
+ * coordinates that ECDH multiplies in: scalar is a nonce here.
+ */
+static int multiply_base_x(u64 x[DIGITS], const u64 scalar[DIGITS])
+{
+	u64 kernel[DIGITS], generator[2 * DIGITS], product[DIGITS];
+	int err;
+
+	to_kernel(kernel, scalar);
+	ecc_swap_digits(curve()->g.x, generator, DIGITS);
+	ecc_swap_digits(curve()->g.y, generator + DIGITS, DIGITS);
+	err = crypto_ecdh_shared_secret(ECC_CURVE_NIST_P256, DIGITS, kernel, generator, product);
+	if (!err)
+		vli_from_be64(x, product, DIGITS);
+	memzero_explicit(kernel, sizeof(kernel));
+	memzero_explicit(product, sizeof(product));
+	return err;
+}
+
 static bool is_scalar(const u64 scalar[DIGITS])
 {
 	return !vli_is_zero(scalar, DIGITS) && vli_cmp(scalar, curve()->n, DIGITS) < 0;
@@ -265,12 +286,12 @@ static void sign_scalar(u64 s[DIGITS], const u64 k[DIGITS], const u64 z[DIGITS],
  *
  * The nonce is fresh from the kernel's generator for each signature.
  *
- * Return: 0, -EINVAL (not a private key), or -errno of ecc_make_pub_key().
+ * Return: 0, -EINVAL (not a private key), or -errno of crypto_ecdh_shared_secret().
  */
 int riprap_ecdsa_sign(const u8 private_key[32], const u8 digest[32], u8 sig[RIPRAP_ECDSA_SIGNATURE_MAX],
 		      size_t *sig_len)
 {
-	u64 d[DIGITS], k[DIGITS], z[DIGITS], r[DIGITS], s[DIGITS], point[2 * DIGITS];
+	u64 d[DIGITS], k[DIGITS], z[DIGITS], r[DIGITS], s[DIGITS];
 	int err = -EINVAL;
 
 	vli_from_be64(d, private_key, DIGITS);
@@ -279,10 +300,9 @@ int riprap_ecdsa_sign(const u8 private_key[32], const u8 digest[32], u8 sig[RIPR
 	digest_scalar(z, digest);
 	do {
 		random_scalar(k);
-		err = multiply_base(point, k);
+		err = multiply_base_x(r, k);
 		if (err)
 			goto out_wipe;
-		vli_from_be64(r, point, DIGITS);
 		if (vli_cmp(r, curve()->n, DIGITS) >= 0)
 			vli_sub(r, r, curve()->n, DIGITS);
 		sign_scalar(s, k, z, r, d);
@@ -291,7 +311,6 @@ int riprap_ecdsa_sign(const u8 private_key[32], const u8 digest[32], u8 sig[RIPR
 out_wipe:
 	memzero_explicit(d, sizeof(d));
 	memzero_explicit(k, sizeof(k));
-	memzero_explicit(point, sizeof(point));
 	return err;
 }
 
