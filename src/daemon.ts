@@ -121,6 +121,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
         refreshStreams: async () => workloadApi?.refresh(),
         announce: (target, reason) => announceRevocation(fleet, rooms.fleetPort, { target, reason }),
         standing: (target) => standingRevocation(fleet, target),
+        refreshRoster: () => fleet.fleet.refreshOwn(),
       },
     );
     undo.push(() => authorities.stop());

@@ -18,6 +18,8 @@ export interface AuthorityKeeperParts {
   readonly log: Log;
   /** What this node publishes now; the same value as long as nothing has changed. */
   bundle(): TrustBundle;
+  /** What this node signs with may be another. */
+  signsAnew?(): void;
   /** Makes every X509-SVID that this node has given out anew; resolves when all are. */
   reissue(): Promise<void>;
 }
@@ -85,6 +87,7 @@ export class AuthorityKeeper implements AuthorityPort {
     const { authorities, authority, log } = this.#parts;
     if (authorities.generation === this.#generation) return;
     this.#generation = authorities.generation;
+    this.#parts.signsAnew?.();
     const bundle = this.#parts.bundle();
     if (bundle.sequence !== this.#sequence) {
       this.#sequence = bundle.sequence;

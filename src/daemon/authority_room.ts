@@ -38,6 +38,8 @@ export interface AuthorityNeighbours {
   readonly registry: Registry;
   /** Open streams of the Workload API are judged anew and told. */
   refreshStreams(): Promise<void>;
+  /** The fleet's roster names the authority that this node signs with now. */
+  refreshRoster?(): void;
   /** Says a revocation to the fleet; answers a sentence about that, or undefined where there is no fleet. */
   announce?(target: RevocationTarget, reason: string): Promise<string | undefined>;
   /** Hash of the fleet's statement that revokes it; undefined when there is none. */
@@ -70,6 +72,13 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
   const keeper = new AuthorityKeeper({
     ...{ authorities, authority, clock, log },
     bundle: () => publication.bundle(),
+    signsAnew() {
+      try {
+        neighbours.refreshRoster?.();
+      } catch (thrown) {
+        log.error("the roster does not name this node's authority yet", { error: describeError(thrown) });
+      }
+    },
     reissue: () => reissueAll(ground, neighbours),
   });
   keeper.onBundleChange(() => {

@@ -234,6 +234,11 @@ export class Fleet {
     throw new RiprapError("nats_not_connected", "Cannot ask another node: this one has no NATS server configured");
   }
 
+  /** On an issuing node: its own entry names the authority that it signs with now, before anyone has to verify what that signed. */
+  refreshOwn(): void {
+    this.#roster.look();
+  }
+
   /** On an issuing node: the roster's entry of a node names this authority before those that it had. */
   nameAuthority(node: string, authorityKey: Uint8Array): void {
     const draft = authorityDraft(this.state, this.#parts.clock, { node, authorityKey });

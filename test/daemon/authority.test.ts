@@ -73,6 +73,10 @@ describe("authorities", () => {
     await during(post("/v1/authorities/activate", { id: authority.id }));
     const list = await client.get<AuthorityList>("/v1/authorities");
     expect(list.intermediate.root).toBe(authority.id);
+    // The fleet's roster names it at once: what it signs is believed.
+    const later = house.kernel.exec();
+    await settle();
+    expect(await showAsPeer(later.svid?.chain ?? [])).toBe(0);
     // Nothing under the old root is touched until somebody says that it is not to be relied on.
     expect(process.svid?.chain[1]).toEqual(before as Uint8Array);
     await during(post("/v1/authorities/taint", { id: first?.id ?? "" }));

@@ -38,6 +38,11 @@ export class RosterKeeper {
     return [...refreshOwnEntry(state, clock, self()), ...admitEnrolled(state, clock, { signer, store })];
   }
 
+  /** This node has changed what it signs with: who verifies it has to know before the next look. */
+  look(): void {
+    this.#parts.onChanges(this.refresh(), true);
+  }
+
   /** Until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, store, onChanges } = this.#parts;
