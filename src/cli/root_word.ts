@@ -5,6 +5,7 @@ import { systemClock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
 import type { OperatorBody } from "../federation/body.ts";
 import type { RootAnswer, RootAsk, RootRequest } from "../federation/root_request.ts";
+import { writeTarget } from "../fleet.ts";
 import type { Store } from "../store.ts";
 import { asOwner, withAuthority } from "./authority.ts";
 
@@ -16,6 +17,8 @@ export interface Wanted {
   readonly issuing: boolean;
   /** Rights for the operator's key of this machine, which is made when there is none. */
   readonly operator: { readonly name: string; readonly rights: Omit<OperatorBody, "key"> } | undefined;
+  /** A node whose issuing role is to end. */
+  readonly end: { readonly issuer: string; readonly reason: string } | undefined;
 }
 
 /** Throws what openAuthority throws. */
@@ -26,6 +29,7 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
   ]);
   const { FleetState } = await import("../federation/fleet_state.ts");
   const { openStatementStore } = await import("../federation/fleet_store.ts");
+  const { keepOf } = await import("../federation/roster.ts");
   return await asOwner(stateDir, () =>
     withAuthority(stateDir, async (authority, store) => {
       const { trustDomain, nodeName, bundle } = authority;
@@ -45,6 +49,12 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
         const { name, rights } = wanted.operator;
         const body = { key: hexOf(ensureOperatorKey(keys).publicKey), ...rights };
         asks.push({ kind: "operator", name, revision: revisionOf("operator", name), body });
+      }
+      if (wanted.end !== undefined) {
+        const target = { type: "issuer", value: wanted.end.issuer } as const;
+        const body = { reason: wanted.end.reason, keep: keepOf(state, target) };
+        // Under the key of each root that may sign it there is no other word.
+        asks.push({ kind: "revocation", name: writeTarget(target), revision: 1, body });
       }
       return { trustDomain, node: nodeName, csr, asks };
     }),

@@ -1,9 +1,9 @@
 // What a node asks of the root of its trust domain, and the root's answer, as documents that a person carries: strict JSON. Signs by the key it is given.
 import { RiprapError } from "../error.ts";
-import { FLEET_NAME } from "../fleet.ts";
+import { FLEET_NAME, tryParseTarget } from "../fleet.ts";
 import { isJsonObject, type JsonValue, parseJson } from "../json.ts";
 import { TrustDomain } from "../spiffe_id.ts";
-import { type IssuerBody, type OperatorBody, parseBody, writeBody } from "./body.ts";
+import { type IssuerBody, type OperatorBody, parseBody, type RevocationBody, writeBody } from "./body.ts";
 import type { Signer } from "./curve.ts";
 import { type Statement, signStatement } from "./statement.ts";
 
@@ -16,7 +16,9 @@ const ASKS_MAX = 16;
 /** One right that only the root can give. */
 export type RootAsk =
   | { readonly kind: "issuer"; readonly name: string; readonly revision: number; readonly body: IssuerBody }
-  | { readonly kind: "operator"; readonly name: string; readonly revision: number; readonly body: OperatorBody };
+  | { readonly kind: "operator"; readonly name: string; readonly revision: number; readonly body: OperatorBody }
+  /** Ends what only the root can end: the role of an issuing node. `name` is the target. */
+  | { readonly kind: "revocation"; readonly name: string; readonly revision: number; readonly body: RevocationBody };
 
 export interface RootRequest {
   readonly trustDomain: string;
@@ -98,6 +100,10 @@ function describeAsk(ask: RootAsk): string {
   if (ask.kind === "issuer") {
     return `node ${ask.name} admits nodes that issue ${ask.body.idPrefixes.join(", ")} (key ${ask.body.key.slice(0, 16)}…)`;
   }
+  if (ask.kind === "revocation") {
+    const { reason, keep } = ask.body;
+    return `${ask.name} is revoked for ever (${reason || "no reason given"}); ${keep.length} of its statements stand`;
+  }
   const { key, kinds, groups, idPrefixes, revoke } = ask.body;
   const reach = groups === undefined ? "every node" : `the groups ${groups.join(", ")}`;
   const ids = idPrefixes === undefined ? "any ID" : idPrefixes.join(", ");
@@ -106,7 +112,8 @@ function describeAsk(ask: RootAsk): string {
 }
 
 function writeAsk(ask: RootAsk): Uint8Array {
-  return ask.kind === "issuer" ? writeBody("issuer", ask.body) : writeBody("operator", ask.body);
+  if (ask.kind === "issuer") return writeBody("issuer", ask.body);
+  return ask.kind === "operator" ? writeBody("operator", ask.body) : writeBody("revocation", ask.body);
 }
 
 function readAsk(value: JsonValue): RootAsk {
@@ -114,13 +121,16 @@ function readAsk(value: JsonValue): RootAsk {
   const { kind, name, revision, body, ...rest } = value;
   if (Object.keys(rest).length > 0)
     throw invalid(`it asks with the unknown member ${Object.keys(rest)[0]?.slice(0, 60)}`);
-  if (typeof name !== "string" || !FLEET_NAME.test(name)) throw invalid("it asks for nobody");
+  const isNamed = (text: string) =>
+    kind === "revocation" ? tryParseTarget(text) !== undefined : FLEET_NAME.test(text);
+  if (typeof name !== "string" || !isNamed(name)) throw invalid("it asks for nobody");
   if (typeof revision !== "number" || !Number.isSafeInteger(revision) || revision < 1)
     throw invalid("its revision is none");
   const bytes = { body: Buffer.from(JSON.stringify(body ?? null)) };
   try {
     if (kind === "issuer") return { kind, name, revision, body: parseBody("issuer", bytes) };
     if (kind === "operator") return { kind, name, revision, body: parseBody("operator", bytes) };
+    if (kind === "revocation") return { kind, name, revision, body: parseBody("revocation", bytes) };
   } catch (cause) {
     throw invalid((cause as Error).message, cause);
   }

@@ -51,6 +51,11 @@ const REQUEST: RootRequest = {
   ],
 };
 
+const ENDING: RootRequest = {
+  ...REQUEST,
+  asks: [{ kind: "revocation", name: "issuer:ivan", revision: 1, body: { reason: "sold", keep: ["ab".repeat(16)] } }],
+};
+
 const invalid = expect.objectContaining({ code: "root_document_invalid" });
 
 describe("root request", () => {
@@ -70,6 +75,16 @@ describe("root request", () => {
     take(state, sayResource(voice("gina"), service("web"), { to: { type: "group", name: "edge" } }));
     const [forged] = grantRootRequest(REQUEST, makeRoot("another"), { time: NOW, authority: undefined });
     expect(forged === undefined ? "" : outcomeOf(fleet.state(), forged)).toBe("root_unknown");
+  });
+
+  test("grantRootRequest() ends an issuing node, which only the root can", () => {
+    expect(parseRootRequest(writeRootRequest(ENDING))).toEqual(ENDING);
+    expect(describeRootRequest(ENDING)).toEqual(["issuer:ivan is revoked for ever (sold); 1 of its statements stand"]);
+    const state = fleet.state();
+    for (const statement of grantRootRequest(ENDING, fleet.root, { time: NOW, authority: undefined }))
+      take(state, statement);
+    expect(state.standing.revocationsOf("issuer:ivan").length).toBe(1);
+    expect(() => parseRootRequest(writeRootRequest(ENDING).replace("issuer:ivan", "ivan"))).toThrow(invalid);
   });
 
   test("parseRootAnswer() reads what writeRootAnswer() writes", () => {

@@ -67,6 +67,12 @@ const request: Command = {
       value: "TYPES",
       sentence: `What the operator may revoke: ${REVOCATION_TYPES.join(", ")}; nothing when not given.`,
     },
+    {
+      name: "end",
+      value: "NODE",
+      sentence: "End the issuing role of this node for ever; nodes that it admitted stay.",
+    },
+    { name: "reason", value: "TEXT", sentence: "Why the role ends." },
     OUT,
     STATE_OPTION,
     CONFIG_OPTION,
@@ -75,9 +81,11 @@ const request: Command = {
   async run(invocation, terminal) {
     const { makeRootRequest } = await import("../root_word.ts");
     const { writeRootRequest } = await import("../../federation/root_request.ts");
-    const wanted = { issuing: invocation.has("issuing"), operator: operatorOf(invocation) };
-    if (!wanted.issuing && wanted.operator === undefined) {
-      throw usageError("Cannot ask for nothing: give --issuing, --operator NAME, or both", invocation.title);
+    const issuer = invocation.option("end");
+    const end = issuer === undefined ? undefined : { issuer, reason: invocation.option("reason") ?? "" };
+    const wanted = { issuing: invocation.has("issuing"), operator: operatorOf(invocation), end };
+    if (!wanted.issuing && wanted.operator === undefined && end === undefined) {
+      throw usageError("Cannot ask for nothing: give --issuing, --operator NAME or --end NODE", invocation.title);
     }
     deliver(writeRootRequest(await makeRootRequest(stateDirOf(invocation), wanted)), { invocation, terminal });
     return 0;

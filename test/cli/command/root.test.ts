@@ -18,6 +18,8 @@ import { type Daemon, startDaemon } from "../../../src/daemon.ts";
 import { encodeEnrolmentRequest, parseEnrolmentGrant } from "../../../src/federation/enrolment.ts";
 import { fakeTerminal } from "../fake_terminal.ts";
 
+/** The roster is looked over every two seconds. */
+const TEST_MS = 30_000;
 let folder: string;
 let daemon: Daemon;
 const file = (name: string) => join(folder, name);
@@ -94,34 +96,61 @@ describe("root", () => {
     expect([signed.code, signed.err.includes("its key is not on this node")]).toEqual([1, true]);
   });
 
-  test("sign with --key on any machine and install make the node an issuing one, and it admits nodes again", async () => {
-    expect(await riprap("root", "request", "--issuing", "--out", file("a.ask"))).toMatchObject({ code: 0 });
-    const signed = await riprap("root", "sign", file("a.ask"), "--key", file("root.key"), "--out", file("a.answer"));
-    expect(signed).toMatchObject({ code: 0 });
-    expect(signed.err).toContain("node a gets a CA that signs the intermediates of nodes");
-    const installed = await riprap("root", "install", file("a.answer"));
-    expect(installed).toMatchObject({ code: 0 });
-    expect(installed.out).toContain("issuer/a stands in the fleet");
-    const { nodes } = await fleet();
-    const [authority = new Uint8Array()] = publicKeysOf(readNodeChain(file("state")));
-    expect(nodes).toMatchObject([{ name: "a", isIssuer: true, state: "active" }]);
-    // A peer believes the new intermediate once the roster names it, beside the one before.
-    let { authorities } = nodes[0];
-    for (let look = 0; look < 100 && authorities.length < 2; look += 1) {
-      await Bun.sleep(100);
-      ({ authorities } = (await fleet()).nodes[0]);
-    }
-    expect(authorities[0]).toBe(authorityIdOf(authority));
+  test(
+    "sign with --key on any machine and install make the node an issuing one, and it admits nodes again",
+    async () => {
+      expect(await riprap("root", "request", "--issuing", "--out", file("a.ask"))).toMatchObject({ code: 0 });
+      const signed = await riprap("root", "sign", file("a.ask"), "--key", file("root.key"), "--out", file("a.answer"));
+      expect(signed).toMatchObject({ code: 0 });
+      expect(signed.err).toContain("node a gets a CA that signs the intermediates of nodes");
+      const installed = await riprap("root", "install", file("a.answer"));
+      expect(installed).toMatchObject({ code: 0 });
+      expect(installed.out).toContain("issuer/a stands in the fleet");
+      const { nodes } = await fleet();
+      const [authority = new Uint8Array()] = publicKeysOf(readNodeChain(file("state")));
+      expect(nodes).toMatchObject([{ name: "a", isIssuer: true, state: "active" }]);
+      // A peer believes the new intermediate once the roster names it, beside the one before.
+      let { authorities } = nodes[0];
+      for (let look = 0; look < 100 && authorities.length < 2; look += 1) {
+        await Bun.sleep(100);
+        ({ authorities } = (await fleet()).nodes[0]);
+      }
+      expect(authorities[0]).toBe(authorityIdOf(authority));
 
-    const request = await createEnrolmentRequest({
-      stateDir: file("other"),
-      trustDomain: "edge.test",
-      nodeName: "b",
-      clock: systemClock,
+      const request = await createEnrolmentRequest({
+        stateDir: file("other"),
+        trustDomain: "edge.test",
+        nodeName: "b",
+        clock: systemClock,
+      });
+      writeFileSync(file("b.request"), encodeEnrolmentRequest(request));
+      expect(await riprap("enrol", "sign", file("b.request"), "--out", file("b.grant"))).toMatchObject({ code: 0 });
+      expect(parseEnrolmentGrant(readFileSync(file("b.grant"), "utf8")).chain.length).toBe(2);
+    },
+    TEST_MS,
+  );
+
+  test("request --end has the root end an issuing role, and what the node admitted stays", async () => {
+    expect(await riprap("root", "request", "--end", "a", "--reason", "sold", "--out", file("end.ask"))).toMatchObject({
+      code: 0,
     });
-    writeFileSync(file("b.request"), encodeEnrolmentRequest(request));
-    expect(await riprap("enrol", "sign", file("b.request"), "--out", file("b.grant"))).toMatchObject({ code: 0 });
-    expect(parseEnrolmentGrant(readFileSync(file("b.grant"), "utf8")).chain.length).toBe(2);
+    const signed = await riprap(
+      "root",
+      "sign",
+      file("end.ask"),
+      "--key",
+      file("root.key"),
+      "--out",
+      file("end.answer"),
+    );
+    expect(signed.err).toContain("issuer:a is revoked for ever (sold)");
+    expect(await riprap("root", "install", file("end.answer"))).toMatchObject({ code: 0 });
+    const { nodes, revocations } = await fleet();
+    expect(revocations).toMatchObject([{ target: "issuer:a", reason: "sold" }]);
+    expect(nodes.map(({ name, isIssuer }: { name: string; isIssuer: boolean }) => [name, isIssuer])).toContainEqual([
+      "a",
+      false,
+    ]);
   });
 
   test("sign refuses a request of another trust domain, and one whose certificate request is another node's", async () => {
