@@ -218,8 +218,8 @@ async function current({ alpha }: FleetScene, node: string): Promise<void> {
 async function endpointKnown({ beta, gamma }: FleetScene): Promise<void> {
   const limit = performance.now() + 60_000;
   while (performance.now() < limit) {
-    const explained = await gamma.tryRiprap("explain", idOf("fleet/client"), `${beta.vm.address}:${PORT}`, "--json");
-    if (/"verdict": "allow"/.test(explained.stdout)) return;
+    const words = ["--from", idOf("fleet/client"), "--to", `${beta.vm.address}:${PORT}`];
+    if ((await gamma.ask("explain", ...words)).verdict === "allow") return;
   }
   throw new RangeError("the address of the service did not reach gamma");
 }
