@@ -35,7 +35,7 @@ export const ABI = {
 // Each object is one enum of kernel/abi.h; its keys are the C names in camel case without the enum's prefix.
 export const FRAME_FLAG = { replay: 1, snapshot: 2 } as const;
 export const MODE = { none: 0, observe: 1, permissive: 2, enforce: 3 } as const;
-export const FEATURE = { ktls: 1, ktlsRekey: 2, ipv6: 4 } as const;
+export const FEATURE = { ktls: 1, ipv6: 4 } as const;
 export const CAUSE = { exec: 1, fork: 2, adopt: 3, cred: 4 } as const;
 export const PROCESS_FLAG = { wantsAnswer: 1, argvCut: 2, noNewPrivs: 4, hasIdentity: 8, ptraced: 16 } as const;
 export const FLOW_STATE = { denied: 1, open: 2, failed: 3, closed: 4, cut: 5 } as const;

@@ -25,7 +25,7 @@ beforeAll(() => {
   const words = "build --compile --bytecode --format=esm --minify-syntax --minify-whitespace".split(" ");
   const { exitCode, stderr } = Bun.spawnSync([process.execPath, ...words, `--outfile=${join(built, "riprap")}`, MAIN]);
   if (exitCode !== 0) throw new Error(stderr.toString());
-});
+}, 60_000);
 
 afterAll(() => rmSync(built, { recursive: true }));
 
