@@ -222,11 +222,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   // Opened when all of this is there.
-  const late: {
-    workloadApi: WorkloadApi | undefined;
-    endpoints: Endpoints | undefined;
-    publication: Publication | undefined;
-  } = { workloadApi: undefined, endpoints: undefined, publication: undefined };
+  const late: { workloadApi?: WorkloadApi | undefined; endpoints?: Endpoints; publication?: Publication } = {};
   const port = createControlPort({
     ...{
       config,

@@ -25,8 +25,8 @@ export interface TiedRooms {
   readonly plane: EnforcementPlane;
   /** Opened after the others. */
   readonly late: {
-    readonly workloadApi: { refresh(): Promise<void> } | undefined;
-    readonly publication: Pick<Publication, "jwt"> | undefined;
+    readonly workloadApi?: { refresh(): Promise<void> } | undefined;
+    readonly publication?: Pick<Publication, "jwt">;
   };
 }
 
