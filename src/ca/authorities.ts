@@ -1,6 +1,7 @@
 // Every authority of this node under one roof: what there is, and the steps that people and time ask for. The steps themselves are in the rooms beside it.
 
 import type { Clock } from "../clock.ts";
+import { RiprapError } from "../error.ts";
 import type { Store } from "../store.ts";
 import { type AuthorityEvent, AuthorityTable, type Occasion } from "./authority_table.ts";
 import { type KeyStore, openKeyStore } from "./key_store.ts";
@@ -13,6 +14,7 @@ import {
   LIFE_POLICY,
   type LifePolicy,
   requireAllowed,
+  shortId,
   usableFrom,
 } from "./life_cycle.ts";
 import { isHeld } from "./node_state.ts";
@@ -175,6 +177,10 @@ export class Authorities {
     const occasion = this.#occasion(options.reason, options.force === true);
     if (record.kind === "x509") {
       const nodes = this.#roots.nodesUnder(record);
+      if (nodes.length > 0 && options.force !== true) {
+        const fact = `the intermediates of ${nodes.join(", ")} would end with it; enrol them again first, or give --force`;
+        throw new RiprapError("authority_in_use", `Cannot revoke the x509 authority ${shortId(record.id)}: ${fact}`);
+      }
       this.#roots.revoke(record, occasion);
       const note = `The intermediates of these nodes ended with it: ${nodes.join(", ")}.`;
       return this.#done("revoke", record, nodes.length === 0 ? [] : [note]);

@@ -199,6 +199,15 @@ describe("Authorities", () => {
     const joined = openNode(stateDir, clock);
     expect(joined.authority.verifyPeerChain(before.chain)).toMatchObject({ ok: true });
     expect(node.authority.verifyPeerChain(issue(joined).chain)).toMatchObject({ ok: true });
+    // Another joins under it: it does not go from under a living node unasked.
+    const next = await new Authorities(node).prepare("x509");
+    const authorities = new Authorities(node);
+    const [current] = ids(authorities, "active") as [string];
+    await authorities.activate(next.authority.id, { force: true });
+    await expect(authorities.revoke(current)).rejects.toMatchObject({ code: "authority_in_use" });
+    expect((await authorities.taint(current)).notes.join()).toContain("node-2");
+    expect(authorities.spentRoots()).toEqual([]);
+    expect((await authorities.revoke(current, { force: true })).notes.join()).toContain("node-2");
     expect(new Authorities(joined).list().authorities.map(({ phase, isHeld }) => [phase, isHeld])).toContainEqual([
       "active",
       false,

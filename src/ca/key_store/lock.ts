@@ -2,10 +2,10 @@
 import { existsSync, readlinkSync, symlinkSync, unlinkSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 
-const TRIES_MAX = 250;
+const TRIES_MAX = 100;
 const PAUSE_MS = 20;
 
-/** Throws RiprapError `custody_busy` when another process holds it for five seconds. Synchronous: nothing of this process comes in between. */
+/** Throws RiprapError `custody_busy` when another process holds it for two seconds. Synchronous: nothing of this process comes in between. */
 export function withLock<T>(path: string, work: () => T): T {
   take(path);
   try {

@@ -339,7 +339,7 @@ describe("a seal that cannot be opened", () => {
     expect(works(stateDir, "node", publicKey, BARE)).toBe(true);
   });
 
-  test("moveCustody() takes over from one that is gone, and gives up after five seconds on one that is not", () => {
+  test("moveCustody() takes over from one that is gone, and gives up after two seconds on one that is not", () => {
     const stateDir = scratch();
     store(stateDir).createKey("node");
     const lock = join(stateDir, "ca", "seal.lock");
