@@ -111,8 +111,11 @@ export class Ledger {
       return;
     }
     account.held.push(held);
+    if (account.held.length <= HELD_MAX) return;
+    const oldest = account.held.shift() as Held;
     // Revoked by the next look.
-    if (account.held.length > HELD_MAX) owe(account, account.held.slice(0, 1), "the process asked for too many more");
+    account.owed ??= [];
+    account.owed.push({ held: oldest, reason: "the process asked for too many more" });
   }
 
   /** Revokes what the process holds; with `except`, only what is of another identity. Never throws: what fails is tried again. */
@@ -195,7 +198,8 @@ export class Ledger {
 
 function owe(account: Account, taken: readonly Held[], reason: string): void {
   if (taken.length === 0) return;
-  account.owed = [...(account.owed ?? []), ...taken.map((held) => ({ held, reason }))];
+  account.owed ??= [];
+  for (const held of taken) account.owed.push({ held, reason });
   const gone = new Set(taken);
   account.held = account.held.filter((held) => !gone.has(held));
 }
