@@ -1,0 +1,135 @@
+// A managed program that tries every way round its rules (program/hostile_local.c), and strangers at the device: what stops, and what does not.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { KERNEL_LINES } from "./lab/kernel.ts";
+import { PROGRAM_DIR } from "./lab/product.ts";
+import { bootNode, enrolNodes, type RiprapNode } from "./node.ts";
+import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
+
+const MANAGED = "/srv/managed/hostile_local";
+const STRANGER = `${PROGRAM_DIR}/hostile_local`;
+const ID = "spiffe://edge.test/program";
+
+const RULES = `apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: program }
+spec: { workloadID: program, selectors: { process:exe: /srv/managed/* } }
+---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: program }
+spec:
+  workloads: [program]
+  mode: enforce
+  egress: [{ to: [{ peer: program }], ports: [7001] }]
+  ingress: [{ from: [{ peer: program }], ports: [7001] }]
+`;
+
+/**
+ * What becomes of each attempt to say a word to a server on port 7002, which no rule allows (or on 7001, where the case is about an
+ * allowed connection). SECURITY.md tells those that are not stopped.
+ */
+const OUTCOME: Record<string, { outcome: string; why: string }> = {
+  allowed: { outcome: "spoke", why: "the rule allows it" },
+  denied: { outcome: "EACCES", why: "no rule allows it" },
+  fork_and_connect: { outcome: "EACCES", why: "a child is held to its own identity, which is the same program's" },
+  vfork_and_connect: { outcome: "EACCES", why: "as fork" },
+  exec_itself: { outcome: "EACCES", why: "executed anew, selected anew" },
+  exec_stranger: { outcome: "spoke", why: "not stopped: what it becomes is another program, which no rule selects" },
+  setuid_and_connect: { outcome: "EACCES", why: "the rule goes by the executable" },
+  dup_before_exec: { outcome: "spoke", why: "not stopped: an unconnected socket is of who connects it" },
+  socket_over_exec: { outcome: "EACCES", why: "a socket that came over exec is taken over before the program runs" },
+  connection_over_exec: { outcome: "spoke", why: "not stopped: a connection stays what its opener made it" },
+  unshare_user: { outcome: "EACCES", why: "an identity is not of a namespace" },
+  unshare_net: { outcome: "EACCES", why: "the rules hold in every network namespace" },
+  unshare_pid: { outcome: "EACCES", why: "a process is known by its start, not by its number" },
+  setns_net: { outcome: "EACCES", why: "as unshare_net" },
+  ptrace_rewrite: { outcome: "EACCES", why: "the verdict is on the kernel's own copy of the address" },
+  give_connection: { outcome: "spoke", why: "not stopped: who gets a connection speaks on it as its opener" },
+  give_socket: { outcome: "spoke", why: "not stopped: an unconnected socket is of who connects it" },
+  take_socket: { outcome: "EACCES", why: "a socket from elsewhere is refused at connect()" },
+  take_connection: { outcome: "spoke", why: "not stopped: a connection stays what its opener made it" },
+  pidfd_socket: { outcome: "EACCES", why: "as take_socket" },
+  pidfd_connection: { outcome: "spoke", why: "not stopped: as take_connection" },
+  uring_worker: { outcome: "EACCES", why: "a worker of io_uring is a thread of its program" },
+  uring_poller: { outcome: "EACCES", why: "as uring_worker" },
+  uring_socket: { outcome: "EACCES", why: "a socket made by a worker is its program's" },
+  fastopen_send: { outcome: "EACCES", why: "MSG_FASTOPEN is a connect()" },
+  fastopen_option: { outcome: "EACCES", why: "the option is taken and does nothing" },
+  tcp_ulp: { outcome: "ENOENT", why: "there is one ULP, and it is ours" },
+  tcp_repair: { outcome: "EPERM", why: "it would read and set what TLS rests on" },
+  sol_tls: { outcome: "ENOPROTOOPT", why: "keys are not the program's to set" },
+  attach_bpf: { outcome: "spoke", why: "a filter of a socket sees the records, which are encrypted" },
+  reconnect: { outcome: "EOPNOTSUPP", why: "what kTLS has is not dissolved: it can only be closed" },
+  udp: { outcome: "sent", why: "not stopped: only TCP is mediated" },
+  raw_tcp: { outcome: "sent", why: "not stopped: CAP_NET_RAW is a right to send anything" },
+  packet: { outcome: "opened", why: "not stopped: as raw_tcp" },
+  mptcp: { outcome: "ENOPROTOOPT", why: "its TCP sockets would be of no program" },
+  raw_without_right: { outcome: "EPERM", why: "the kernel's own check" },
+  vsock: { outcome: "spoke", why: "not stopped: only TCP is mediated" },
+};
+
+for (const kernel of KERNEL_LINES) {
+  describeVm(`a hostile program on kernel ${kernel}`, () => {
+    let node: RiprapNode;
+    let outcomes: Map<string, string>;
+
+    beforeAll(async () => {
+      node = await bootNode({ kernel, name: "node" });
+      await node.vm.check(`mkdir -p /srv/managed && cp ${STRANGER} ${MANAGED}; modprobe vsock_loopback`);
+      await enrolNodes("edge.test", [node]);
+      await node.writeRules({ program: RULES });
+      await node.start();
+      node.vm.spawn([STRANGER, "stranger"]);
+      node.vm.spawn([MANAGED, "serve"]);
+      await node.vm.waitFor("test -S /tmp/stranger && ss -Hltn sport = :7001 | grep -q .");
+      const said = await node.vm.run([MANAGED, "all"]);
+      const lines = said.stdout.split("\n").filter(Boolean);
+      outcomes = new Map(lines.map((line) => line.split(" ", 2) as [string, string]));
+    }, BOOT_TEST_MS);
+
+    afterAll(() => node?.stop(), VM_TEST_MS);
+
+    for (const [name, { outcome, why }] of Object.entries(OUTCOME))
+      test(`${name}() ends with ${outcome} when a managed program tries it: ${why}`, () => {
+        expect(outcomes.get(name)).toBe(outcome);
+      });
+
+    test("nothing but what is known not to be stopped reaches the stranger when all has been tried", async () => {
+      const open = Object.entries(OUTCOME).filter(
+        ([name, { outcome, why }]) =>
+          outcome === "spoke" && why.startsWith("not stopped") && name !== "give_connection",
+      );
+      const heard = await node.vm.check(["cat", "/tmp/heard"]);
+      expect(heard.split("\n").filter(Boolean).sort()).toEqual(open.map(([name]) => name).sort());
+    });
+
+    test("every refusal is a flow record when a program was refused", async () => {
+      const denied = await node.flowsOf({ state: "denied" });
+      const reasons = new Set(denied.map((flow) => flow.reason));
+      expect(reasons).toEqual(new Set(["no_rule", "foreign_socket"]));
+      expect(denied.every((flow) => flow.error === "EACCES")).toBe(true);
+      expect(denied.length).toBe(Object.values(OUTCOME).filter(({ outcome }) => outcome === "EACCES").length);
+      expect((await node.flowsOf({ own: ID, state: "failed" })).length).toBe(0);
+    });
+
+    test(
+      "open() of the device refuses when it is open, to another user, and to root of another user namespace",
+      async () => {
+        const attempt = "exec 3<>/dev/riprap";
+        const errorOf = async (command: string, uid: number) =>
+          (await node.vm.run(["bash", "-c", command], { uid })).stderr;
+        expect(await errorOf(attempt, 0)).toContain("Device or resource busy");
+        expect(await errorOf(attempt, 1000)).toContain("Permission denied");
+        // The mode of the node is not what protects it.
+        await node.vm.check("chmod 666 /dev/riprap");
+        expect(await errorOf(attempt, 1000)).toContain("Operation not permitted");
+        expect(await errorOf(`unshare --user --map-root-user bash -c 'id -u >&2; ${attempt}'`, 1000)).toMatch(
+          /^0\n.*Operation not permitted/,
+        );
+        await node.vm.check("chmod 600 /dev/riprap");
+        expect(await node.ask("status")).toBeDefined();
+      },
+      VM_TEST_MS,
+    );
+  });
+}

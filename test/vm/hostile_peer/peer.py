@@ -1,0 +1,239 @@
+"""A TLS peer that holds a certificate of the test's choice and misbehaves: presents it, stalls, drips, says what is no TLS.
+
+Knows nothing of riprap. Every deed prints JSON lines; the test knows what each must be.
+"""
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+HERE = "127.0.0.1"
+MANAGED = "/srv/managed/hostile_peer"
+SERVER_PORT, ROGUE_PORT = 7001, 7002
+
+
+def context(server, name):
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.load_cert_chain(f"/srv/peer/{name}.pem", f"/srv/peer/{'rsa' if name == 'rsa_key' else 'key'}.key")
+    if server:
+        made.load_verify_locations("/srv/peer/roots.pem")
+        made.verify_mode = ssl.CERT_REQUIRED
+        # Any client of ours will do: what is tried here is what the client makes of us.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return made
+
+
+def report(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def converse(wrapped):
+    wrapped.sendall(b"word\n")
+    return "spoke" if wrapped.recv(16) == b"word\n" else "closed"
+
+
+def as_client(name):
+    try:
+        with socket.create_connection((HERE, SERVER_PORT), 30) as plain, context(False, name).wrap_socket(plain) as wrapped:
+            return converse(wrapped)
+    except ssl.SSLError as error:
+        return error.reason or error.args[-1]
+    except OSError as error:
+        return error.strerror
+
+
+def managed_client(word="word"):
+    return subprocess.Popen([MANAGED, "connect", str(ROGUE_PORT), word], stdout=subprocess.PIPE, text=True)
+
+
+def listen():
+    listener = socket.create_server((HERE, ROGUE_PORT), backlog=64)
+    listener.settimeout(30)
+    return listener
+
+
+def as_server(listener, name):
+    client = managed_client()
+    said = "no connection"
+    try:
+        plain, _ = listener.accept()
+        plain.settimeout(30)
+        with plain, context(True, name).wrap_socket(plain, server_side=True) as wrapped:
+            said = "spoke"
+            wrapped.sendall(wrapped.recv(16))
+            wrapped.recv(16)
+    except ssl.SSLError as error:
+        said = error.reason or error.args[-1]
+    except OSError as error:
+        said = error.strerror
+    return client.communicate()[0].strip(), said
+
+
+def certificates(names):
+    for name in names:
+        report(role="client", name=name, outcome=as_client(name))
+    listener = listen()
+    for name in names:
+        client, said = as_server(listener, name)
+        report(role="server", name=name, outcome=said, client=client)
+
+
+class Bio:
+    """A TLS object whose records this program carries itself."""
+
+    def __init__(self, server):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context(server, "good").wrap_bio(self.incoming, self.outgoing, server_side=server)
+
+    def step(self):
+        try:
+            self.tls.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            return False
+
+    def feed(self, plain):
+        data = plain.recv(65536)
+        if not data:
+            raise OSError("closed")
+        self.incoming.write(data)
+
+    def records(self):
+        data, found = self.outgoing.read(), []
+        while data:
+            size = 5 + int.from_bytes(data[3:5], "big")
+            found.append(data[:size])
+            data = data[size:]
+        return found
+
+
+def client_flights(plain, first):
+    """Sends the first flight by `first`, and gives the records of the second."""
+    bio = Bio(False)
+    bio.step()
+    first(bio.records())
+    while not bio.step():
+        bio.feed(plain)
+    return bio, bio.records()
+
+
+def send_drop_by_drop(plain, data, pause):
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in data:
+        plain.sendall(bytes([byte]))
+        if pause:
+            time.sleep(pause)
+
+
+def wait_for_end(plain):
+    begun = time.monotonic()
+    try:
+        while plain.recv(65536):
+            pass
+        end = "closed"
+    except OSError as error:
+        end = error.strerror
+    return end, time.monotonic() - begun
+
+
+def stall_client(point):
+    """0: silence; 1: half a ClientHello; 2: a ClientHello; 3: bytes that never end; 4…: so many records of the second flight."""
+    with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
+        bio = Bio(False)
+        bio.step()
+        hello = b"".join(bio.records())
+        try:
+            if point == 1:
+                plain.sendall(hello[:100])
+            elif point == 3:
+                send_drop_by_drop(plain, hello, 0.3)
+            elif point:
+                plain.sendall(hello)
+            if point > 3:
+                while not bio.step():
+                    bio.feed(plain)
+                plain.sendall(b"".join(bio.records()[: point - 3]))
+            end, _ = wait_for_end(plain)
+        except OSError as error:
+            end = error.strerror
+        report(role="client", point=point, end=end)
+
+
+def stall_server(plain, point, client):
+    """So many records of the server's flight."""
+    with plain:
+        bio = Bio(True)
+        if point:
+            while not (bio.feed(plain) or bio.step() or bio.outgoing.pending):
+                pass
+            plain.sendall(b"".join(bio.records()[:point]))
+        wait_for_end(plain)
+        report(role="server", point=point, client=client.communicate()[0].strip())
+
+
+def together(threads):
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def stalls():
+    together([threading.Thread(target=stall_client, args=(point,)) for point in range(7)])
+    listener, threads = listen(), []
+    for point in range(7):
+        client = managed_client()
+        threads.append(threading.Thread(target=stall_server, args=(listener.accept()[0], point, client)))
+    together(threads)
+
+
+def drip():
+    with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
+        bio, second = client_flights(plain, lambda records: send_drop_by_drop(plain, b"".join(records), 0))
+        send_drop_by_drop(plain, b"".join(second), 0)
+        bio.tls.write(b"word\n")
+        plain.sendall(bio.outgoing.read())
+        said = b""
+        while not said:
+            bio.feed(plain)
+            try:
+                said = bio.tls.read(16)
+            except ssl.SSLWantReadError:
+                pass
+        report(name="drip", outcome="spoke" if said == b"word\n" else "garbled")
+
+
+def garbage():
+    """A connection that is under way, and then bytes that are none of its records."""
+    for name, data in {
+        "clear_text": b"GET / HTTP/1.0\r\n\r\n",
+        "forged_record": b"\x17\x03\x03\x00\x20" + bytes(32),
+        "long_record": b"\x17\x03\x03\x41\x01" + bytes(16641),
+        "clear_alert": b"\x15\x03\x03\x00\x02\x01\x00",
+        "hello_again": b"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
+    }.items():
+        with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
+            bio, second = client_flights(plain, lambda records: plain.sendall(b"".join(records)))
+            bio.tls.write(b"word\n")
+            plain.sendall(b"".join(second) + bio.outgoing.read())
+            bio.feed(plain)
+            try:
+                plain.sendall(data)
+                end, _ = wait_for_end(plain)
+            except OSError as error:
+                end = error.strerror
+            report(name=name, end=end)
+
+
+if __name__ == "__main__":
+    deed = sys.argv[1]
+    if deed == "certificates":
+        certificates(sys.argv[2:])
+    else:
+        {"stalls": stalls, "drip": drip, "garbage": garbage}[deed]()
