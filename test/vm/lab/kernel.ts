@@ -15,8 +15,8 @@ export type KernelLine = (typeof DEBIAN_LINES)[number] | DebugKernelLine;
 /** Set by `./run test --debug-kernel` and its like: every VM boots this one, whichever its test names. */
 export const CHOSEN_KERNEL = DEBUG_KERNEL_LINES.find((line) => line === process.env["RIPRAP_KERNEL"]);
 
-/** How much longer everything may take: KASAN and lockdep under emulation. */
-export const SLOWDOWN = CHOSEN_KERNEL ? 8 : 1;
+/** How much longer everything may take: KASAN and lockdep under emulation, or a machine that does much else. */
+export const SLOWDOWN = CHOSEN_KERNEL ? 8 : Number(process.env["RIPRAP_SLOWDOWN"] ?? 1);
 
 /** What a test that is about kernels goes through. */
 export const KERNEL_LINES: readonly KernelLine[] = CHOSEN_KERNEL ? [CHOSEN_KERNEL] : DEBIAN_LINES;
