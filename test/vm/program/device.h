@@ -113,16 +113,22 @@ static int device_put(uint16_t type, const void *fixed, size_t fixed_len, const 
 		.magic = RIPRAP_ABI_MAGIC, .version = RIPRAP_ABI_VERSION, .type = type,
 		.length = fixed_len + tail_len, .sequence = device.sent + 1,
 	};
+	int tries;
 
 	memcpy(frame, &head, sizeof(head));
 	if (fixed_len)
 		memcpy(frame + sizeof(head), fixed, fixed_len);
 	if (tail_len)
 		memcpy(frame + sizeof(head) + fixed_len, tail, tail_len);
-	if (write(device.fd, frame, sizeof(head) + fixed_len + tail_len) < 0)
-		return -errno;
-	device.sent++;
-	return 0;
+	for (tries = 0; tries < 3; tries++) {
+		if (write(device.fd, frame, sizeof(head) + fixed_len + tail_len) >= 0) {
+			device.sent++;
+			return 0;
+		}
+		if (errno != ENOMEM)	/* nothing was taken: the same again */
+			break;
+	}
+	return -errno;
 }
 
 #define PUT(type, value) device_put(type, &(value), sizeof(value), NULL, 0)

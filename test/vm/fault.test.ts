@@ -1,0 +1,185 @@
+// What happens when something beside riprap breaks while a program connects: the table of docs/faults.md, row by row.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { FlowView } from "../../src/daemon/control/port.ts";
+import { LOAD_MODULE, PROGRAM_DIR } from "./lab/product.ts";
+import { bootVm, type Vm } from "./lab.ts";
+import { bootNode, type RiprapNode } from "./node.ts";
+import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
+
+const KERNEL = "6.12";
+const PORT = 9000;
+const PROGRAM = `${PROGRAM_DIR}/load`;
+const CLIENT = "/srv/bin/fault-client";
+const SERVER = "/srv/bin/fault-server";
+const STATE = "/var/lib/riprap";
+
+const RULES = ["client", "server"]
+  .map(
+    (name) => `---
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: ${name} }
+spec: { workloadID: ${name}, svid: { x509: { ttl: 5m } }, selectors: { process:exe: /srv/bin/fault-${name} } }
+---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: ${name} }
+spec:
+  workloads: [${name}]
+  mode: enforce
+  ${name === "client" ? "egress: [{ to: [{ peer: server }]" : "ingress: [{ from: [{ peer: client }]"}, ports: [${PORT}] }]
+`,
+  )
+  .join("");
+
+describeVm(`the module on kernel ${KERNEL}, with a daemon that fails it`, () => {
+  let vm: Vm;
+
+  beforeAll(async () => {
+    vm = await bootVm({ kernel: KERNEL, product: "module" });
+    await vm.check(LOAD_MODULE);
+  }, BOOT_TEST_MS);
+
+  afterAll(() => vm?.stop(), VM_TEST_MS);
+
+  test(
+    "a program gets an errno in time and can be killed when the daemon dies or falls silent at any step",
+    async () => {
+      const result = await vm.run([`${PROGRAM_DIR}/fault`], { timeout: 2 * VM_TEST_MS });
+      expect(result.stdout).toMatch(/fault: \d+ passed, 0 failed/);
+    },
+    3 * VM_TEST_MS,
+  );
+});
+
+describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
+  let node: RiprapNode;
+  const connect = async (count = 1): Promise<string> =>
+    (await node.vm.run([CLIENT, "spawn", `${PORT}`, `${count}`, "1"])).stdout.trim();
+  // By what it is and not by when: the clock jumps here.
+  const expectFlow = async (flow: Partial<FlowView>) =>
+    expect(await node.ask("flows", "--limit", "200")).toContainEqual(
+      expect.objectContaining({ direction: "outbound", ...flow }),
+    );
+  const served = () => node.vm.waitFor(`${CLIENT} spawn ${PORT} 1 1 | grep -q "ok 1"`);
+  const nothingPlain = async () => {
+    const plain = (await node.ask("flows", "--limit", "2000")).filter(
+      (flow) => flow.state === "open" && flow.tls === "plain",
+    );
+    expect(plain.filter((flow) => flow.own)).toEqual([]);
+  };
+
+  beforeAll(async () => {
+    node = await bootNode({ kernel: KERNEL });
+    await node.vm.check(`mkdir -p ${STATE} && mount -t tmpfs -o size=24m,mode=700 state ${STATE}`);
+    await node.vm.check(`mkdir -p /srv/bin && cp ${PROGRAM} ${CLIENT} && cp ${PROGRAM} ${SERVER}`);
+    await node.riprap("init", "fault.test", "--node", "a");
+    await node.writeRules({ all: RULES });
+    await node.start();
+    node.vm.spawn([SERVER, "serve", `${PORT}`]);
+    await node.vm.waitFor(`ss -Hltn sport = :${PORT} | grep -q .`);
+    expect(await connect(2)).toBe("ok 2");
+  }, BOOT_TEST_MS);
+
+  afterAll(() => node?.stop(), VM_TEST_MS);
+
+  test(
+    "a new process is refused when the state directory is full, and served when there is room again",
+    async () => {
+      await node.vm.run(`cat /dev/zero >${STATE}/filler 2>/dev/null; sync`);
+      expect(await connect(3)).toBe("ok 0 EACCES 3");
+      await expectFlow({ state: "denied", reason: "no_identity", error: "EACCES" });
+      await node.vm.check(`rm ${STATE}/filler`);
+      await served();
+    },
+    VM_TEST_MS,
+  );
+
+  test(
+    "a daemon does not start and says why when the state directory is read-only; who has no SVID yet is not served",
+    async () => {
+      await node.stopDaemon();
+      await node.vm.check(`mount -o remount,ro ${STATE}`);
+      const refused = await node.vm.run("riprap daemon --require-kernel", { timeout: VM_TEST_MS });
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr).toContain(STATE);
+      expect(await connect(1)).not.toContain("ok 1");
+      await node.vm.check(`mount -o remount,rw ${STATE}`);
+      await node.start();
+      await served();
+    },
+    2 * VM_TEST_MS,
+  );
+
+  for (const [name, jump] of [
+    ["forward", 3600],
+    ["back", -3600],
+  ] as const)
+    test(
+      `identities come back by themselves when the clock jumps an hour ${name}`,
+      async () => {
+        await node.vm.check(`date -s @$(($(date +%s) + ${jump}))`);
+        await served();
+        await nothingPlain();
+      },
+      VM_TEST_MS,
+    );
+
+  test(
+    "a connection ends in time when the interface goes down in the middle of its handshake",
+    async () => {
+      // A server that is stopped takes no part in the handshake; its kernel does, until it is asked to accept.
+      await node.vm.check("pkill -STOP fault-server");
+      const client = node.vm.spawn([CLIENT, "spawn", `${PORT}`, "1", "1"]);
+      await node.vm.waitFor(`ss -Htn state established dport = :${PORT} | grep -q .`);
+      await node.vm.check("ip link set lo down");
+      expect(await client.exited).not.toBe(0);
+      expect(client.stdout.trim()).toBe("ok 0 ETIMEDOUT 1");
+      await node.vm.check("ip link set lo up && pkill -CONT fault-server");
+      await expectFlow({ state: "failed", reason: "timeout" });
+      await served();
+      await nothingPlain();
+    },
+    VM_TEST_MS,
+  );
+
+  test(
+    "a process that gets the PID of a dead workload has nothing of its identity",
+    async () => {
+      const script = `
+import os, subprocess, sys
+first = subprocess.Popen(["${CLIENT}", "connect", "${PORT}", "1", "1"])
+first.wait()
+for tries in range(200):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last: last.write(str(first.pid - 1))
+    pid = os.fork()
+    if pid == 0:
+        if os.getpid() == first.pid: os.execv("${PROGRAM}", ["load", "one", "${PORT}"])
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    if pid == first.pid:
+        print("same", os.waitstatus_to_exitcode(status)); sys.exit(0)
+print("never the same")
+`;
+      const reused = await node.vm.run(["python3", "-c", script]);
+      expect(reused.stdout).toMatch(/same (?!0$)\d+/m);
+      await nothingPlain();
+    },
+    VM_TEST_MS,
+  );
+
+  test(
+    "a new process waits for a stopped daemon no longer than the timeout, and is served when it goes on",
+    async () => {
+      const pid = (await node.vm.check("pgrep -f 'riprap (run|daemon)'")).trim().split("\n")[0];
+      await node.vm.check(`kill -STOP ${pid}`);
+      const stopped = await connect(1);
+      await node.vm.check(`kill -CONT ${pid}`);
+      expect(stopped).toBe("ok 0 EACCES 1");
+      await expectFlow({ state: "denied", reason: "unknown_process" });
+      await served();
+      await nothingPlain();
+    },
+    VM_TEST_MS,
+  );
+});

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A daemon that dies, or falls silent, at each step of each exchange while a program connects: what the program gets,
+ * and that a daemon after it finds everything usable. This program is the daemon; its children are the programs.
+ *
+ *	fault               all cases; "fault: N passed, N failed" at the end
+ *	fault daemon        no cases: says "ready", and answers well whatever is named riprap-child, until it is killed
+ *	riprap-child …      a process under test, named by a filter of the table
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "device.h"
+
+#define CLIENT		7	/* subjects of the table */
+#define SERVER		8
+#define PORT		8080
+#define CHILD		"/tmp/riprap-child"
+#define CLIENT_ID	"spiffe://fault.test/client"
+#define SERVER_ID	"spiffe://fault.test/server"
+#define ATTEST_MS	3000
+#define HANDSHAKE_MS	6000
+#define LATE_MS		2000	/* how much past its time an answer to the program may come: emulation is slow */
+#define KILL_MS		3000
+
+/* Where the daemon stops. Of the client unless the name says otherwise. */
+enum step {
+	AT_PROCESS, AT_KEY, AT_ASSIGNED, AT_VERIFY_SERVER, AT_VERIFY_CLIENT, AT_TABLE, AT_TRUST, NEVER,
+};
+
+static const char *const step_name[] = {
+	"before ASSIGN", "before SVID", "after ASSIGN, before KEY is read", "before VERIFIED (of the server)",
+	"before VERIFIED (of the client)", "in the middle of a table", "before the ACK of TRUST",
+};
+
+enum manner { DIES, FALLS_SILENT };
+
+/* ---- a process under test: one byte on standard input is one connection, what came of it goes to descriptor 3 ---- */
+
+struct result {
+	int error;
+	int ms;
+};
+
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static struct sockaddr_in server_address(void)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+}
+
+static int connect_and_echo(void)
+{
+	struct sockaddr_in address = server_address();
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), error = 0;
+	char byte = 'x';
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, &byte, 1) != 1)
+		error = errno;
+	else if (read(fd, &byte, 1) != 1)
+		error = errno ?: ECONNRESET;
+	close(fd);
+	return error;
+}
+
+static int be_client(void)
+{
+	struct result result;
+	char byte;
+
+	while (read(0, &byte, 1) == 1) {
+		long begun = now_ms();
+
+		errno = 0;
+		result.error = connect_and_echo();
+		result.ms = now_ms() - begun;
+		if (write(3, &result, sizeof(result)) != sizeof(result))
+			return 1;
+	}
+	return 0;
+}
+
+static int be_server(void)
+{
+	struct sockaddr_in address = server_address();
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
+	char byte;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 64))
+		return 1;
+	for (;;) {
+		peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+		if (peer < 0)
+			continue;
+		if (read(peer, &byte, 1) == 1 && write(peer, &byte, 1) == 1)
+			(void)!read(peer, &byte, 1);
+		close(peer);
+	}
+}
+
+struct child {
+	pid_t pid;
+	int in, out;
+};
+
+static struct child start_child(const char *role)
+{
+	int in[2], out[2];
+	struct child child;
+
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+		exit(1);
+	child = (struct child){ .pid = fork(), .in = in[1], .out = out[0] };
+	if (!child.pid) {
+		dup2(in[0], 0);
+		dup2(out[1], 3);
+		execl(CHILD, "riprap-child", role, NULL);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	return child;
+}
+
+/* False when it is stuck in the kernel. */
+static bool end_child(struct child *child)
+{
+	long begun = now_ms();
+	bool is_gone;
+
+	kill(child->pid, SIGKILL);
+	while (!(is_gone = waitpid(child->pid, NULL, WNOHANG) == child->pid) && now_ms() - begun < KILL_MS)
+		usleep(10000);
+	close(child->in);
+	close(child->out);
+	return is_gone;
+}
+
+/* ---- the daemon ---- */
+
+static struct child server, client;
+static enum step stop_at = NEVER;
+static enum manner manner;
+static bool stopped;
+static bool for_others;		/* whom it answers is not ours, and is client and server in one */
+static struct { int state, reason; } last_flow[2];	/* final ones, by RIPRAP_FLOW_INBOUND */
+
+static bool is_clients(uint64_t instance)
+{
+	static uint64_t of_client;
+
+	if (device.head.type == RIPRAP_PROCESS && device.body.facts.pid == (uint32_t)client.pid)
+		of_client = device.body.facts.instance;
+	return instance == of_client;
+}
+
+/* True when the daemon is to stop instead of going on from here. */
+static bool stops_at(enum step step)
+{
+	if (stop_at != step || stopped)
+		return stopped;
+	stopped = true;
+	if (manner == DIES) {
+		close(device.fd);
+		device.fd = -1;
+	}
+	return true;
+}
+
+static void on_process(void)
+{
+	const struct riprap_process_facts *facts = &device.body.facts;
+	bool of_client = is_clients(facts->instance);
+
+	if (!(facts->flags & RIPRAP_PROCESS_WANTS_ANSWER) || (of_client && stops_at(AT_PROCESS)))
+		return;
+	put_assign(facts->instance, of_client ? CLIENT : SERVER, of_client ? CLIENT_ID : SERVER_ID);
+	if (of_client)
+		stops_at(AT_ASSIGNED);
+}
+
+static void on_key(void)
+{
+	const struct riprap_key key = device.body.key;
+
+	if (!is_clients(key.instance) || !stops_at(AT_KEY))
+		put_svid(&key, false, for_others ? 86400 : 300);
+}
+
+static void on_verify(void)
+{
+	bool of_server = device.body.verify.peer_is_server;
+
+	if (!stops_at(of_server ? AT_VERIFY_SERVER : AT_VERIFY_CLIENT))
+		put_verified(of_server || for_others ? SERVER_ID : CLIENT_ID);
+}
+
+static void on_flow(void)
+{
+	const struct riprap_flow_event *flow = &device.body.flow;
+
+	if (flow->state != RIPRAP_FLOW_OPEN) {
+		last_flow[flow->flags & RIPRAP_FLOW_INBOUND].state = flow->state;
+		last_flow[flow->flags & RIPRAP_FLOW_INBOUND].reason = flow->reason;
+	}
+	CHECK_THAT(flow->tls == RIPRAP_TLS_MUTUAL || flow->state != RIPRAP_FLOW_OPEN, "a flow is open in the clear");
+}
+
+static void act(void)
+{
+	switch (device.head.type) {
+	case RIPRAP_PROCESS:
+		on_process();
+		break;
+	case RIPRAP_KEY:
+		on_key();
+		break;
+	case RIPRAP_VERIFY:
+		on_verify();
+		break;
+	case RIPRAP_FLOW:
+		on_flow();
+		break;
+	}
+}
+
+/* Falling silent is to answer nothing: what became of the flows is still read. */
+static void act_unless_stopped(void)
+{
+	if (!stopped || device.head.type == RIPRAP_FLOW)
+		act();
+}
+
+static void serve_for(int ms)
+{
+	long end = now_ms() + ms;
+
+	while (now_ms() < end && device.fd >= 0)
+		if (device_next(20))
+			act_unless_stopped();
+}
+
+static bool wait_ack(uint32_t what)
+{
+	while (device.fd >= 0 && device_next(ANSWER_MS)) {
+		act();
+		if (device.head.type == RIPRAP_ACK && device.body.ack.what == what)
+			return device.body.ack.error == 0;
+	}
+	return false;
+}
+
+static size_t build_table(uint8_t *out, uint64_t generation)
+{
+	static const char strings[] = "riprap-child";
+	const struct riprap_table head = {
+		.magic = RIPRAP_TABLE_MAGIC, .version = RIPRAP_ABI_VERSION, .generation = generation,
+		.subjects = 2, .rules = 3, .filters = 1, .string_bytes = sizeof(strings) - 1,
+	};
+	const struct riprap_table_subject subjects[] = {
+		{ .subject = CLIENT, .egress_mode = RIPRAP_MODE_ENFORCE },
+		{ .subject = SERVER, .egress_mode = RIPRAP_MODE_ENFORCE, .ingress_mode = RIPRAP_MODE_ENFORCE },
+	};
+	const struct riprap_table_rule rules[] = {
+		{ .number = 31, .subject = CLIENT, .port = PORT, .port_bits = 16, .action = RIPRAP_ACTION_MUTUAL },
+		{ .number = 32, .subject = SERVER, .port = PORT, .port_bits = 16, .action = RIPRAP_ACTION_MUTUAL },
+		{ .number = 33, .subject = SERVER, .port = PORT, .port_bits = 16, .inbound = 1,
+		  .action = RIPRAP_ACTION_MUTUAL },
+	};
+	const struct riprap_table_filter filter = { .has = RIPRAP_FILTER_NAME, .name = 0, .name_len = 12 };
+	const struct { const void *data; size_t len; } parts[] = {
+		{ &head, sizeof(head) }, { subjects, sizeof(subjects) }, { rules, sizeof(rules) },
+		{ &filter, sizeof(filter) }, { strings, sizeof(strings) - 1 },
+	};
+	size_t len = 0, i;
+
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); len += parts[i].len, i++)
+		memcpy(out + len, parts[i].data, parts[i].len);
+	return len;
+}
+
+static uint64_t generation;
+
+static void send_table(bool to_its_end)
+{
+	uint8_t table[4096];
+	size_t len = build_table(table, ++generation);
+	const struct riprap_table_begin begin = { .generation = generation, .length = len };
+	const struct riprap_table_data data = { .generation = generation, .offset = 0, .length = 50 };
+
+	if (to_its_end) {
+		put_table(generation, table, len);
+		CHECK(wait_ack(RIPRAP_ACK_TABLE));
+		return;
+	}
+	PUT(RIPRAP_TABLE_BEGIN, begin);
+	device_put(RIPRAP_TABLE_DATA, &data, sizeof(data), table, 50);
+}
+
+static void start_daemon(void)
+{
+	const struct riprap_start start = {
+		.abi = RIPRAP_ABI_VERSION, .unknown_mode = RIPRAP_MODE_ENFORCE, .attest_timeout_ms = ATTEST_MS,
+		.handshake_timeout_ms = HANDSHAKE_MS, .sniff_timeout_ms = 500,
+	};
+	const struct riprap_trust trust = { .generation = ++generation };
+
+	device_open();
+	stop_at = NEVER;
+	stopped = false;
+	CHECK(PUT(RIPRAP_START, start) == 0 && wait_ack(RIPRAP_ACK_START));
+	send_table(true);
+	CHECK(PUT(RIPRAP_TRUST, trust) == 0 && wait_ack(RIPRAP_ACK_TRUST));
+	serve_for(200);
+}
+
+static void stop_daemon(void)
+{
+	if (device.fd >= 0)
+		close(device.fd);
+	device.fd = -1;
+}
+
+/* The client connects while the daemon works, as far as it is let. error -1: no result in time. */
+static struct result connect_once(void)
+{
+	struct result result = { .error = -1 };
+	long end = now_ms() + ATTEST_MS + HANDSHAKE_MS + ANSWER_MS;
+
+	if (write(client.in, "c", 1) != 1)
+		return result;
+	while (now_ms() < end) {
+		struct pollfd done = { .fd = client.out, .events = POLLIN };
+
+		if (poll(&done, 1, 5) > 0) {
+			if (read(client.out, &result, sizeof(result)) != sizeof(result))
+				result.error = -2;
+			break;
+		}
+		if (device.fd >= 0 && device_next(5))
+			act_unless_stopped();
+	}
+	serve_for(200);
+	return result;
+}
+
+/* ---- cases ---- */
+
+/* A daemon that has said and heard all: everything must work, whatever came before. */
+static void expect_recovery(const char *after)
+{
+	struct result result;
+
+	stop_daemon();
+	start_daemon();
+	result = connect_once();
+	CHECK_THAT(result.error == 0, "after %s the next daemon's connection ends with %s", after, strerror(result.error));
+}
+
+static void interrupt_tables_and_trust(enum step step)
+{
+	const struct riprap_trust trust = { .generation = ++generation };
+
+	if (step == AT_TABLE)
+		send_table(false);
+	else if (step == AT_TRUST)
+		PUT(RIPRAP_TRUST, trust);
+	else
+		return;
+	stops_at(step);
+}
+
+static void case_stop(enum step step, enum manner how, int want, int patience_ms)
+{
+	struct result result;
+
+	start_daemon();
+	stop_at = step;
+	manner = how;
+	memset(last_flow, 0, sizeof(last_flow));
+	/* One of its own for each: nothing is known of it, and no daemon before this one has heard of it. */
+	client = start_child("client");
+	interrupt_tables_and_trust(step);
+	result = connect_once();
+	printf("step %s %s: %s after %d ms; flows: client state %d reason %d, server state %d reason %d\n",
+	       step_name[step], how == DIES ? "dead" : "silent",
+	       result.error > 0 ? strerrorname_np(result.error) : result.error ? "no result" : "0", result.ms,
+	       last_flow[0].state, last_flow[0].reason, last_flow[1].state, last_flow[1].reason);
+	CHECK_THAT(stopped, "the exchange never came to \"%s\"", step_name[step]);
+	/* Both ends wait for the silent daemon, and the one that gives up first resets the other. */
+	CHECK_THAT(result.error == want || (want == ETIMEDOUT && result.error == ECONNRESET), "daemon stops %s: %s, not %s", step_name[step], strerror(result.error),
+		   strerror(want));
+	CHECK_THAT(result.ms <= patience_ms + LATE_MS, "daemon stops %s: %d ms", step_name[step], result.ms);
+	expect_recovery(step_name[step]);
+	CHECK_THAT(end_child(&client), "a client cannot be killed after \"%s\"", step_name[step]);
+	stop_daemon();
+}
+
+static void case_killed_while_waiting(enum step step)
+{
+	start_daemon();
+	stop_at = step;
+	manner = FALLS_SILENT;
+	client = start_child("client");
+	if (write(client.in, "c", 1) == 1)
+		while (!stopped && device_next(ANSWER_MS))
+			act();
+	CHECK_THAT(end_child(&client), "a client that waits %s cannot be killed", step_name[step]);
+	stop_daemon();
+}
+
+static void run_cases(void)
+{
+	enum step step;
+
+	server = start_child("server");
+	/* Who it is cannot be said any more: the mode for the unknown, which is enforce. */
+	case_stop(AT_PROCESS, DIES, EACCES, 0);
+	case_stop(AT_ASSIGNED, DIES, EACCES, 0);
+	case_stop(AT_KEY, DIES, EACCES, 0);
+	case_stop(AT_VERIFY_SERVER, DIES, EACCES, 0);
+	case_stop(AT_VERIFY_CLIENT, DIES, ECONNRESET, 0);
+	/* Half a table, or an answer that nobody reads, changes nothing for a process that is known. */
+	case_stop(AT_TABLE, DIES, EACCES, 0);
+	case_stop(AT_TRUST, DIES, EACCES, 0);
+
+	case_stop(AT_PROCESS, FALLS_SILENT, EACCES, ATTEST_MS);
+	case_stop(AT_ASSIGNED, FALLS_SILENT, EACCES, ATTEST_MS);
+	case_stop(AT_KEY, FALLS_SILENT, EACCES, ATTEST_MS);
+	case_stop(AT_VERIFY_SERVER, FALLS_SILENT, ETIMEDOUT, HANDSHAKE_MS);
+	case_stop(AT_VERIFY_CLIENT, FALLS_SILENT, ECONNRESET, HANDSHAKE_MS);
+
+	for (step = AT_PROCESS; step <= AT_VERIFY_CLIENT; step++)
+		case_killed_while_waiting(step);
+	CHECK(end_child(&server));
+}
+
+static void answer_others(void)
+{
+	for_others = true;
+	start_daemon();
+	printf("ready\n");
+	for (;;)
+		if (device_next(1000))
+			act();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "daemon"))
+		answer_others();
+	if (argc > 1 && !strcmp(argv[0], "riprap-child"))
+		return !strcmp(argv[1], "server") ? be_server() : be_client();
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (system("cp /proc/$PPID/exe " CHILD " && chmod 755 " CHILD " && ip link set lo up")) {
+		printf("FAIL cannot prepare " CHILD "\n");
+		return 1;
+	}
+	run_cases();
+	printf("fault: %d passed, %d failed\n", passed, failed);
+	return failed != 0;
+}
