@@ -21,7 +21,10 @@ import { openNatsClient, readText } from "./open.ts";
 import { openFleetSetting } from "./setting.ts";
 
 export interface JoinOptions {
-  readonly config: Pick<DaemonConfig, "stateDir" | "natsServers" | "natsCredentials" | "natsCa" | "nodeAddresses">;
+  readonly config: Pick<
+    DaemonConfig,
+    "stateDir" | "keyCustody" | "natsServers" | "natsCredentials" | "natsCa" | "nodeAddresses"
+  >;
   readonly token: string;
   readonly nodeName: string;
   readonly clock: Clock;
@@ -57,8 +60,8 @@ export async function joinFleet(options: JoinOptions): Promise<Joined> {
     const fact = `it ended at ${new Date(token.expiresAt).toISOString()} by this machine's clock`;
     throw new RiprapError("token_expired", `Cannot use the token: ${fact}; make a new one, or set the clock`);
   }
-  const { stateDir } = config;
-  const made = await createEnrolmentRequest({ stateDir, trustDomain: token.trustDomain, nodeName, clock });
+  const { stateDir, keyCustody: custody } = config;
+  const made = await createEnrolmentRequest({ stateDir, trustDomain: token.trustDomain, nodeName, clock, custody });
   const transport = await connectToJoin(token, options);
   try {
     const grant = await askUntilDecided(token, { ...options, enrolment: encodeEnrolmentRequest(made), transport });
