@@ -30,6 +30,8 @@ export const CONTEXT_MAX = 64 * 1024;
 export const REASON_MAX = 256;
 /** When status begins to warn that the intermediate ends. */
 const RENEWAL_WARNING_MS = 30 * 24 * 3600 * 1000;
+/** The same of the root: nothing under it is renewed past its end, and other nodes move to another in their own time. */
+const ROOT_WARNING_MS = 180 * 24 * 3600 * 1000;
 const SERIAL_TEXT = /^(?:[0-9a-f]{2}){1,20}$/;
 
 export function openNodeAuthority(options: OpenOptions): NodeAuthority {
@@ -298,7 +300,8 @@ class FileAuthority implements NodeAuthority {
 
   #warnings(): string[] {
     const [issuer] = this.#signing.issuers;
-    const left = issuer.notAfter - this.#parts.clock.now();
+    const now = this.#parts.clock.now();
+    const left = issuer.notAfter - now;
     const ends = new Date(issuer.notAfter).toISOString();
     const warnings = [...custodyWarnings(this.#parts.ground.keys)];
     if (this.#holdsRootKey())
@@ -309,6 +312,11 @@ class FileAuthority implements NodeAuthority {
       warnings.push(`This node's intermediate ended at ${ends}: it issues nothing until it is enrolled again.`);
     else if (left < RENEWAL_WARNING_MS)
       warnings.push(`This node's intermediate ends at ${ends}; enrol the node again before that.`);
+    const { id, notAfter } = this.#signing.anchor;
+    if (notAfter - now < ROOT_WARNING_MS) {
+      const remedy = "prepare another with `riprap authority prepare x509`, or have an upstream CA sign anew";
+      warnings.push(`The root ${id.slice(0, 16)} ends at ${new Date(notAfter).toISOString()}; ${remedy}.`);
+    }
     return warnings;
   }
 }

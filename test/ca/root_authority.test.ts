@@ -175,6 +175,15 @@ describe("Authorities", () => {
     node.close();
   });
 
+  test("info() warns half a year before the root ends, and says what to do", async () => {
+    const node = await makeNode(scratch());
+    const warned = () => node.authority.info().warnings.some((sentence) => sentence.includes("authority prepare x509"));
+    expect(warned()).toBe(false);
+    node.clock.set(node.clock.now() + (3650 - 179) * DAY);
+    expect(warned()).toBe(true);
+    node.close();
+  });
+
   test("prepare() says where the root key is wanted, and a key that comes back is used", async () => {
     const node = await makeNode(scratch());
     const authorities = new Authorities(node);
