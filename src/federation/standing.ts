@@ -132,6 +132,6 @@ function forget(names: Map<string, Set<string>>, id: string, name: string): void
 }
 
 /** The name of a revocation is its target. */
-export function targetOf(statement: Pick<Statement, "name">): string {
+function targetOf(statement: Pick<Statement, "name">): string {
   return statement.name;
 }
