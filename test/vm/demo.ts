@@ -10,6 +10,7 @@ import {
   thirdNodeJoins,
   twoNodesJoin,
 } from "./demo/fleet.ts";
+import { withoutModule } from "./demo/identity_plane.ts";
 import { opensslClient, opensslServer } from "./demo/outside_peer.ts";
 import { curlAndPython, nginxAndSendfile, postgres, redis } from "./demo/plain_program.ts";
 import { wgetRefused } from "./demo/refusal.ts";
@@ -55,6 +56,9 @@ async function tell(scene: Scene): Promise<void> {
   // Without riprap in force nothing of what follows would be worth telling.
   if (story.failed === 0) await tellConnections(scene);
   const gamma = broker === undefined || story.failed > 0 ? undefined : await tellFleet(scene, broker);
+  await story.step("where no module is, riprap says so first, and a client has its SVID", () =>
+    withoutModule(story, beta),
+  );
   await story.step("the VMs end with nothing amiss on the wire or in the kernel log", async () => {
     const { frames } = await alpha.vm.capture();
     const plain = frames.filter((frame) => Buffer.from(frame.buffer, frame.byteOffset, frame.length).includes(SECRET));

@@ -48,6 +48,20 @@ describe("CallerLimits", () => {
     expect([limits.isSpent(7, 0), limits.isSpent(7, 1000)]).toEqual([true, false]);
   });
 
+  test("look() lets four looks of a user be under way, and costs a token each", () => {
+    const bounds = { connections: 9, calls: 9, burst: 6, callsPerSecond: 1 };
+    const limits = new CallerLimits({ process: bounds, user: bounds, connections: 9 });
+    const looks = Array.from({ length: 4 }, () => limits.look(7, 0));
+    expect(looks.every((release) => release !== undefined)).toBe(true);
+    expect([limits.look(7, 0), limits.look(8, 0) === undefined]).toEqual([undefined, false]);
+    looks[0]?.();
+    looks[0]?.();
+    expect([limits.look(7, 0) === undefined, limits.look(7, 0)]).toEqual([false, undefined]);
+    for (const release of looks) release?.();
+    // The last token.
+    expect([limits.look(7, 0) === undefined, limits.look(7, 0)]).toEqual([false, undefined]);
+  });
+
   test("call() lets a burst pass and then a rate, per process and per user", () => {
     const limits = make();
     const calls = (caller: typeof ALICE, now: number) => {
