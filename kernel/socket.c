@@ -73,10 +73,12 @@ void riprap_socket_reset(struct riprap_socket *rs, int error)
 	lockdep_assert_held(&rs->lock);
 	if (tcp_abort(sk, error) != -ENOENT)
 		return;
-	/* TCP ended by itself, and the handshake took its error: the program must still get one. */
+	/*
+	 * TCP ended by itself: the handshake took its error, or the peer answered our alert with a reset before
+	 * we came here. What the program gets is why we ended it.
+	 */
 	lock_sock(sk);
-	if (!sk->sk_err)
-		sk->sk_err = error;
+	WRITE_ONCE(sk->sk_err, error);
 	release_sock(sk);
 }
 
