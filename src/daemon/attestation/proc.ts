@@ -1,6 +1,6 @@
 // Reads /proc/PID, bounded. Never trusts that a number still means the process it meant: see pin.ts.
 
-import { closeSync, openSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, openSync, readlinkSync, readSync, statSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 import { clockTicks } from "../libc.ts";
 
@@ -75,10 +75,19 @@ export function tryReadRunning(pid: number): bigint | undefined {
  */
 export function tryReadProgram(pid: number): string | undefined {
   const text = tryReadText(pid, "stat", TEXT_MAX);
-  const exe = tryReadLink(pid, "exe");
-  if (text === undefined || exe === undefined) return undefined;
+  if (text === undefined) return undefined;
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return [exe, fields[START_CODE], fields[START_STACK]].join(" ");
+  return [tryReadFile(pid), fields[START_CODE], fields[START_STACK]].join(" ");
+}
+
+/** The inode of the executable: it stays when the file is renamed, replaced or deleted, as an upgrade does under a program that runs. */
+function tryReadFile(pid: number): string {
+  try {
+    const { dev, ino } = statSync(`/proc/${pid}/exe`, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch {
+    return "";
+  }
 }
 
 /** /proc/PID/status; RiprapError `not_found`. */
