@@ -169,12 +169,14 @@ export class EnforcementPlane implements LinkHandler {
     trust.advance();
     const link = this.#link;
     if (link === undefined) return trust.standAlone();
-    await trust.apply(link);
-    this.#parts.changed.notify();
+    // Frames are taken in order: who is cut finds no cached answer any more, and nobody waits for an acknowledgement.
+    const applied = trust.apply(link);
     for (const id of revoked) {
       link.session.send("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
       log.info("a peer was cut off that is trusted no longer", { spiffeId: id, statement: peers.causeOf(id) });
     }
+    await applied;
+    this.#parts.changed.notify();
   }
 
   async #judgeAll(link: ModuleLink): Promise<void> {
@@ -187,7 +189,8 @@ export class EnforcementPlane implements LinkHandler {
     const { book, flows, log, peers, registry } = this.#parts;
     const rule = event.rule === 0 ? undefined : book.ruleName(event.tableGeneration, event.rule);
     const process = registry.get(event.instance)?.evidence.name ?? "";
-    const ended = event.reason === REASON.revoked ? event.peerId : event.reason === REASON.withdrawn ? event.ownId : "";
+    const isOwn = event.reason === REASON.withdrawn || event.reason === REASON.noIdentity;
+    const ended = event.reason === REASON.revoked ? event.peerId : isOwn ? event.ownId : "";
     const statement = peers.causeOf(ended);
     const view = flows.take(event, flags, { process, rule, statement });
     if ((flags & FRAME_FLAG.snapshot) !== 0) return;

@@ -54,7 +54,7 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
       nodes: quick ? 100 : 1000,
       services: quick ? 1000 : 10_000,
       rules: quick ? 100 : 1000,
-      joins: quick ? 10 : 50,
+      joins: quick ? 10 : 20,
       rounds,
     }),
   async footprint({ rounds }) {

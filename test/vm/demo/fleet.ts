@@ -138,7 +138,6 @@ export async function revokedOnTheThird(scene: FleetScene, client: VmProcess): P
       flow?.state !== "open",
       `${flow?.state} ${flow?.reason} ${flow?.statement ?? ""}`,
     );
-    if (node === beta) continue;
     story.check("and says by which statement", flow?.statement === statement && statement !== "", statement);
   }
   story.note(
