@@ -337,6 +337,47 @@ static size_t build_table(uint8_t *out, uint64_t generation, uint8_t action)
 
 /* ---- cases, in order: each leaves what the next begins with ---- */
 
+struct trust_frame {
+	struct riprap_frame head;
+	struct riprap_trust body;
+};
+
+static int put_raw(const void *frame, size_t len)
+{
+	return write(device.fd, frame, len) < 0 ? -errno : 0;
+}
+
+/* One thing wrong with each: none is acted on, none counts as received, and the next good one is taken. */
+static void case_frames(void)
+{
+	const struct trust_frame good = {
+		.head = { .magic = RIPRAP_ABI_MAGIC, .version = RIPRAP_ABI_VERSION, .type = RIPRAP_TRUST,
+			  .length = sizeof(good.body), .sequence = device.sent + 1 },
+		.body = { .generation = 1 },
+	};
+	struct trust_frame bad[10];
+	size_t i;
+
+	for (i = 0; i < 10; i++)
+		bad[i] = good;
+	bad[0].head.magic ^= 1;
+	bad[1].head.version++;
+	bad[2].head.type = 0;
+	bad[3].head.type = 0xffff;
+	bad[4].head.length--;
+	bad[5].head.length++;
+	bad[6].head.length = ~0u;
+	bad[7].head.flags = 1;
+	bad[8].head.sequence++;
+	bad[9].head.sequence--;
+	for (i = 0; i < 10; i++)
+		CHECK_THAT(put_raw(&bad[i], sizeof(bad[i])) == -EINVAL, "frame %zu", i);
+	for (i = 1; i < sizeof(good); i++)
+		CHECK_THAT(put_raw(&good, i) == -EINVAL, "%zu bytes of a frame", i);
+	CHECK(put_raw(NULL, sizeof(good)) == -EFAULT);
+	CHECK(put_raw(&good, (1 << 20) + 1) == -EMSGSIZE);
+}
+
 static void case_open(void)
 {
 	const struct riprap_trust trust = { .generation = 1 };
@@ -347,6 +388,7 @@ static void case_open(void)
 	CHECK(PUT(RIPRAP_TRUST, trust) == -EPROTO);
 	CHECK(device_put(0x55, NULL, 0, NULL, 0) == -EINVAL);
 	CHECK(device_put(RIPRAP_TRUST, &trust, sizeof(trust), "x", 1) == -EINVAL);
+	case_frames();
 	start_daemon(RIPRAP_MODE_ENFORCE, 2000);
 	CHECK(PUT(RIPRAP_TRUST, trust) == 0 && wait_ack(RIPRAP_ACK_TRUST) == 0);
 	CHECK(device_put(RIPRAP_WAKE, NULL, 0, NULL, 0) == 0 &&
