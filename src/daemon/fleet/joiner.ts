@@ -45,6 +45,8 @@ export interface Joined {
 
 const CONNECT_MS = 10_000;
 const ANSWER_MS = 10_000;
+const NOBODY_MS = 3000;
+const NOBODY_AGAIN_MS = 100;
 /** A person is asked; he may be at lunch. */
 const ASK_AGAIN_MS = 2000;
 
@@ -100,15 +102,18 @@ interface Asking extends JoinOptions {
 }
 
 async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant> {
-  const { config, clock, nodeName, enrolment, transport, signal, onProgress } = asking;
+  const { config, clock, nodeName, enrolment, signal, onProgress } = asking;
   const keys = openNodeKeys(config.stateDir);
   const signer = openFleetKey(keys);
   const { nkey } = await openNatsClient(config, keys);
   const subject = fleetSubjects(token.trustDomain).join(keyIdOf(token.issuerKey));
   let told = false;
+  const patientUntil = clock.now() + NOBODY_MS;
   for (;;) {
     const join = startJoin(token, { time: clock.now(), nodeName, enrolment, nkey, version: VERSION }, signer);
-    const reply = join.finish(await transport.request(subject, join.bytes, ANSWER_MS));
+    const answer = await askOnce(asking, { subject, bytes: join.bytes, isLast: clock.now() > patientUntil });
+    if (answer === undefined) continue;
+    const reply = join.finish(answer);
     if (reply.outcome === "granted") return reply.grant;
     if (reply.outcome === "refused") throw refusalOf(reply);
     if (!told) {
@@ -117,6 +122,20 @@ async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant>
       told = true;
     }
     await clock.sleep(ASK_AGAIN_MS, signal);
+  }
+}
+
+/** Undefined: nobody listens there yet. An issuing node that began just now is not known to every server of a cluster at once. */
+async function askOnce(
+  { transport, clock, signal }: Asking,
+  { subject, bytes, isLast }: { readonly subject: string; readonly bytes: Uint8Array; readonly isLast: boolean },
+): Promise<Uint8Array | undefined> {
+  try {
+    return await transport.request(subject, bytes, ANSWER_MS);
+  } catch (thrown) {
+    if (isLast || !(thrown instanceof RiprapError) || thrown.code !== "nats_nobody_answers") throw thrown;
+    await clock.sleep(NOBODY_AGAIN_MS, signal);
+    return undefined;
   }
 }
 
