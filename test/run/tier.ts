@@ -21,12 +21,12 @@ const TIERS: readonly Tier[] = [
   { name: "check", timeoutMs: 5 * MINUTE_MS, run: check },
   {
     name: "unit",
-    timeoutMs: 8 * MINUTE_MS,
+    timeoutMs: 15 * MINUTE_MS,
     run: (tier) => runBunTest(tier, (file) => !isEngine(file) && !isVm(file) && !isGo(file)),
   },
   { name: "go", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isGo) },
   { name: "engine", timeoutMs: 8 * MINUTE_MS, run: (tier) => runBunTest(tier, isEngine) },
-  { name: "vm", timeoutMs: 40 * MINUTE_MS, run: vm },
+  { name: "vm", timeoutMs: 55 * MINUTE_MS, run: vm },
 ];
 
 export const TIER_NAMES: readonly string[] = TIERS.map((tier) => tier.name);
