@@ -1,8 +1,7 @@
 // go-spiffe's federation client and server on the other side of our endpoints: it judges with code of its own. Built once, kept in .cache.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { issueWithNewKeys, openJwtAuthority, trustBundle } from "../../../src/ca.ts";
 import { exchangeHttps } from "../../../src/daemon/bundle/exchange.ts";
@@ -17,34 +16,12 @@ import { makeNode, type Node, pem } from "../../ca/authority_fixture.ts";
 import { ManualClock } from "../../manual_clock.ts";
 import { scratchDirectories } from "../../scratch.ts";
 import { makePki } from "../endpoint/pki.ts";
+import { BUILD_MS, goProgram } from "../go_program.ts";
 
-const SOURCE = join(import.meta.dir, "go_spiffe");
-const BUILD_MS = 400_000;
 const DOMAIN = TrustDomain.parse("edge.test");
 const ENDPOINT_ID = "spiffe://edge.test/riprap/bundle-endpoint";
 const scratch = scratchDirectories();
-const skipped = whyNot();
-
-/** Go, and the modules of go.sum from the module proxy or its cache. */
-function whyNot(): string | undefined {
-  if (existsSync(binary())) return undefined;
-  if (Bun.which("go") === null) return "there is no Go here";
-  const { exitCode } = go("mod", "download");
-  return exitCode === 0 ? undefined : "Go is too old for the modules of go.mod, or they cannot be had";
-}
-
-function go(...words: readonly string[]) {
-  const env = { ...process.env, GOTOOLCHAIN: "local", GOWORK: "off", GOFLAGS: "-mod=readonly -trimpath" };
-  return Bun.spawnSync(["nice", "go", ...words], { cwd: SOURCE, env, stdout: "inherit", stderr: "inherit" });
-}
-
-function binary(): string {
-  const hash = createHash("sha256");
-  for (const name of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(SOURCE, name)));
-  const folder = join(import.meta.dir, "../../../.cache/go_spiffe_federation");
-  mkdirSync(folder, { recursive: true });
-  return join(folder, hash.digest("hex").slice(0, 16));
-}
+const { binary, skipped, build } = goProgram(join(import.meta.dir, "go_spiffe"), "go_spiffe_federation");
 
 describe.skipIf(skipped !== undefined)(`go-spiffe's federation (${skipped ?? "built from its modules"})`, () => {
   let node: Node;
@@ -54,7 +31,7 @@ describe.skipIf(skipped !== undefined)(`go-spiffe's federation (${skipped ?? "bu
   const urls: Record<string, string> = {};
 
   beforeAll(async () => {
-    if (!existsSync(binary())) expect(go("build", "-o", binary(), ".").exitCode).toBe(0);
+    expect(build()).toBe(true);
     folder = scratch();
     // That library looks at the machine's own clock.
     const clock = new ManualClock(Date.now());
@@ -81,7 +58,7 @@ describe.skipIf(skipped !== undefined)(`go-spiffe's federation (${skipped ?? "bu
   });
 
   async function run(...words: string[]) {
-    const child = Bun.spawn([binary(), ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const child = Bun.spawn([binary, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
     const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
     return { code: await child.exited, out, err };
   }
@@ -118,7 +95,7 @@ describe.skipIf(skipped !== undefined)(`go-spiffe's federation (${skipped ?? "bu
     writeFileSync(join(folder, "svid.pem"), pem(...svid.chain));
     writeFileSync(join(folder, "svid.key"), key, { mode: 0o600 });
     const words = ["serve", "edge.test", ...["bundle.json", "svid.pem", "svid.key"].map((name) => join(folder, name))];
-    const child = Bun.spawn([binary(), ...words], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+    const child = Bun.spawn([binary, ...words], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
     try {
       const first = await child.stdout.getReader().read();
       const { address } = JSON.parse(new TextDecoder().decode(first.value));

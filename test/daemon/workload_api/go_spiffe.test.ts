@@ -1,51 +1,27 @@
 // go-spiffe against the Workload API: a client, and a judge of SVIDs and bundles, that is not ours. Built once, kept in .cache.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { scratchDirectories } from "../../scratch.ts";
+import { BUILD_MS, goProgram } from "../go_program.ts";
 import { type Endpoint, identityRule, openEndpoint } from "./endpoint.ts";
 
-const SOURCE = join(import.meta.dir, "go_spiffe");
-const BUILD_MS = 400_000;
 const scratch = scratchDirectories();
-const skipped = whyNot();
-
-/** Go, and the modules of go.sum from the module proxy or its cache. */
-function whyNot(): string | undefined {
-  if (existsSync(binary())) return undefined;
-  if (Bun.which("go") === null) return "there is no Go here";
-  const { exitCode } = go("mod", "download");
-  return exitCode === 0 ? undefined : "Go is too old for the modules of go.mod, or they cannot be had";
-}
-
-function go(...words: readonly string[]) {
-  const env = { ...process.env, GOTOOLCHAIN: "local", GOWORK: "off", GOFLAGS: "-mod=readonly -trimpath" };
-  return Bun.spawnSync(["nice", "go", ...words], { cwd: SOURCE, env, stdout: "inherit", stderr: "inherit" });
-}
-
-function binary(): string {
-  const hash = createHash("sha256");
-  for (const name of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(SOURCE, name)));
-  const folder = join(import.meta.dir, "../../../.cache/go_spiffe");
-  mkdirSync(folder, { recursive: true });
-  return join(folder, hash.digest("hex").slice(0, 16));
-}
+const { binary, skipped, build } = goProgram(join(import.meta.dir, "go_spiffe"), "go_spiffe");
 
 describe.skipIf(skipped !== undefined)(`go-spiffe (${skipped ?? "built from its modules"})`, () => {
   let endpoint: Endpoint;
 
   beforeAll(async () => {
-    if (!existsSync(binary())) expect(go("build", "-o", binary(), ".").exitCode).toBe(0);
+    expect(build()).toBe(true);
     endpoint = await openEndpoint(scratch(), rules("go/client"));
   }, BUILD_MS);
 
   afterAll(() => endpoint?.close());
 
-  const rules = (id: string) => identityRule(id, { exe: binary() });
+  const rules = (id: string) => identityRule(id, { exe: binary });
   const run = (...words: readonly string[]) =>
-    Bun.spawn([binary(), ...words], {
+    Bun.spawn([binary, ...words], {
       env: { SPIFFE_ENDPOINT_SOCKET: `unix://${endpoint.path}` },
       stdin: "ignore",
       stdout: "pipe",
