@@ -13,35 +13,17 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "measure.h"
+
 #define WARM_UP	8	/* the first calls fill caches and slabs */
-
-static void die(const char *what)
-{
-	fprintf(stderr, "cost: cannot %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t read_clock(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 /* What this thread itself ran: who is woken by a connection does not count here. */
 static uint64_t thread_ns(void)
@@ -49,16 +31,9 @@ static uint64_t thread_ns(void)
 	return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static uint64_t median(uint64_t *values, size_t n)
 {
-	qsort(values, n, sizeof(*values), compare);
+	sort_figures(values, n);
 	return values[n / 2];
 }
 
@@ -161,7 +136,7 @@ static void run_connect(const struct sockaddr_in *to, size_t count)
 
 	for (size_t i = 0; i < count + WARM_UP; i++) {
 		size_t at = i < WARM_UP ? 0 : i - WARM_UP;
-		uint64_t begin = read_clock(CLOCK_MONOTONIC), start = thread_ns(), then;
+		uint64_t begin = now_ns(), start = thread_ns(), then;
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 		then = thread_ns();
@@ -170,7 +145,7 @@ static void run_connect(const struct sockaddr_in *to, size_t count)
 			die("connect");
 		start = thread_ns();
 		connected[at] = start - then;
-		elapsed[at] = read_clock(CLOCK_MONOTONIC) - begin;
+		elapsed[at] = now_ns() - begin;
 		start = thread_ns();
 		close(fd);
 		closed[at] = thread_ns() - start;
@@ -185,14 +160,14 @@ static void run_fork(size_t count)
 	uint64_t *took = calloc(count, 8);
 
 	for (size_t i = 0; i < count + WARM_UP; i++) {
-		uint64_t start = read_clock(CLOCK_MONOTONIC);
+		uint64_t start = now_ns();
 		pid_t child = fork();
 
 		if (!child)
 			_exit(0);
 		if (child < 0 || waitpid(child, NULL, 0) != child)
 			die("fork");
-		took[i < WARM_UP ? 0 : i - WARM_UP] = read_clock(CLOCK_MONOTONIC) - start;
+		took[i < WARM_UP ? 0 : i - WARM_UP] = now_ns() - start;
 	}
 	printf("{\"what\":\"fork\",\"count\":%zu,\"fork\":%lu}\n", count, median(took, count));
 }

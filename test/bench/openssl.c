@@ -17,32 +17,21 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define MESSAGE_BYTES	100
 #define STREAM_BYTES	16384
 
 static SSL_CTX *context;
 
-static _Noreturn void die(const char *what)
+static _Noreturn void fail(const char *what)
 {
 	fprintf(stderr, "openssl: cannot %s\n", what);
 	ERR_print_errors_fp(stderr);
 	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
 /* AES-128-GCM and X25519, no tickets: what riprap's full handshake does. */
@@ -58,7 +47,7 @@ static SSL_CTX *make_context(const char *directory, int server)
 	    !SSL_CTX_set_ciphersuites(made, "TLS_AES_128_GCM_SHA256") || !SSL_CTX_set1_groups_list(made, "X25519") ||
 	    !SSL_CTX_load_verify_locations(made, root, NULL) || SSL_CTX_use_certificate_chain_file(made, pem) != 1 ||
 	    SSL_CTX_use_PrivateKey_file(made, pem, SSL_FILETYPE_PEM) != 1)
-		die("load the certificates");
+		fail("load the certificates");
 	SSL_CTX_set_verify(made, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_num_tickets(made, 0);
 	SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF);
@@ -113,7 +102,7 @@ static _Noreturn void serve(uint16_t port)
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 128))
-		die("listen");
+		fail("listen");
 	for (;;) {
 		int peer = accept(fd, NULL, NULL);
 		pthread_t thread;
@@ -130,11 +119,11 @@ static SSL *open_connection(const char *address, uint16_t port)
 	SSL *tls = SSL_new(context);
 
 	if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1 || connect(fd, (struct sockaddr *)&to, sizeof(to)))
-		die("connect");
+		fail("connect");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	SSL_set_fd(tls, fd);
 	if (SSL_connect(tls) != 1)
-		die("shake hands");
+		fail("shake hands");
 	return tls;
 }
 
@@ -146,7 +135,7 @@ static void run_rr(SSL *tls, unsigned int seconds)
 
 	for (; now_ns() < end; n++)
 		if (SSL_write(tls, data, sizeof(data)) != sizeof(data) || !read_whole(tls, data, sizeof(data)))
-			die("read a response");
+			fail("read a response");
 	printf("{\"what\":\"rr\",\"count\":%zu,\"per_second\":%.1f}\n", n, n * 1e9 / (now_ns() - begin));
 }
 
@@ -157,13 +146,13 @@ static void run_stream(SSL *tls, size_t mib)
 
 	data[0] = 'S';
 	if (SSL_write(tls, data, MESSAGE_BYTES) != MESSAGE_BYTES)
-		die("write");
+		fail("write");
 	for (size_t i = 0; i < mib * 64; i++)
 		if (SSL_write(tls, data, sizeof(data)) != sizeof(data))
-			die("write");
+			fail("write");
 	SSL_shutdown(tls);
 	if (!read_whole(tls, &total, sizeof(total)) || total != mib << 20)
-		die("read the byte count");
+		fail("read the byte count");
 	printf("{\"what\":\"stream\",\"mib\":%zu,\"mib_per_second\":%.2f}\n", mib, mib * 1e9 / (now_ns() - begin));
 }
 
@@ -173,7 +162,7 @@ static void shake_hands(SSL_CTX *client_context, SSL_CTX *server_context)
 	BIO *near, *far;
 
 	if (!BIO_new_bio_pair(&near, 65536, &far, 65536))
-		die("make a pipe");
+		fail("make a pipe");
 	SSL_set_bio(client, near, near);
 	SSL_set_bio(server, far, far);
 	SSL_set_connect_state(client);
@@ -183,7 +172,7 @@ static void shake_hands(SSL_CTX *client_context, SSL_CTX *server_context)
 		SSL_do_handshake(server);
 	}
 	if (!SSL_is_init_finished(client) || !SSL_is_init_finished(server))
-		die("shake hands in memory");
+		fail("shake hands in memory");
 	SSL_free(client);
 	SSL_free(server);
 }

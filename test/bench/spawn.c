@@ -10,35 +10,17 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 struct answer {
 	uint64_t since_exec, waited;
 	uint64_t denied;	/* no identity within the daemon's time limit */
 };
-
-static void die(const char *what)
-{
-	fprintf(stderr, "spawn: cannot %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 static int probe(const char *address, uint16_t port, uint64_t exec_ns)
 {
@@ -55,13 +37,6 @@ static int probe(const char *address, uint16_t port, uint64_t exec_ns)
 	answer.since_exec = now_ns() - exec_ns;
 	answer.waited = now_ns() - begin;
 	return write(1, &answer, sizeof(answer)) == sizeof(answer) ? 0 : 1;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 static void start(char **argv, int out)
@@ -105,8 +80,8 @@ static void run(char **argv)
 	if (answered < count)
 		die("get an answer of every child");
 	next = now_ns() - begin;
-	qsort(since, count, 8, compare);
-	qsort(waited, count, 8, compare);
+	sort_figures(since, count);
+	sort_figures(waited, count);
 	printf("{\"what\":\"spawn\",\"count\":%zu,\"denied\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"wait_p50_us\":%.1f,\"wait_p99_us\":%.1f,\"per_second\":%.1f}\n",
 	       count, denied, since[count / 2] / 1e3, since[count * 99 / 100] / 1e3, waited[count / 2] / 1e3,
 	       waited[count * 99 / 100] / 1e3, count * 1e9 / next);

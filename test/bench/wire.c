@@ -15,20 +15,16 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #ifndef TCP_ULP
 #define TCP_ULP 31
@@ -42,20 +38,6 @@
 #define FILE_BYTES	(1u << 20)
 
 static int use_ktls, spread;
-
-static void die(const char *what)
-{
-	fprintf(stderr, "wire: cannot %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 /* Both directions of both ends use the same key: there is no secrecy to lose in a bench. */
 static void set_ktls(int fd)
@@ -170,16 +152,9 @@ static int open_connection(const char *address, uint16_t port, size_t nth)
 	return fd;
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void report(const char *what, uint64_t *took, size_t n, uint64_t total_ns)
 {
-	qsort(took, n, sizeof(*took), compare);
+	sort_figures(took, n);
 	printf("{\"what\":\"%s\",\"count\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"per_second\":%.1f}\n", what, n,
 	       took[n / 2] / 1e3, took[n * 99 / 100] / 1e3, n * 1e9 / total_ns);
 }
