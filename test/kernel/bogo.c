@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bogo.h"
+#include "record_io.h"
 
 #define TICKETS		8
 #define UPDATES_MAX	32	/* KeyUpdates with no data between them */
@@ -37,31 +38,6 @@ struct session {
 };
 
 enum end { GO_ON, CLOSED, CUT, BROKEN };	/* how a connection stands; the last two are failures or not by option */
-
-static bool read_whole(int fd, u8 *data, size_t len)
-{
-	while (len) {
-		ssize_t n = read(fd, data, len);
-
-		if (n <= 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
-static void write_whole(int fd, const u8 *data, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, data, len);
-
-		if (n <= 0)
-			return;
-		data += n;
-		len -= (size_t)n;
-	}
-}
 
 static void flush(struct session *s)
 {
@@ -111,35 +87,9 @@ static enum tls13_status handshake(struct session *s)
 
 /* ---- what kTLS and kernel/record.c do ---- */
 
-static void install(struct port_aead_key *key, const struct tls13_traffic *traffic)
-{
-	port_aead_clear(key);
-	if (port_aead_set(key, traffic->suite == TLS13_AES_128_GCM_SHA256 ? PORT_AES_128_GCM :
-			  traffic->suite == TLS13_AES_256_GCM_SHA384 ? PORT_AES_256_GCM : PORT_CHACHA20_POLY1305,
-			  traffic->key))
-		abort();
-}
-
-static void next_nonce(struct tls13_traffic *traffic, u8 nonce[12])
-{
-	memcpy(nonce, traffic->iv, 12);
-	for (int i = 0; i < 8; i++)
-		nonce[4 + i] ^= (u8)(traffic->sequence >> (56 - 8 * i));
-	traffic->sequence++;
-}
-
 static void send_record(struct session *s, u8 content, const void *data, size_t len)
 {
-	static u8 record[TLS13_RECORD_HEADER + TLS13_RECORD_MAX];
-	u8 nonce[12];
-
-	memcpy(record, (const u8[]){ 23, 3, 3, (u8)((len + 17) >> 8), (u8)(len + 17) }, 5);
-	memcpy(record + 5, data, len);
-	record[5 + len] = content;
-	next_nonce(&s->send, nonce);
-	if (port_aead_seal(&s->send_key, nonce, record, 5, record + 5, len + 1))
-		abort();
-	write_whole(s->fd, record, len + 22);
+	write_record(s->fd, &s->send_key, &s->send, content, data, len);
 }
 
 static enum end break_with(struct session *s, u8 alert, const char *error)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "credential.h"
+#include "record_io.h"
 
 #define TICKETS	8
 
@@ -44,32 +45,6 @@ struct session {
 	bool updated;
 	u8 alert;
 };
-
-static bool read_whole(int fd, u8 *data, size_t len)
-{
-	while (len) {
-		ssize_t n = read(fd, data, len);
-
-		if (n <= 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
-static bool write_whole(int fd, const u8 *data, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, data, len);
-
-		if (n <= 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
 
 static void flush(struct session *s)
 {
@@ -116,40 +91,9 @@ static enum tls13_status handshake(struct session *s)
 	return status;
 }
 
-static enum port_aead aead_of(u16 suite)
-{
-	return suite == TLS13_AES_128_GCM_SHA256 ? PORT_AES_128_GCM :
-	       suite == TLS13_AES_256_GCM_SHA384 ? PORT_AES_256_GCM : PORT_CHACHA20_POLY1305;
-}
-
-static void install(struct port_aead_key *key, const struct tls13_traffic *traffic)
-{
-	port_aead_clear(key);
-	if (port_aead_set(key, aead_of(traffic->suite), traffic->key))
-		abort();
-}
-
-static void next_nonce(struct tls13_traffic *traffic, u8 nonce[12])
-{
-	memcpy(nonce, traffic->iv, 12);
-	for (int i = 0; i < 8; i++)
-		nonce[4 + i] ^= (u8)(traffic->sequence >> (56 - 8 * i));
-	traffic->sequence++;
-}
-
 static void send_record(struct session *s, u8 content, const void *data, size_t len)
 {
-	u8 record[2048] = { 23, 3, 3, (u8)((len + 17) >> 8), (u8)(len + 17) };
-	u8 nonce[12];
-
-	if (len > sizeof(record) - 64)
-		abort();
-	memcpy(record + 5, data, len);
-	record[5 + len] = content;
-	next_nonce(&s->send, nonce);
-	if (port_aead_seal(&s->send_key, nonce, record, 5, record + 5, len + 1))
-		abort();
-	write_whole(s->fd, record, len + 22);
+	write_record(s->fd, &s->send_key, &s->send, content, data, len);
 }
 
 static void send_update(struct session *s, u8 request)
