@@ -46,6 +46,11 @@ export function verifySignature(bytes: Uint8Array, signature: Uint8Array, public
   }
 }
 
+/** How a key stands in bodies of statements and in indexes: hexadecimal digits. */
+export function keyHex(publicKey: Uint8Array): string {
+  return Buffer.from(publicKey).toString("hex");
+}
+
 /** How a key is named in messages, rosters and the log: the first 128 bits of its SHA-256, in hexadecimal. */
 export function keyIdOf(publicKey: Uint8Array): string {
   return hash("sha256", publicKey, "hex").slice(0, 32);

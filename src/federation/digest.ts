@@ -111,7 +111,7 @@ export function writeDigest(digest: StateDigest): Uint8Array {
 export function parseDigest(bytes: Uint8Array): StateDigest {
   const reader = new OctetReader(bytes);
   const count = reader.u32();
-  const root = Buffer.from(reader.raw(ROOT_BYTES)).toString("hex");
+  const root = reader.hex(ROOT_BYTES);
   const buckets = reader.raw(BUCKETS * BUCKET_BYTES);
   reader.end();
   return { count, root, buckets };
@@ -138,9 +138,9 @@ export function parseDifference(bytes: Uint8Array): Difference {
   const reader = new OctetReader(bytes);
   const buckets = Array.from({ length: reader.count16(BUCKETS) }, () => reader.u8());
   const heads = Array.from({ length: reader.count16(HEADS_MAX) }, () => ({
-    id: Buffer.from(reader.raw(ID_BYTES)).toString("hex"),
+    id: reader.hex(ID_BYTES),
     revision: reader.u48(),
-    hash: Buffer.from(reader.raw(ID_BYTES)).toString("hex"),
+    hash: reader.hex(ID_BYTES),
   }));
   reader.end();
   return { buckets, heads };
@@ -156,9 +156,7 @@ export function writeIds(ids: readonly string[]): Uint8Array {
 /** Throws RiprapError `octets_malformed`. */
 export function parseIds(bytes: Uint8Array): string[] {
   const reader = new OctetReader(bytes);
-  const ids = Array.from({ length: reader.count16(HEADS_MAX) }, () =>
-    Buffer.from(reader.raw(ID_BYTES)).toString("hex"),
-  );
+  const ids = Array.from({ length: reader.count16(HEADS_MAX) }, () => reader.hex(ID_BYTES));
   reader.end();
   return ids;
 }

@@ -1,6 +1,6 @@
 // All statements that stand on one node: takes or refuses each, and says what differs from another node. The same statements in any order give the same state.
 import { type FleetGeneration, writeScope } from "../fleet.ts";
-import { keyIdOf } from "./curve.ts";
+import { keyHex, keyIdOf } from "./curve.ts";
 import { type Difference, DigestTree, HEADS_MAX, type StateDigest, type StatementHead, statementId } from "./digest.ts";
 import { Generation } from "./generation.ts";
 import { judgeRight, type RightRefusalCode } from "./right.ts";
@@ -92,7 +92,7 @@ export class FleetState {
 
   constructor({ trustDomain, roots, store, verify = verifyStatement }: FleetStateOptions) {
     this.trustDomain = trustDomain;
-    this.#roots = new Set(roots.map(hexOf));
+    this.#roots = new Set(roots.map(keyHex));
     this.#verify = verify;
     this.#store = undefined;
     // What this node stored was verified when it came; its rights are judged again, because roots may have gone.
@@ -129,7 +129,7 @@ export class FleetState {
   /** A root came or went with the trust bundle: every word of a root is judged again. */
   setRoots(roots: readonly Uint8Array[]): Change[] {
     const gone = [...this.#roots];
-    this.#roots = new Set(roots.map(hexOf));
+    this.#roots = new Set(roots.map(keyHex));
     return gone.flatMap((key) => this.#judgeAgain(key));
   }
 
@@ -214,7 +214,7 @@ export class FleetState {
     }
     const held = this.#held.get(statement.key);
     if (held?.hash === statement.hash) return { outcome: "duplicate" };
-    const fault = judgeRight(statement, { standing: this.standing, isRoot: (key) => this.#roots.has(hexOf(key)) });
+    const fault = judgeRight(statement, { standing: this.standing, isRoot: (key) => this.#roots.has(keyHex(key)) });
     if (fault !== undefined) return refuse(...fault);
     const isSame = held !== undefined && held.revision === statement.revision;
     if (held !== undefined && compareStatements(statement, held) < 0) {
@@ -231,8 +231,8 @@ export class FleetState {
 
   #boundFault(statement: Statement): ApplyOutcome | undefined {
     if (this.#held.size >= STATEMENTS_MAX) return refuse("state_full", `more than ${STATEMENTS_MAX} statements stand`);
-    const isNode = this.standing.grantsOfKey("node", hexOf(statement.author)).length > 0;
-    const isMore = isNode && this.standing.grantsOfKey("issuer", hexOf(statement.author)).length > 0;
+    const isNode = this.standing.grantsOfKey("node", keyHex(statement.author)).length > 0;
+    const isMore = isNode && this.standing.grantsOfKey("issuer", keyHex(statement.author)).length > 0;
     const count = this.#byAuthor.get(statement.authorId)?.size ?? 0;
     return isNode && !isMore && count >= NODE_STATEMENTS_MAX
       ? refuse("author_full", `its author has said ${NODE_STATEMENTS_MAX} things already`)
@@ -280,7 +280,7 @@ export class FleetState {
   /** Roles run one way (root, issuing node, operator, node), so that this comes to an end. */
   #judgeAgain(key: string): Change[] {
     const changes: Change[] = [];
-    const context = { standing: this.standing, isRoot: (author: Uint8Array) => this.#roots.has(hexOf(author)) };
+    const context = { standing: this.standing, isRoot: (author: Uint8Array) => this.#roots.has(keyHex(author)) };
     for (const statement of this.listByAuthor(keyIdOf(Buffer.from(key, "hex")))) {
       if (this.#held.get(statement.key) !== statement) continue;
       const fault = judgeRight(statement, context);
@@ -302,8 +302,4 @@ function readStore(store: StatementStore): Statement[] {
 
 function refuse(code: StatementRefusalCode, fact: string): ApplyOutcome {
   return { outcome: "refused", code, message: `Cannot take the statement: ${fact}` };
-}
-
-function hexOf(key: Uint8Array): string {
-  return Buffer.from(key).toString("hex");
 }

@@ -81,7 +81,7 @@ export function parseJoin(bytes: Uint8Array): SealedJoin {
     if (bytes.length > JOIN_REQUEST_BYTES_MAX) throw new Error(`it is longer than ${JOIN_REQUEST_BYTES_MAX} bytes`);
     const reader = new OctetReader(bytes);
     if (reader.u8() !== FORMAT) throw new Error("it is of another version of riprap");
-    const tokenId = Buffer.from(reader.raw(ID_BYTES)).toString("hex");
+    const tokenId = reader.hex(ID_BYTES);
     const enc = reader.raw(HPKE_KEY_BYTES);
     const sealed = reader.bytes32(JOIN_REQUEST_BYTES_MAX);
     reader.end();
@@ -187,7 +187,7 @@ function requestBytes(request: JoinRequest): Uint8Array {
 function readRequest(bytes: Uint8Array): JoinRequest {
   const reader = new OctetReader(bytes);
   const [time, nodeName] = [reader.u48(), reader.text8()];
-  const rootFingerprint = Buffer.from(reader.raw(FINGERPRINT_BYTES)).toString("hex");
+  const rootFingerprint = reader.hex(FINGERPRINT_BYTES);
   const key = reader.raw(ED25519_KEY_BYTES);
   const enrolment = Buffer.from(reader.bytes32(JOIN_REQUEST_BYTES_MAX)).toString("utf8");
   const [nkey, version] = [reader.text8(), reader.text8()];

@@ -94,6 +94,11 @@ export class OctetReader {
     return this.#number(6);
   }
 
+  /** `length` octets as hexadecimal digits. */
+  hex(length: number): string {
+    return Buffer.from(this.raw(length)).toString("hex");
+  }
+
   /** A copy of its own: the message that it came in may be reused. */
   raw(length: number): Uint8Array {
     if (length > this.#bytes.length - this.#at) throw malformed("it ends in the middle of a field");

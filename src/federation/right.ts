@@ -3,7 +3,7 @@ import { isWithinPrefixes } from "../enrolment.ts";
 import { describeError } from "../error.ts";
 import { FLEET_NAME, tryParseScope, tryParseTarget } from "../fleet.ts";
 import { type EndpointBody, type NodeBody, type OperatorBody, parseBody } from "./body.ts";
-import { P256_KEY_BYTES } from "./curve.ts";
+import { keyHex, P256_KEY_BYTES } from "./curve.ts";
 import { readResourceClaim } from "./resource_claim.ts";
 import type { Standing } from "./standing.ts";
 import type { Statement } from "./statement.ts";
@@ -82,7 +82,7 @@ function bodyFault(statement: Statement): RightFault | undefined {
 
 /** The role in which an author speaks: refused when it has none, or when it was revoked and this is not among what stands. */
 function findRole<R extends "issuer" | "operator">(role: R, statement: Statement, { standing }: RightContext) {
-  const grants = standing.grantsOfKey(role, hexOf(statement.author));
+  const grants = standing.grantsOfKey(role, keyHex(statement.author));
   const revoked = grants.find(({ name }) => standing.isSilenced(role, name, statement.hash));
   const fault: RightFault | undefined =
     grants.length === 0
@@ -126,7 +126,7 @@ function judgeRevocation(statement: Statement, context: RightContext): RightFaul
 /** A node takes back what it signed itself. */
 function judgeOwnSerial(statement: Statement, { standing }: RightContext): RightFault | undefined {
   const target = tryParseTarget(statement.name);
-  const grants = standing.grantsOfKey("node", hexOf(statement.author));
+  const grants = standing.grantsOfKey("node", keyHex(statement.author));
   if (grants.length === 0) return ["author_unknown", `its author ${statement.authorId} is nobody here`];
   const revoked = grants.find(({ name }) => standing.isSilenced("node", name, statement.hash));
   if (revoked !== undefined) return ["author_revoked", `the node ${revoked.name} is revoked`];
@@ -168,7 +168,7 @@ function resourceFault(statement: Statement, rights: OperatorBody): RightFault |
 function judgeOwnWord(statement: Statement, { standing }: RightContext): RightFault | undefined {
   const grant = standing.grantOf("node", statement.name);
   if (grant === undefined) return ["author_unknown", `there is no node ${statement.name}`];
-  if (grant.body.key !== hexOf(statement.author)) return ["right_missing", `it is not ${grant.name} that says so`];
+  if (grant.body.key !== keyHex(statement.author)) return ["right_missing", `it is not ${grant.name} that says so`];
   return standing.isSilenced("node", grant.name, statement.hash)
     ? ["author_revoked", `the node ${grant.name} is revoked`]
     : undefined;
@@ -189,8 +189,4 @@ function judgeEndpoint(statement: Statement, context: RightContext): RightFault 
 /** Whether all that a prefix (or a single ID) allows is allowed by one of `prefixes`. */
 export function covers(prefixes: readonly string[], wanted: string): boolean {
   return prefixes.some((prefix) => (prefix.endsWith("/") ? wanted.startsWith(prefix) : wanted === prefix));
-}
-
-function hexOf(key: Uint8Array): string {
-  return Buffer.from(key).toString("hex");
 }

@@ -1,10 +1,11 @@
 // The fleet as a person and a peer's chain check see it: nodes, what each may issue, what is revoked, where workloads are. Reads what stands; changes nothing.
+
 import { isWithinPrefixes } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import type { FleetEndpoint, FleetNode, FleetScope, NodePresence, RevocationTarget } from "../fleet.ts";
 import { tryParseScope, tryParseTarget, writeTarget } from "../fleet.ts";
 import { KEEP_MAX, parseBody, type RevocationBody } from "./body.ts";
-import { keyIdOf } from "./curve.ts";
+import { keyHex, keyIdOf } from "./curve.ts";
 import type { FleetState } from "./fleet_state.ts";
 import type { AuthorStanding } from "./gate.ts";
 import type { Grant } from "./standing.ts";
@@ -26,7 +27,7 @@ export function listNodes(state: RosterState): readonly FleetNode[] {
 
 /** Who a fleet key is of, for the gate. */
 export function authorOf(state: RosterState, key: Uint8Array): AuthorStanding {
-  const grants = state.standing.grantsOfKey("node", Buffer.from(key).toString("hex"));
+  const grants = state.standing.grantsOfKey("node", keyHex(key));
   const [first] = grants;
   if (first === undefined) return undefined;
   const revoked = grants.find(({ name }) => state.standing.revocationsOf(`node:${name}`).length > 0);

@@ -162,9 +162,9 @@ export function parseToken(text: string): Token {
 function readToken(reader: OctetReader): Token {
   if (reader.u8() !== FORMAT) throw new Error("another format");
   const trustDomain = TrustDomain.parse(reader.text8(TRUST_DOMAIN_MAX_BYTES)).name;
-  const rootFingerprint = Buffer.from(reader.raw(FINGERPRINT_BYTES)).toString("hex");
+  const rootFingerprint = reader.hex(FINGERPRINT_BYTES);
   const issuerKey = reader.raw(HPKE_KEY_BYTES);
-  const id = Buffer.from(reader.raw(ID_BYTES)).toString("hex");
+  const id = reader.hex(ID_BYTES);
   const secret = reader.raw(SECRET_BYTES);
   const expiresAt = reader.u48();
   const servers = Array.from({ length: reader.u8() }, () => reader.text8());
