@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* What kTLS does in the kernel, for the test programs that stand for it: whole reads and writes, and protected records. */
+/* What kTLS does in the kernel, for the test programs that stand for it: whole reads and writes, protected records. */
 #ifndef RIPRAP_TEST_RECORD_IO_H
 #define RIPRAP_TEST_RECORD_IO_H
 
