@@ -2,7 +2,7 @@
 import { describeError } from "../src/error.ts";
 import { buildBinaries } from "./run/build.ts";
 import { formatSummary, type TierReport } from "./run/report.ts";
-import { runTiers, runVmTier, TIER_NAMES } from "./run/tier.ts";
+import { runDebugTier, runTiers, selectTiers, selectVmTier } from "./run/tier.ts";
 
 const COMMANDS: Readonly<Record<string, (names: readonly string[]) => Promise<number>>> = {
   test,
@@ -18,16 +18,18 @@ const COMMANDS: Readonly<Record<string, (names: readonly string[]) => Promise<nu
 /** The VM tests in a kernel that looks for its own faults: see test/vm/lab/debug_kernel.ts. */
 const DEBUG_FLAGS: Readonly<Record<string, string>> = { "--debug-kernel": "debug", "--race-kernel": "race" };
 
-/** Every tier or those named; the summary is the very last line, whatever happened before it. */
-async function test(names: readonly string[]): Promise<number> {
-  const kernel = DEBUG_FLAGS[names[0] ?? ""];
-  if (kernel && names.length === 1) return report(await runVmTier(kernel));
-  const unknown = names.filter((name) => !TIER_NAMES.includes(name));
-  if (unknown.length > 0) {
-    process.stderr.write(`run: no tier ${unknown.join(", ")}; there are ${TIER_NAMES.join(", ")}\n`);
+/** Every tier, or the tiers and files named; the summary is the very last line, whatever happened before it. */
+async function test(words: readonly string[]): Promise<number> {
+  const [flag = "", ...files] = words;
+  const kernel = DEBUG_FLAGS[flag];
+  const selection = kernel ? await selectVmTier(files) : await selectTiers(words);
+  if ("refused" in selection) {
+    process.stderr.write(`run: ${selection.refused}\n`);
     return 2;
   }
-  return report(await runTiers(names.length > 0 ? names : TIER_NAMES));
+  if (!kernel) return report(await runTiers(selection.tiers));
+  const chosen = selection.tiers.flatMap((tier) => tier.files);
+  return report([await runDebugTier(kernel, chosen, `./run test ${flag}`)]);
 }
 
 function report(reports: readonly TierReport[]): number {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { formatSummary, parseJunit } from "./report.ts";
+import { failedFiles, formatSummary, parseJunit } from "./report.ts";
 
 const JUNIT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="bun test" tests="4" failures="1" skipped="1">
@@ -42,5 +42,24 @@ describe("formatSummary()", () => {
     expect(text.split("\n").at(-2)).toBe("6 passed, 1 failed, 1 skipped");
     expect(text).toContain("failed in vm: x\n");
     expect(text).toContain("skipped in vm: y: no QEMU\n");
+  });
+
+  test("says how to run again what failed", () => {
+    const vm = { name: "vm", seconds: 9, passed: 1, failures: ["x"], skips: [], again: "./run test test/vm/x.test.ts" };
+    expect(formatSummary([vm])).toContain("to run again what failed in vm: ./run test test/vm/x.test.ts\n");
+  });
+});
+
+describe("failedFiles()", () => {
+  test("gives each file once, and nothing for a failure that is no test's", () => {
+    expect(
+      failedFiles([
+        "test/a.test.ts > a > b",
+        "test/a.test.ts > a > c",
+        "test/b.test.ts: bun test ended with 1",
+        "biome check .",
+        "bun test ended with 1",
+      ]),
+    ).toEqual(["test/a.test.ts", "test/b.test.ts"]);
   });
 });

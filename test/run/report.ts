@@ -8,6 +8,8 @@ export interface TierReport {
   failures: string[];
   /** Titles of tests that were not run, or one sentence for a tier that was not, each with its reason where it is known. */
   skips: string[];
+  /** The command that runs again what failed, where that is less than all. */
+  again?: string;
 }
 
 export interface JunitCounts {
@@ -30,6 +32,21 @@ export function parseJunit(xml: string): JunitCounts {
   return counts;
 }
 
+export function addCounts(...all: readonly JunitCounts[]): JunitCounts {
+  return {
+    passed: all.reduce((total, { passed }) => total + passed, 0),
+    failures: all.flatMap(({ failures }) => failures),
+    skips: all.flatMap(({ skips }) => skips),
+  };
+}
+
+/** The test files that the titles of failures begin with, each once. */
+export function failedFiles(failures: readonly string[]): string[] {
+  return [...new Set(failures.map((title) => /^test\/\S+\.test\.ts\b/.exec(title)?.[0]))].filter(
+    (file) => file !== undefined,
+  );
+}
+
 function describeCase(attributes: string): string {
   const value = (name: string): string => unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
   return [value("file"), value("classname"), value("name")].filter(Boolean).join(" > ");
@@ -46,6 +63,7 @@ export function formatSummary(reports: readonly TierReport[]): string {
   for (const report of reports) {
     lines.push(...report.skips.map((title) => `skipped in ${report.name}: ${title}`));
     lines.push(...report.failures.map((title) => `failed in ${report.name}: ${title}`));
+    if (report.again) lines.push(`to run again what failed in ${report.name}: ${report.again}`);
   }
   for (const { name, seconds, passed, failures, skips } of reports)
     lines.push(

@@ -3,9 +3,11 @@
 import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { RiprapError } from "../../../src/error.ts";
+import { withLock } from "./lock.ts";
 
 export const PROJECT_DIR = resolve(import.meta.dir, "../../..");
 const CACHE_DIR = join(PROJECT_DIR, ".cache", "vm");
+const LOCK_DIR = join(CACHE_DIR, "lock");
 
 /** Longer than any run, shorter than it takes a day's changes to fill a disk with binaries. */
 const KEEP_UNUSED_MS = 2 * 3_600_000;
@@ -34,7 +36,7 @@ export async function exists(path: string): Promise<boolean> {
 
 /**
  * The directory `kind-key` of the cache, filled by `build` when it is not there. `build` works in a directory of its own that is
- * renamed at the end, so that neither an interruption nor two runs at once leave half an entry.
+ * renamed at the end, so that an interruption leaves no half of an entry. Another run that needs the same waits for it.
  */
 export function cached(kind: string, key: string, build: (directory: string) => Promise<void>): Promise<string> {
   const name = `${kind}-${key}`;
@@ -50,18 +52,24 @@ async function make(kind: string, name: string, build: (directory: string) => Pr
     await utimes(entry, new Date(), new Date()).catch(() => {}); // in use: see prune()
     return entry;
   }
-  await mkdir(CACHE_DIR, { recursive: true });
+  await mkdir(LOCK_DIR, { recursive: true });
+  // A file a kind: as many as there are entries would never be deleted.
+  const lock = join(LOCK_DIR, KEPT_KINDS.includes(kind) ? name : kind);
+  await withLock(lock, async () => {
+    if (!(await exists(entry))) await fill(entry, build);
+  });
+  if (!KEPT_KINDS.includes(kind)) await prune(kind, entry);
+  return entry;
+}
+
+async function fill(entry: string, build: (directory: string) => Promise<void>): Promise<void> {
   const unfinished = await mkdtemp(join(CACHE_DIR, "unfinished-"));
   try {
     await build(unfinished);
-    await rename(unfinished, entry).catch(async (error: unknown) => {
-      if (!(await exists(entry))) throw error;
-    });
+    await rename(unfinished, entry);
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
-  if (!KEPT_KINDS.includes(kind)) await prune(kind, entry);
-  return entry;
 }
 
 /** Deletes what this entry has outdated, and what an interrupted run left; a run beside this one keeps what it uses. */

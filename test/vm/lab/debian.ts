@@ -1,10 +1,13 @@
 // Finds and downloads Debian packages with an apt state of our own: what this machine has installed plays no part, and nothing is installed.
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RiprapError } from "../../../src/error.ts";
-import { cached, runHost } from "./cache.ts";
+import { cached, digestOf, runHost } from "./cache.ts";
+import { withLock } from "./lock.ts";
 
 const NOTHING = "no-archives";
+/** What apt has answered from these lists: it takes seconds to, and every VM asks the same. */
+const ANSWER = "closure-";
 
 /** Reads the package lists of this machine's apt sources once per cache. */
 export async function openPackages(): Promise<PackageIndex> {
@@ -25,9 +28,15 @@ export class PackageIndex {
     this.#directory = directory;
   }
 
+  /** apt's own locks are off, as nothing is installed; this one keeps two runs from the lists and the archive at once. */
+  #locked<T>(work: () => Promise<T>): Promise<T> {
+    return withLock(join(this.#directory, "lock"), work);
+  }
+
   /** The name of the real package behind a metapackage: `linux-image-6.12-cloud-amd64` gives the one with the release in it. */
   async resolveMetapackage(name: string, pattern: RegExp): Promise<string> {
-    const text = await runHost(["apt-cache", ...aptOptions(this.#directory), "depends", "--important", name]);
+    const command = ["apt-cache", ...aptOptions(this.#directory), "depends", "--important", name];
+    const text = await this.#locked(() => runHost(command));
     for (const [, found] of text.matchAll(/^\s*Depends: (\S+)/gm)) if (found && pattern.test(found)) return found;
     throw new RiprapError(
       "package_unknown",
@@ -37,6 +46,18 @@ export class PackageIndex {
 
   /** File names (not paths) of the packages and all that they depend on, without recommendations; a stable key for a cache. */
   async closure(names: readonly string[]): Promise<string[]> {
+    const answer = join(this.#directory, `${ANSWER}${digestOf(...names)}`);
+    const known = await readFile(answer, "utf8").catch(() => undefined);
+    if (known !== undefined) return known.split("\n");
+    return this.#locked(async () => {
+      const found = await this.#askClosure(names);
+      await writeFile(`${answer}.part`, found.join("\n"));
+      await rename(`${answer}.part`, answer);
+      return found;
+    });
+  }
+
+  async #askClosure(names: readonly string[]): Promise<string[]> {
     // apt leaves out what it has downloaded already: show it an archive with nothing in it.
     const empty = ["-o", `Dir::Cache::archives=${join(this.#directory, NOTHING)}`];
     const text = await runHost([...aptGet(this.#directory), ...empty, "--print-uris", "install", ...names]);
@@ -45,8 +66,9 @@ export class PackageIndex {
 
   /** Paths of the downloaded packages and all that they depend on. */
   async downloadClosure(names: readonly string[]): Promise<string[]> {
-    const files = await this.closure(names);
     await this.#download(["--download-only", "install", ...names], this.#directory);
+    // Asked afterwards: the download may have renewed the lists.
+    const files = await this.closure(names);
     return files.map((file) => join(this.#directory, "archives", file));
   }
 
@@ -57,14 +79,22 @@ export class PackageIndex {
     return (await Array.fromAsync(found)).filter((path) => names.some((name) => basename(path).startsWith(`${name}_`)));
   }
 
-  async #download(command: readonly string[], cwd: string): Promise<void> {
-    try {
-      await runHost([...aptGet(this.#directory), ...command], { cwd });
-    } catch {
-      // The lists may be older than the archive, which drops a version as its successor comes.
-      await runHost([...aptGet(this.#directory), "update"]);
-      await runHost([...aptGet(this.#directory), ...command], { cwd });
-    }
+  #download(command: readonly string[], cwd: string): Promise<void> {
+    return this.#locked(async () => {
+      try {
+        await runHost([...aptGet(this.#directory), ...command], { cwd });
+      } catch {
+        // The lists may be older than the archive, which drops a version as its successor comes.
+        await this.#renew();
+        await runHost([...aptGet(this.#directory), ...command], { cwd });
+      }
+    });
+  }
+
+  async #renew(): Promise<void> {
+    await runHost([...aptGet(this.#directory), "update"]);
+    for (const name of await readdir(this.#directory))
+      if (name.startsWith(ANSWER)) await rm(join(this.#directory, name), { force: true });
   }
 }
 
