@@ -24,8 +24,9 @@ import {
   signIssuingCa,
 } from "./ca/issuer.ts";
 import { type JwtAuthority, type JwtOptions, openJwtKey } from "./ca/jwt.ts";
-import { createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
+import { type CurvePoint, createKey, keyIdentifier, parsePublicKeyPem } from "./ca/key.ts";
 import {
+  type CaKey,
   type CustodyChange,
   type CustodySetting,
   exportKey,
@@ -38,6 +39,15 @@ import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
 import { installRenewal, isRenewalDue, type RenewalOptions, type Renewed, requestRenewal } from "./ca/renewal.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
+import {
+  type AdoptedRoots,
+  adoptRoots as adopt,
+  type ListedRoot,
+  listRoots as list,
+  openRootKey as openKeyOf,
+  type RootListOptions,
+  type ToldRoot,
+} from "./ca/root_list.ts";
 import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
 import { openWitKey, type WitAuthority, type WitOptions } from "./ca/wit.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
@@ -72,6 +82,7 @@ export type {
 export type { RenewalOptions, Renewed } from "./ca/renewal.ts";
 export type { RevokedId } from "./ca/revoked_id.ts";
 export type { InitOptions } from "./ca/root.ts";
+export type { AdoptedRoots, ListedRoot, RootListOptions, ToldRoot } from "./ca/root_list.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
 export type { IssuedWitSvid, WitAuthority, WitOptions, WitSvidRequest } from "./ca/wit.ts";
 
@@ -125,7 +136,7 @@ export function issueWithNewKeys(
   requests: readonly Omit<SvidRequest, "publicKey">[],
 ): (IssuedSvid & { readonly privateKey: Uint8Array })[] {
   const keys = requests.map(() => createKey());
-  const wanted = requests.map((request, index) => ({ ...request, publicKey: keys[index]?.point as Uint8Array }));
+  const wanted = requests.map((request, index) => ({ ...request, publicKey: keys[index]?.point as CurvePoint }));
   try {
     const svids = authority.issueX509Svids(wanted);
     return svids.map((svid, index) => ({ ...svid, privateKey: keys[index]?.pkcs8 as Uint8Array }));
@@ -265,6 +276,21 @@ export async function installEnrolment(options: InstallOptions): Promise<Install
 /** The root key on this node, for what only the root may sign. Close its `key` after use. Throws RiprapError `root_not_here`, and what openAuthority throws. */
 export function openRoot(options: RenewalOptions): RootSigner {
   return openHeldRoot(options);
+}
+
+/** The roots of this node that others may have heard of, in the order in which they were published. Throws what openAuthority throws for the files. */
+export function listRoots(options: RootListOptions): readonly ListedRoot[] {
+  return list(options);
+}
+
+/** The key of a root that listRoots shows as held here. The caller closes it. */
+export function openRootKey(certificate: Uint8Array, options: RootListOptions): CaKey {
+  return openKeyOf(certificate, options);
+}
+
+/** Takes roots that the fleet tells of into the bundle, and those that are revoked out of it; whoever signs SVIDs or judges peers sees it at once. */
+export function adoptRoots(told: readonly ToldRoot[], options: RootListOptions): AdoptedRoots {
+  return adopt(told, options);
 }
 
 /** A root key that was exported, on whatever machine. Throws RiprapError `ca_key_invalid`, `root_unknown`. */

@@ -2,12 +2,12 @@
 
 import { mkdirSync } from "node:fs";
 import { uptime } from "node:os";
-import { type KeyStore, type NodeAuthority, openAuthority, openNodeKeys } from "./ca.ts";
+import { adoptRoots, type KeyStore, type NodeAuthority, openAuthority, openNodeKeys, type ToldRoot } from "./ca.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
 import { startAuthorityRoom } from "./daemon/authority_room.ts";
-import { BundlePoller } from "./daemon/bundle/poller.ts";
+import { openPoller } from "./daemon/bundle/open.ts";
 import { createBundlePort, stateOfBundles } from "./daemon/bundle/view.ts";
 import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
@@ -88,7 +88,9 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     undo.push(release);
     const random = seams.random ?? Math.random;
     const tied: { rooms: Rooms | undefined } = { rooms: undefined };
-    const hooks = fleetHooks({ config, authority, log, rooms: () => tied.rooms });
+    const { stateDir } = config;
+    const adopt = (told: readonly ToldRoot[]) => adoptRoots(told, { stateDir, store, keys, now: clock.now() });
+    const hooks = fleetHooks({ config, authority, log, adoptRoots: adopt, rooms: () => tied.rooms });
     const fleet = await openFleet({ config, authority, keys, store, clock, log, random }, hooks);
     const rooms = buildRooms({ config, seams, clock, log, store, authority, keys, fleet });
     tied.rooms = rooms;
@@ -125,6 +127,8 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
       },
     );
     undo.push(() => authorities.stop());
+    rooms.late.authorities = authorities.keeper;
+    rooms.late.renewer = fleet.renewer;
     const health = { isReady: () => rooms.port.status().ready, metrics: () => rooms.port.metrics() };
     const trust = { bundle: () => publication.bundle(), crl: () => authority.crl() };
     const endpoints = await startEndpoints({ config, authority, trust, health, clock, log, random });
@@ -210,7 +214,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const kernel = new KernelLink({ config, openDevice, clock, log, handler: plane, keys });
   const trustDomain = TrustDomain.parse(authority.trustDomain);
   bundles.onChange(() => plane.trustChanged());
-  const poller = createPoller({ config, seams, clock, log, authority, bundles });
+  const random = seams.random ?? Math.random;
+  const poller = openPoller({ config, clock, log, authority, bundles, random });
   const onSwap = () => {
     const trustDomains = book.resources?.trustDomains ?? [];
     bundles.configure(trustDomains);
@@ -222,7 +227,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
   // Opened when all of this is there.
-  const late: { workloadApi?: WorkloadApi | undefined; endpoints?: Endpoints; publication?: Publication } = {};
+  const late: Late = {};
   const port = createControlPort({
     ...{
       config,
@@ -284,27 +289,15 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   };
 }
 
-type Rooms = ReturnType<typeof buildRooms>;
-
-type PollerGround = Pick<Ground, "config" | "seams" | "clock" | "log" | "authority"> & { readonly bundles: BundleBook };
-
-function createPoller({ config, seams, clock, log, authority, bundles }: PollerGround): BundlePoller {
-  const bundleOf = (trustDomain: TrustDomain) => bundles.bundleOf(trustDomain);
-  const parts = {
-    clock,
-    webRootsPath: config.webRoots,
-    authenticate: (chain: readonly Uint8Array[]) => authority.verifyPeerChain(chain, bundleOf),
-  };
-  return new BundlePoller({
-    ...{ book: bundles, clock, log, random: seams.random ?? Math.random },
-    isOwn: ({ name }) => name === authority.trustDomain,
-    async exchange(url, endpoint, signal) {
-      // TLS is loaded where a rule names an endpoint.
-      const { exchangeHttps } = await import("./daemon/bundle/exchange.ts");
-      return exchangeHttps(url, endpoint, { ...parts, signal });
-    },
-  });
+interface Late {
+  workloadApi?: WorkloadApi | undefined;
+  endpoints?: Endpoints;
+  publication?: Publication;
+  authorities?: { look(): Promise<void> };
+  renewer?: FleetRoom["renewer"];
 }
+
+type Rooms = ReturnType<typeof buildRooms>;
 
 /** By another program: revocations, roots, keys. */
 function stateChanged({ plane, changed, late }: Rooms, log: Log): void {

@@ -9,7 +9,7 @@ import { writeCrl } from "./crl.ts";
 import { CrlTable } from "./crl_table.ts";
 import { anchorsOf } from "./foreign.ts";
 import { Journal, type SvidEntry } from "./journal.ts";
-import { fingerprint, keyIdentifier, keyOfPoint } from "./key.ts";
+import { CurvePoint, fingerprint, keyIdentifier } from "./key.ts";
 import { type CaKey, custodyWarnings, describeCustody } from "./key_store.ts";
 import { nameConstraintFault } from "./name_constraint.ts";
 import type {
@@ -101,7 +101,7 @@ class FileAuthority implements NodeAuthority {
     if (this.#closed) throw new TypeError("the CA is closed");
     const now = this.#parts.clock.now();
     const signing = this.#current();
-    this.#requireValidIssuer(now);
+    this.#requireValidIssuer(signing, now);
     const drafts = requests.map((request) => this.#draft(request, now));
     // Journal first: a certificate that exists without an entry could never be found and revoked.
     this.#parts.journal.addSvids(drafts.map(({ content, context }) => entryOf(content, { signing, context, now })));
@@ -109,21 +109,19 @@ class FileAuthority implements NodeAuthority {
   }
 
   requireIssuable(spiffeId: SpiffeId | string): SpiffeId {
+    return this.issuable()(spiffeId);
+  }
+
+  issuable(): (spiffeId: SpiffeId | string) => SpiffeId {
     if (this.#closed) throw new TypeError("the CA is closed");
-    this.#requireValidIssuer(this.#parts.clock.now());
-    return this.#allowedId(spiffeId);
+    this.#requireValidIssuer(this.#current(), this.#parts.clock.now());
+    return (spiffeId) => this.#allowedId(spiffeId);
   }
 
   #draft(request: SvidRequest, now: number): { content: SvidContent; context: string } {
     const spiffeId = this.#allowedId(request.spiffeId);
     const dnsNames = this.#allowedNames(parseDnsNames(request.dnsNames ?? []));
-    const point = Uint8Array.from(request.publicKey);
-    if (keyOfPoint(point) === undefined) {
-      throw new RiprapError(
-        "public_key_invalid",
-        `Cannot issue an SVID for ${spiffeId}: its public key is no uncompressed P-256 point`,
-      );
-    }
+    const point = pointOf(request);
     const validity = this.#validity(request.lifetimeSeconds, now);
     const content = { serial: this.#serials.next(now), spiffeId, dnsNames, point, ...validity };
     return { content, context: journalContext(request.context) };
@@ -203,13 +201,16 @@ class FileAuthority implements NodeAuthority {
   }
 
   info(): AuthorityInfo {
-    const { record, roots, issuers } = this.#current();
+    const { record, roots, issuers, anchor } = this.#current();
     const { serial, notBefore, notAfter, bytes } = issuers[0];
     return {
       trustDomain: record.trustDomain.name,
       nodeName: record.nodeName,
       idPrefixes: record.idPrefixes,
-      issuer: { serial, notBefore: new Date(notBefore), notAfter: new Date(notAfter), fingerprint: fingerprint(bytes) },
+      issuer: {
+        ...{ serial, notBefore: new Date(notBefore), notAfter: new Date(notAfter) },
+        ...{ fingerprint: fingerprint(bytes), root: anchor.id },
+      },
       roots: roots.map((root) => ({ fingerprint: fingerprint(root.bytes), notAfter: new Date(root.notAfter) })),
       holdsRootKey: this.#holdsRootKey(),
       keyStorage: describeCustody(this.#signing.key, this.#parts.ground.keys),
@@ -266,8 +267,7 @@ class FileAuthority implements NodeAuthority {
     throw new RiprapError("id_revoked", `Cannot issue an SVID for ${id}: the ID is revoked (${reason}); ${remedy}`);
   }
 
-  #requireValidIssuer(now: number): void {
-    const { anchor, issuers } = this.#current();
+  #requireValidIssuer({ anchor, issuers }: Signing, now: number): void {
     const [issuer] = issuers;
     if (now >= issuer.notAfter || now < issuer.notBefore) {
       const span = `${new Date(issuer.notBefore).toISOString()} to ${new Date(issuer.notAfter).toISOString()}`;
@@ -353,6 +353,15 @@ function signed(content: SvidContent, { template, issuerChain }: Signing): Issue
     notBefore: new Date(content.notBefore),
     notAfter: new Date(content.notAfter),
   };
+}
+
+function pointOf({ publicKey, spiffeId }: SvidRequest): Uint8Array {
+  const point = publicKey instanceof CurvePoint ? publicKey : CurvePoint.tryParse(publicKey);
+  if (point !== undefined) return point.bytes;
+  throw new RiprapError(
+    "public_key_invalid",
+    `Cannot issue an SVID for ${spiffeId}: its public key is no uncompressed P-256 point`,
+  );
 }
 
 function journalContext(context: Record<string, unknown>): string {

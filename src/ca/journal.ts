@@ -123,10 +123,12 @@ export class Journal {
     return this.#store.prepare<{ serial: Uint8Array; notAfter: number }>(sql).all(node, now);
   }
 
-  /** Names of nodes with an intermediate that has neither ended nor been revoked, signed in that time. */
+  /** Names of nodes whose latest intermediate was signed in that time, and has neither ended nor been revoked. */
   liveNodes(now: number, signed: { from: number; until: number }): string[] {
     const sql = `SELECT DISTINCT node FROM ca_authority WHERE kind = 'intermediate' AND not_after > ? AND signed_at BETWEEN ? AND ?
-      AND serial NOT IN (SELECT serial FROM ca_revocation) ORDER BY node`;
+      AND serial NOT IN (SELECT serial FROM ca_revocation)
+      AND node NOT IN (SELECT node FROM ca_authority WHERE kind = 'intermediate' AND signed_at > ?3
+        AND serial NOT IN (SELECT serial FROM ca_revocation)) ORDER BY node`;
     return this.#store
       .prepare<{ node: string }>(sql)
       .all(now, signed.from, signed.until)

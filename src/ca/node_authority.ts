@@ -5,13 +5,14 @@ import type { SpiffeId } from "../spiffe_id.ts";
 import type { Store } from "../store.ts";
 import type { BundleOf } from "../trust_bundle.ts";
 import type { PeerAnswer } from "./chain.ts";
+import type { CurvePoint } from "./key.ts";
 import type { KeyStore } from "./key_store.ts";
 import type { RevokedId } from "./revoked_id.ts";
 
 export interface SvidRequest {
   readonly spiffeId: SpiffeId | string;
-  /** Uncompressed P-256 point, 65 bytes. */
-  readonly publicKey: Uint8Array;
+  /** Uncompressed P-256 point, 65 bytes; or one that is known to be such. */
+  readonly publicKey: Uint8Array | CurvePoint;
   /** Whole seconds from now, 1 to 86400; the SVID ends with the intermediate if that is sooner. */
   readonly lifetimeSeconds: number;
   readonly dnsNames?: readonly string[];
@@ -39,6 +40,8 @@ export interface AuthorityInfo {
     readonly notBefore: Date;
     readonly notAfter: Date;
     readonly fingerprint: string;
+    /** Fingerprint of the root that it leads to. */
+    readonly root: string;
   };
   readonly roots: readonly { readonly fingerprint: string; readonly notAfter: Date }[];
   readonly holdsRootKey: boolean;
@@ -63,6 +66,11 @@ export interface NodeAuthority {
   issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[];
   /** The ID, when this node may issue an SVID of any kind for it now. Throws what issueX509Svid throws about the ID and the issuer. */
   requireIssuable(spiffeId: SpiffeId | string): SpiffeId;
+  /**
+   * requireIssuable for many IDs: the issuer is looked at now, each ID when it is asked for. For use within the transaction or the turn in which it
+   * was asked, no longer.
+   */
+  issuable(): (spiffeId: SpiffeId | string) => SpiffeId;
   /** Serial in lower-case hexadecimal, of this node or another. Committed when it returns. */
   revoke(serial: string, reason: string): Revocation;
   isRevoked(serial: string): boolean;

@@ -3,6 +3,7 @@
 import { type KeyStore, publicKeysOf } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
+import type { RootEntry } from "../federation/body.ts";
 import type { Signer } from "../federation/curve.ts";
 import { type Change, FleetState } from "../federation/fleet_state.ts";
 import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
@@ -13,6 +14,7 @@ import { groupsOf } from "../federation/node_group.ts";
 import { authorOf, findNode, type IssuedPath, listNodes, type MayIssue, mayIssue } from "../federation/roster.ts";
 import type { Statement, StatementDraft } from "../federation/statement.ts";
 import { type FleetSubjects, fleetSubjects } from "../federation/subject.ts";
+import { isSuccession } from "../federation/succession.ts";
 import type { Transport } from "../federation/transport.ts";
 import { Voice } from "../federation/voice.ts";
 import type { FleetNode } from "../fleet.ts";
@@ -37,14 +39,17 @@ export interface FleetHooks extends OwnWord {
   /** The roster or what is revoked changed; `revoked` are the statements that revoke, `own` the key identifiers of this node's authorities. */
   trustChanged(revoked: readonly Statement[], own: readonly string[]): void;
   endpointsChanged(): void;
+  /** The trust domain has other roots: those that this node should have in its bundle, or no longer. */
+  rootsChanged(roots: readonly RootEntry[]): void;
   /** Nodes have other keys for JWT-SVIDs. */
   keysChanged(): void;
 }
 
 export interface FleetParts {
+  readonly stateDir: string;
   readonly nodeName: string;
   readonly trustDomain: string;
-  /** DER of the roots. */
+  /** DER of the roots at the start. */
   readonly bundle: readonly Uint8Array[];
   readonly idPrefixes: readonly string[];
   /** Point of this node's intermediate, which is made anew now and then. */
@@ -88,7 +93,7 @@ export class Fleet {
   #applyAgain = false;
 
   constructor(parts: FleetParts) {
-    const { store, clock, keys, nodeName, trustDomain, bundle, log } = parts;
+    const { store, stateDir, clock, keys, nodeName, trustDomain, bundle, log } = parts;
     this.#parts = parts;
     this.subjects = fleetSubjects(trustDomain);
     this.journal = openFleetJournal(store, clock);
@@ -98,7 +103,7 @@ export class Fleet {
     this.state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
     foundFleet(this.state, keys, clock, this.#asFirst());
     this.#roster = new RosterKeeper({
-      ...{ state: this.state, store, signer: this.signer, clock, log },
+      ...{ state: this.state, stateDir, store, keys, signer: this.signer, clock, log },
       self: () => this.#asFirst(),
       onChanges: (changes, areOwn) => {
         if (areOwn) this.#spread(changes.map(({ statement }) => statement));
@@ -106,6 +111,8 @@ export class Fleet {
       },
     });
     this.#roster.refresh();
+    // One that was heard of just before the end may not be in the bundle yet.
+    if (this.state.roots !== undefined) parts.hooks.rootsChanged(this.state.roots);
     const authority = (key: Uint8Array) => authorOf(this.state, key);
     this.#gate = new Gate({ trustDomain, authorOf: authority, startedAt: clock.now() });
     this.#voice = new Voice({ trustDomain, signer: this.signer, store: openEpochStore(store) });
@@ -341,6 +348,8 @@ export class Fleet {
     const { hooks, log } = this.#parts;
     const kinds = new Set(changes.map(({ statement }) => statement.kind));
     if (kinds.has("revocation")) this.#executables = undefined;
+    // Before anything that a new root has signed is judged.
+    if (changes.some(({ statement }) => isSuccession(statement))) hooks.rootsChanged(this.state.roots ?? []);
     for (const change of changes) this.#chronicle.record(change, from);
     const revoked = changes.flatMap(({ type, statement }) =>
       type === "put" && statement.kind === "revocation" ? [statement] : [],

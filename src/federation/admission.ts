@@ -28,6 +28,7 @@ export const JOIN_REFUSALS = [
   "join_too_often",
   "join_clock",
   "join_wrong_root",
+  "join_retired_root",
   "join_name",
   "token_expired",
   "token_revoked",
@@ -46,8 +47,8 @@ export type JoinVerdict =
 
 export interface JoinContext {
   readonly state: RosterState;
-  /** SHA-256 of every root of the trust domain. */
-  readonly rootFingerprints: readonly string[];
+  /** SHA-256 of every root of the trust domain, and of the one under which new nodes are signed. */
+  readonly roots: { readonly all: readonly string[]; readonly signing: string };
   readonly now: number;
 }
 
@@ -153,14 +154,18 @@ function freshFault(record: TokenRecord, enc: string): Fault | undefined {
 }
 
 function requestFault({ admission }: TokenRecord, request: JoinRequest, context: JoinContext): Fault | undefined {
-  const { rootFingerprints, now } = context;
+  const { roots, now } = context;
   const seconds = Math.round((request.time - now) / 1000);
   if (Math.abs(request.time - now) > JOIN_SKEW_MAX_MS) {
     const which = seconds > 0 ? `${seconds} s ahead of` : `${-seconds} s behind`;
     return ["join_clock", `its clock is ${which} the issuing node's; set both, and join again`];
   }
-  if (!rootFingerprints.includes(request.rootFingerprint)) {
+  if (!roots.all.includes(request.rootFingerprint)) {
     return ["join_wrong_root", "it was told to believe another root than this trust domain's; make a new token"];
+  }
+  if (request.rootFingerprint !== roots.signing) {
+    const fact = "its token names a root under which nothing is signed any more";
+    return ["join_retired_root", `${fact}; make a new token with riprap token create`];
   }
   if (!FLEET_NAME.test(request.nodeName)) return ["join_name", "its name is none"];
   return admission.nodeName !== undefined && admission.nodeName !== request.nodeName

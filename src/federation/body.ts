@@ -21,6 +21,10 @@ export const ADDRESSES_MAX = 16;
 export const ENDPOINTS_MAX = 512;
 /** 16 bytes each in hexadecimal: what of a revoked key's words still stands. */
 export const KEEP_MAX = 1800;
+/** Half of them in the bundle at once, the others former ones. */
+export const ROOT_ENTRIES_MAX = 16;
+/** A root makes issuing nodes and operators, and ends issuing nodes: dozens in years. Sixteen lists of it fit a body. */
+export const ROOT_KEEP_MAX = 64;
 const GROUPS_MAX = 256;
 const SENTENCE_MAX = 256;
 
@@ -70,7 +74,27 @@ export interface EndpointBody {
   readonly endpoints: readonly { readonly spiffeId: string; readonly address: string; readonly port: number }[];
 }
 
+/** One root of the trust domain, as the fleet is told of it. */
+export interface RootEntry {
+  /** DER in base64. */
+  readonly certificate: string;
+  /** `trusted`: it speaks. `retired`: it ends certificate paths, and says nothing new. `revoked`: neither. */
+  readonly state: "trusted" | "retired" | "revoked";
+  /** Of one that speaks no more: the first 32 digits of the hashes of what it said and what still stands. */
+  readonly keep: readonly string[];
+  /** Fingerprint of the root that brought it in; empty for the first. */
+  readonly by: string;
+  /** That root's signature about it, DER in hexadecimal. */
+  readonly endorsement: string;
+}
+
+/** A root says: these are the roots of the trust domain. In the order in which they came. */
+export interface RootsBody {
+  readonly roots: readonly RootEntry[];
+}
+
 export interface Bodies {
+  readonly roots: RootsBody;
   readonly issuer: IssuerBody;
   readonly operator: OperatorBody;
   readonly node: NodeBody;
@@ -137,7 +161,21 @@ const revocationType: Member<RevocationType> = {
   read: (value) => REVOCATION_TYPES.find((type) => type === value),
 };
 
+const rootState: Member<RootEntry["state"]> = {
+  says: "trusted, retired or revoked",
+  read: (value) => (["trusted", "retired", "revoked"] as const).find((state) => state === value),
+};
+const hashes = text(/^[0-9a-f]{32}$/, "32 hexadecimal digits");
+
 const GENERATION: Form<FleetGeneration> = { number: whole, digest: text(/^[0-9a-f]{16}$/, "16 hexadecimal digits") };
+
+const ROOT_ENTRY: Form<RootEntry> = {
+  certificate: text(/^[A-Za-z0-9+/]{1,1500}={0,2}$/, "a certificate in base64"),
+  state: rootState,
+  keep: listOf(hashes, ROOT_KEEP_MAX),
+  by: text(/^(?:[0-9a-f]{64})?$/, "a fingerprint"),
+  endorsement: text(/^(?:[0-9a-f]{2}){0,80}$/, "a signature in hexadecimal"),
+};
 
 const FORMS: { readonly [Kind in BodyKind]: Form<Bodies[Kind]> } = {
   issuer: { key, authority: optional(authority), idPrefixes: listOf(prefix, FLEET_PREFIXES_MAX, 1) },
@@ -157,12 +195,19 @@ const FORMS: { readonly [Kind in BodyKind]: Form<Bodies[Kind]> } = {
     admittedAt: whole,
     nkey: optional(text(/^U[A-Z2-7]{55}$/, "the public nkey of a user")),
   },
-  revocation: { reason: sentence, keep: listOf(text(/^[0-9a-f]{32}$/, "32 hexadecimal digits"), KEEP_MAX) },
+  revocation: { reason: sentence, keep: listOf(hashes, KEEP_MAX) },
   presence: {
     addresses: listOf(address, ADDRESSES_MAX),
     version: sentence,
     applied: optional({ says: "a generation", read: (value) => readMembers(value, GENERATION, () => undefined) }),
     failure: optional(sentence),
+  },
+  roots: {
+    roots: listOf(
+      { says: "a root", read: (value) => readMembers(value, ROOT_ENTRY, () => undefined) },
+      ROOT_ENTRIES_MAX,
+      1,
+    ),
   },
   endpoint: {
     endpoints: listOf(

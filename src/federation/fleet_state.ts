@@ -1,9 +1,10 @@
 // All statements that stand on one node: takes or refuses each, and says what differs from another node. The same statements in any order give the same state.
 import { type FleetGeneration, writeScope } from "../fleet.ts";
+import type { RootEntry } from "./body.ts";
 import { keyHex, keyIdOf } from "./curve.ts";
 import { type Difference, DigestTree, HEADS_MAX, type StateDigest, type StatementHead, statementId } from "./digest.ts";
 import { Generation } from "./generation.ts";
-import { judgeRight, type RightRefusalCode } from "./right.ts";
+import { judgeRight, type RightContext, type RightRefusalCode } from "./right.ts";
 import { Standing } from "./standing.ts";
 import {
   compareStatements,
@@ -14,6 +15,7 @@ import {
   type StatementKind,
   verifyStatement,
 } from "./statement.ts";
+import { isSuccession, Succession } from "./succession.ts";
 
 /** 10,000 nodes with all that they say, and as many resources again, several times over. */
 export const STATEMENTS_MAX = 262_144;
@@ -69,7 +71,7 @@ export interface Conflict {
 
 export interface FleetStateOptions {
   readonly trustDomain: string;
-  /** P-256 points (65 bytes) of the trust domain's roots. */
+  /** P-256 points (65 bytes) of the roots that this node was enrolled with: who may say which others there are. */
   readonly roots: readonly Uint8Array[];
   readonly store?: StatementStore;
   /** verifyStatement, unless many states in one process share their answers. */
@@ -88,11 +90,16 @@ export class FleetState {
   readonly #generation = new Generation();
   readonly #store: StatementStore | undefined;
   readonly #verify: (statement: Statement) => boolean;
-  #roots: ReadonlySet<string>;
+  readonly #succession: Succession;
+  readonly #rights: RightContext;
+  /** Takes back, step by step, what the work that runs has changed in memory; undefined while none runs. */
+  #undo: (() => void)[] | undefined;
 
   constructor({ trustDomain, roots, store, verify = verifyStatement }: FleetStateOptions) {
     this.trustDomain = trustDomain;
-    this.#roots = new Set(roots.map(keyHex));
+    const succession = new Succession(trustDomain, roots);
+    this.#succession = succession;
+    this.#rights = { standing: this.standing, isRootWord: (key, hash) => succession.stands(key, hash) };
     this.#verify = verify;
     this.#store = undefined;
     // What this node stored was verified when it came; its rights are judged again, because roots may have gone.
@@ -109,13 +116,14 @@ export class FleetState {
     if (statement.expiresAt !== 0 && now > statement.expiresAt + EXPIRY_GRACE_MS) {
       return refuse("expired", "what it is about has ended");
     }
-    return this.#take(statement, this.#verify);
+    return this.#commit(() => this.#take(statement, this.#verify));
   }
 
   /** Several at once, in the order in which they depend on one another; kept on disk together. */
   applyAll(statements: readonly Statement[], now: number): { statement: Statement; outcome: ApplyOutcome }[] {
-    const work = () => sortByKind(statements).map((statement) => ({ statement, outcome: this.apply(statement, now) }));
-    return this.#store === undefined ? work() : this.#store.atomically(work);
+    return this.#commit(() =>
+      sortByKind(statements).map((statement) => ({ statement, outcome: this.apply(statement, now) })),
+    );
   }
 
   /** Removes what has ended. */
@@ -123,14 +131,17 @@ export class FleetState {
     const ended = [...this.#held.values()].filter(
       ({ expiresAt }) => expiresAt !== 0 && now > expiresAt + EXPIRY_GRACE_MS,
     );
-    return ended.flatMap((statement) => this.#remove(statement, "it has ended"));
+    return this.#commit(() => ended.flatMap((statement) => this.#remove(statement, "it has ended")));
   }
 
-  /** A root came or went with the trust bundle: every word of a root is judged again. */
-  setRoots(roots: readonly Uint8Array[]): Change[] {
-    const gone = [...this.#roots];
-    this.#roots = new Set(roots.map(keyHex));
-    return gone.flatMap((key) => this.#judgeAgain(key));
+  /** What the fleet says of the roots, in the order in which they came; undefined while it has said nothing. */
+  get roots(): readonly RootEntry[] | undefined {
+    return this.#succession.entries;
+  }
+
+  /** Whether a root's key may say something new. */
+  isRootTrusted(publicKey: Uint8Array): boolean {
+    return this.#succession.isTrusted(keyHex(publicKey));
   }
 
   get(kind: StatementKind, name: string): Statement | undefined {
@@ -214,13 +225,15 @@ export class FleetState {
     }
     const held = this.#held.get(statement.key);
     if (held?.hash === statement.hash) return { outcome: "duplicate" };
-    const fault = judgeRight(statement, { standing: this.standing, isRoot: (key) => this.#roots.has(keyHex(key)) });
+    const fault = judgeRight(statement, this.#rights);
     if (fault !== undefined) return refuse(...fault);
     const isSame = held !== undefined && held.revision === statement.revision;
     if (held !== undefined && compareStatements(statement, held) < 0) {
       const conflict = isSame && verify(statement) ? { winner: held, loser: statement } : undefined;
       return { outcome: "stale", held, conflict };
     }
+    const unfit = isSuccession(statement) ? this.#succession.fault(statement) : undefined;
+    if (unfit !== undefined) return refuse(...unfit);
     const full = held === undefined ? this.#boundFault(statement) : undefined;
     if (full !== undefined) return full;
     if (!verify(statement)) return refuse("forged", "its author did not sign it as it stands");
@@ -241,6 +254,19 @@ export class FleetState {
 
   #put(statement: Statement, held: Statement | undefined): Change[] {
     const before = held === undefined ? [] : this.#forget(held);
+    const after = this.#note(statement);
+    this.#store?.put(statement.key, statement.bytes);
+    return this.#judgeAll([...before, ...after]);
+  }
+
+  #remove(statement: Statement, reason: string): Change[] {
+    const keys = this.#forget(statement);
+    this.#store?.remove(statement.key);
+    return [{ type: "removed", statement, reason }, ...this.#judgeAll(keys)];
+  }
+
+  /** Into every index; answers the keys whose words must be judged again. */
+  #note(statement: Statement): string[] {
     const id = statementId(statement.key);
     this.#held.set(statement.key, statement);
     this.#byId.set(id, statement);
@@ -249,14 +275,8 @@ export class FleetState {
     const kind = this.#byKind.get(statement.kind) ?? new Map<string, Statement>();
     this.#byKind.set(statement.kind, kind.set(statement.key, statement));
     this.#generation.add(statement);
-    this.#store?.put(statement.key, statement.bytes);
-    return this.#judgeAll([...before, ...this.standing.add(statement)]);
-  }
-
-  #remove(statement: Statement, reason: string): Change[] {
-    const keys = this.#forget(statement);
-    this.#store?.remove(statement.key);
-    return [{ type: "removed", statement, reason }, ...this.#judgeAll(keys)];
+    this.#undo?.push(() => this.#forget(statement));
+    return isSuccession(statement) ? this.#succession.follow(statement) : this.standing.add(statement);
   }
 
   /** Out of every index; answers the keys whose words must be judged again. */
@@ -270,7 +290,24 @@ export class FleetState {
     if (said?.size === 0) this.#byAuthor.delete(statement.authorId);
     this.#byKind.get(statement.kind)?.delete(statement.key);
     this.#generation.remove(statement);
-    return this.standing.remove(statement);
+    this.#undo?.push(() => this.#note(statement));
+    return isSuccession(statement) ? this.#succession.follow(undefined) : this.standing.remove(statement);
+  }
+
+  /** All of what `work` changes, in memory and in the store, or nothing: what is not kept must not be in force until the next start alone. */
+  #commit<T>(work: () => T): T {
+    if (this.#undo !== undefined) return work();
+    const undo: (() => void)[] = [];
+    this.#undo = undo;
+    try {
+      return this.#store === undefined ? work() : this.#store.atomically(work);
+    } catch (thrown) {
+      this.#undo = undefined;
+      for (const step of undo.reverse()) step();
+      throw thrown;
+    } finally {
+      this.#undo = undefined;
+    }
   }
 
   #judgeAll(keys: readonly string[]): Change[] {
@@ -280,19 +317,18 @@ export class FleetState {
   /** Roles run one way (root, issuing node, operator, node), so that this comes to an end. */
   #judgeAgain(key: string): Change[] {
     const changes: Change[] = [];
-    const context = { standing: this.standing, isRoot: (author: Uint8Array) => this.#roots.has(keyHex(author)) };
     for (const statement of this.listByAuthor(keyIdOf(Buffer.from(key, "hex")))) {
       if (this.#held.get(statement.key) !== statement) continue;
-      const fault = judgeRight(statement, context);
+      const fault = judgeRight(statement, this.#rights);
       if (fault !== undefined) changes.push(...this.#remove(statement, fault[1]));
     }
     return changes;
   }
 }
 
-/** Grants before what rests on them. */
+/** Roots and grants before what rests on them. */
 function sortByKind(statements: readonly Statement[]): Statement[] {
-  const rank = ({ kind }: Statement) => STATEMENT_KINDS.indexOf(kind);
+  const rank = (statement: Statement) => (isSuccession(statement) ? -1 : STATEMENT_KINDS.indexOf(statement.kind));
   return [...statements].sort((a, b) => rank(a) - rank(b));
 }
 

@@ -1,9 +1,9 @@
 // What nodes say of their own trust bundles: the keys under which each signs JWT-SVIDs, so that a token of one node is taken on all. Pure.
 import { TrustDomain } from "../spiffe_id.ts";
 import { type JwtKey, parseTrustBundle, writeTrustBundle } from "../trust_bundle.ts";
-import { DOMAIN_BUNDLE } from "./right.ts";
 import type { RosterState } from "./roster.ts";
 import type { Statement } from "./statement.ts";
+import { DOMAIN_BUNDLE } from "./succession.ts";
 
 /** A key that signs, the next and the last, for both algorithms. */
 export const NODE_KEYS_MAX = 8;

@@ -7,11 +7,12 @@ import { keyHex, P256_KEY_BYTES } from "./curve.ts";
 import { readResourceClaim } from "./resource_claim.ts";
 import type { Standing } from "./standing.ts";
 import type { Statement } from "./statement.ts";
+import { isSuccession, type SuccessionFault } from "./succession.ts";
 
 export type RightRefusalCode =
   | "statement_invalid"
   | "body_invalid"
-  | "root_unknown"
+  | SuccessionFault[0]
   | "author_unknown"
   | "author_revoked"
   | "right_missing"
@@ -23,8 +24,8 @@ export type RightFault = readonly [code: RightRefusalCode, fact: string];
 
 export interface RightContext {
   readonly standing: Standing;
-  /** P-256 points of the trust domain's roots. */
-  isRoot(key: Uint8Array): boolean;
+  /** Whether a root says this, or said it while it could. */
+  isRootWord(key: Uint8Array, hash: string): boolean;
 }
 
 type Judge = (statement: Statement, context: RightContext) => RightFault | undefined;
@@ -51,7 +52,10 @@ export function judgeRight(statement: Statement, context: RightContext): RightFa
   const fault = formFault(statement);
   if (fault !== undefined) return fault;
   if (statement.author.length !== P256_KEY_BYTES) return JUDGES[statement.kind](statement, context);
-  if (!context.isRoot(statement.author)) return ["root_unknown", "its author is no root of the trust domain"];
+  // Its own judge is the record that stands.
+  if (isSuccession(statement)) return undefined;
+  if (!context.isRootWord(statement.author, statement.hash))
+    return ["root_unknown", "its author is no root of the trust domain that may say it"];
   return statement.kind === "presence" || statement.kind === "endpoint"
     ? ["right_missing", "a node speaks of itself alone"]
     : undefined;
@@ -66,6 +70,7 @@ function formFault(statement: Statement): RightFault | undefined {
   } else if (kind !== "resource" && !FLEET_NAME.test(name)) return ["statement_invalid", "its name is none"];
   // What ends by itself would end a rule or a role on the day when nobody looks.
   if (expiresAt !== 0 && !/^(serial|token):/.test(name)) return ["statement_invalid", "it must not end by itself"];
+  if (isDeleted && isSuccession(statement)) return ["statement_invalid", "a trust domain has roots"];
   if (kind !== "resource" && scope !== "all") return ["statement_invalid", "only resources have a scope"];
   return isDeleted ? undefined : bodyFault(statement);
 }
@@ -73,6 +78,7 @@ function formFault(statement: Statement): RightFault | undefined {
 function bodyFault(statement: Statement): RightFault | undefined {
   try {
     if (statement.kind === "resource") readResourceClaim(statement);
+    else if (isSuccession(statement)) parseBody("roots", statement);
     else if (statement.kind !== "bundle") parseBody(statement.kind, statement);
     return undefined;
   } catch (thrown) {
@@ -136,12 +142,9 @@ function judgeOwnSerial(statement: Statement, { standing }: RightContext): Right
 
 /** Its own JWT keys are a node's to say; what the whole trust domain trusts is the root's, or an issuing node could make another root. */
 function judgeBundle(statement: Statement, context: RightContext): RightFault | undefined {
-  if (statement.name === DOMAIN_BUNDLE) return ["right_missing", "only the root speaks of the domain's own bundle"];
+  if (isSuccession(statement)) return ["right_missing", "only a root speaks of the roots"];
   return judgeOwnWord(statement, context);
 }
-
-/** The name of the statement that holds the trust domain's own bundle; a node that is called so has none of its own. */
-export const DOMAIN_BUNDLE = "domain";
 
 function judgeResource(statement: Statement, context: RightContext): RightFault | undefined {
   const { fault, grants } = findRole("operator", statement, context);

@@ -37,7 +37,7 @@ export function makeRoot(name = "root"): Signer {
 type Rest = Partial<Pick<StatementDraft, "revision" | "time" | "expiresAt" | "isDeleted" | "scope" | "trustDomain">>;
 
 /** One statement by `signer`. */
-export function say<Kind extends BodyKind>(
+export function say<Kind extends Exclude<BodyKind, "roots">>(
   signer: Signer,
   [kind, name]: readonly [Kind, string],
   body: Bodies[Kind],

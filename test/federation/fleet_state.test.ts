@@ -291,10 +291,47 @@ describe("revocation", () => {
     expect(outcomeOf(state, revocation, NOW + 2 * HOUR + 1)).toBe("expired");
   });
 
-  test("setRoots() voids what a root said that is one no longer, and all that rests on it", () => {
-    const state = fleet.state();
-    expect(state.setRoots([makeRoot("another").publicKey]).length).toBe(fleet.grants.length);
-    expect(state.size).toBe(0);
+  test("apply() changes nothing, here or on disk, when the store cannot keep what came", () => {
+    const store = memoryStore();
+    const rows = new Map(store.rows);
+    let isFull = false;
+    const state = fleet.state({
+      ...store,
+      put(key, bytes) {
+        if (isFull && key.startsWith("resource/")) throw new Error("the disk is full");
+        store.put(key, bytes);
+      },
+      atomically(work) {
+        const before = new Map(store.rows);
+        try {
+          return work();
+        } catch (thrown) {
+          store.rows.clear();
+          for (const [key, bytes] of before) store.rows.set(key, bytes);
+          throw thrown;
+        }
+      },
+    });
+    take(state, sayResource(voice("olga"), service("web", 1)));
+    const [root, generation, size] = [state.root(), state.generation(), state.size];
+    for (const [key, bytes] of store.rows) rows.set(key, bytes);
+    isFull = true;
+    const batch = [
+      sayRevoked(voice("iris"), { type: "operator", value: "otto" }),
+      sayNode(voice("iris"), "cleo"),
+      sayRevoked(fleet.root, { type: "issuer", value: "ivan" }),
+      sayResource(voice("olga"), service("web", 2), { revision: 2 }),
+    ];
+    expect(() => state.applyAll(batch, NOW)).toThrow("the disk is full");
+    expect([state.root(), state.generation(), state.size]).toEqual([root, generation, size]);
+    expect(store.rows).toEqual(rows);
+    expect(state.standing.grantOf("node", "cleo")).toBeUndefined();
+    expect(state.standing.revocationsOf("operator:otto")).toEqual([]);
+    expect(outcomeOf(state, sayNode(voice("ivan"), "dora"))).toBe("accepted");
+    // The same comes again when the disk is mended.
+    isFull = false;
+    expect(state.applyAll(batch, NOW).map(({ outcome }) => outcome.outcome)).toEqual(batch.map(() => "accepted"));
+    expect(state.standing.revocationsOf("operator:otto")).toHaveLength(1);
   });
 });
 

@@ -78,7 +78,7 @@ function judge(
   bytes: Uint8Array,
   { now = NOW, state = fleet.state() }: { now?: number; state?: FleetState } = {},
 ): Judged {
-  return judgeJoin(record, opened(bytes, record), { state, now, rootFingerprints: [FINGERPRINT] });
+  return judgeJoin(record, opened(bytes, record), { state, now, roots: { all: [FINGERPRINT], signing: FINGERPRINT } });
 }
 
 const codeOf = ({ verdict }: Judged) => (verdict.outcome === "refused" ? verdict.code : verdict.outcome);
@@ -256,6 +256,9 @@ describe("admission", () => {
     expect(codeOf(judge(record, ask(token, { time: NOW + HOUR }).bytes))).toBe("join_clock");
     expect(codeOf(judge(record, ask(token, { time: NOW - HOUR }).bytes))).toBe("join_clock");
     expect(codeOf(judge(record, ask({ ...token, rootFingerprint: "cd".repeat(32) }).bytes))).toBe("join_wrong_root");
+    const retired = { state: fleet.state(), now: NOW, roots: { all: [FINGERPRINT, "cd"], signing: "cd" } };
+    const { verdict } = judgeJoin(record, opened(ask(token).bytes, record), retired);
+    expect(verdict).toMatchObject({ code: "join_retired_root", message: expect.stringContaining("make a new token") });
     expect(codeOf(judge(record, ask(token, { name: "Not A Name" }).bytes))).toBe("join_name");
     const late = record.expiresAt + 1;
     expect(codeOf(judge(record, ask(token, { time: late }).bytes, { now: late }))).toBe("token_expired");

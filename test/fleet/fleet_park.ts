@@ -3,7 +3,7 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initTrustDomain, openNodeKeys } from "../../src/ca.ts";
+import { type AuthorityList, initTrustDomain, openNodeKeys, type StepDone } from "../../src/ca.ts";
 import { controlClient } from "../../src/cli/client.ts";
 import { type Clock, systemClock } from "../../src/clock.ts";
 import { type DaemonConfig, parseConfig } from "../../src/daemon/config.ts";
@@ -47,6 +47,12 @@ export interface ParkNode {
   converge(): Promise<void>;
   token(options?: Record<string, unknown>): Promise<string>;
   revoke(target: RevocationTarget): Promise<void>;
+  authorities(): Promise<AuthorityList>;
+  /** A step of an authority's life. */
+  authority(
+    step: "prepare" | "activate" | "taint" | "revoke",
+    query: Readonly<Record<string, string>>,
+  ): Promise<StepDone>;
   join(token: string, options?: JoinAs): Promise<void>;
   /** Asks for the next intermediate. */
   renew(): Promise<void>;
@@ -175,6 +181,14 @@ class LocalNode implements ParkNode {
 
   async revoke(target: RevocationTarget): Promise<void> {
     await this.#client.post("/v1/fleet/revoke", { query: { target: writeTarget(target), reason: "a test says so" } });
+  }
+
+  authorities(): Promise<AuthorityList> {
+    return this.#client.get<AuthorityList>("/v1/authorities");
+  }
+
+  authority(step: string, query: Readonly<Record<string, string>>): Promise<StepDone> {
+    return this.#client.post<StepDone>(`/v1/authorities/${step}`, { query, waitMs: PATIENCE_MS });
   }
 
   async join(token: string, { skewMs = 0, nodeName = this.name, elsewhere = false }: JoinAs = {}): Promise<void> {

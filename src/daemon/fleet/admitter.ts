@@ -2,7 +2,7 @@
 
 import { authorityIdOf, publicKeysOf } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
-import { type EnrolmentGrant, type EnrolmentRequest, rootFingerprint } from "../../enrolment.ts";
+import type { EnrolmentGrant, EnrolmentRequest } from "../../enrolment.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import { bearerFingerprint, decidePending, judgeJoin } from "../../federation/admission.ts";
 import { writeBody } from "../../federation/body.ts";
@@ -17,6 +17,7 @@ import {
   refuseJoin,
 } from "../../federation/join.ts";
 import type { Statement } from "../../federation/statement.ts";
+import { DOMAIN_BUNDLE } from "../../federation/succession.ts";
 import { createToken, type TokenBearer, type TokenRecord } from "../../federation/token.ts";
 import type { Message } from "../../federation/transport.ts";
 import type { Admission } from "../../fleet.ts";
@@ -29,8 +30,8 @@ export interface AdmitterParts {
   readonly tokens: TokenTable;
   readonly nodeName: string;
   readonly trustDomain: string;
-  /** DER of the roots. */
-  readonly bundle: readonly Uint8Array[];
+  /** Fingerprints: of all in the bundle, and of the one under which this node signs now. */
+  roots(): { readonly all: readonly string[]; readonly signing: string };
   readonly servers: readonly string[];
   readonly clock: Clock;
   readonly log: Log;
@@ -56,6 +57,9 @@ export interface PendingNode {
   readonly since: number;
 }
 
+/** What a new node is given at once. */
+const STATEMENTS_MAX = 64;
+
 export class Admitter {
   readonly counters = { joined: 0, refused: 0 };
   readonly #parts: AdmitterParts;
@@ -79,17 +83,15 @@ export class Admitter {
 
   /** The token's text is a secret and nowhere kept. Throws RiprapError `not_issuer`, `too_many`, `token_lifetime_invalid`, `token_servers_invalid`. */
   create({ admission, lifetimeMs, createdBy, servers }: NewToken): { text: string; record: TokenRecord } {
-    const { tokens, trustDomain, bundle, clock, fleet } = this.#parts;
+    const { tokens, trustDomain, roots, clock, fleet } = this.#parts;
     this.#requireIssuer("make a token");
     if (tokens.list().length >= TOKENS_MAX)
       throw new RiprapError("too_many", `Cannot make a token: there are ${TOKENS_MAX}; wait until some have ended`);
-    const [root] = bundle;
-    if (root === undefined) throw new TypeError("a trust domain has a root");
     const made = createToken(
       tokens.secret,
       {
         trustDomain,
-        rootFingerprint: rootFingerprint(root),
+        rootFingerprint: roots().signing,
         servers: servers ?? this.#parts.servers,
         admission,
         createdBy,
@@ -160,9 +162,9 @@ export class Admitter {
   }
 
   async #judge(record: TokenRecord, opened: { request: JoinRequest; enc: string }): Promise<JoinReply> {
-    const { fleet, tokens, bundle, clock } = this.#parts;
+    const { fleet, tokens, roots, clock } = this.#parts;
     const now = clock.now();
-    const context = { state: fleet.state, rootFingerprints: bundle.map(rootFingerprint), now };
+    const context = { state: fleet.state, roots: roots(), now };
     const { verdict, record: next } = judgeJoin(record, opened, context);
     // Kept before it is answered, so that no answer can be had twice.
     tokens.put(next);
@@ -221,9 +223,13 @@ export class Admitter {
   /** From the root to the new node's own entry, and to this one's, whom it can ask for all the rest. */
   #introduction(nodeName: string): readonly Statement[] {
     const { fleet } = this.#parts;
+    const roots = fleet.state.get("bundle", DOMAIN_BUNDLE);
     const issuers = [...fleet.state.list("issuer"), ...fleet.state.list("operator")];
     const nodes = [fleet.state.get("node", nodeName), fleet.state.get("node", this.#parts.nodeName)];
-    return [...issuers, ...nodes.filter((statement) => statement !== undefined)].slice(0, 64);
+    const first = roots === undefined ? [] : [roots];
+    // Its own entry must be among them, whatever the number of issuing nodes: the rest it asks for.
+    const own = nodes.filter((statement) => statement !== undefined);
+    return [...first, ...own, ...issuers].slice(0, STATEMENTS_MAX);
   }
 
   #requireIssuer(what: string): void {

@@ -11,8 +11,10 @@ import {
   signEnrolment,
 } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
+import { rootFingerprint } from "../../enrolment.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
+import { fingerprintOf } from "../../federation/succession.ts";
 import type { Transport } from "../../federation/transport.ts";
 import { readPrivateFile } from "../../private_file.ts";
 import type { Store } from "../../store.ts";
@@ -56,7 +58,19 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   const nats = servers.length > 0 ? await openNatsClient(config, keys) : undefined;
   const inboxPrefix = fleetSubjects(trustDomain).inbox(nodeName);
   const fleet: Fleet = new Fleet({
-    ...{ nodeName, trustDomain, bundle, authorityKey, keys, store, clock, log, random, hooks },
+    ...{
+      stateDir: config.stateDir,
+      nodeName,
+      trustDomain,
+      bundle,
+      authorityKey,
+      keys,
+      store,
+      clock,
+      log,
+      random,
+      hooks,
+    },
     idPrefixes: authority.info().idPrefixes,
     nkey: nats?.nkey,
     openTransport:
@@ -66,22 +80,38 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     run: (signal) => renewer.run(signal),
   });
   const { stateDir } = config;
-  const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = (request, as) =>
-    signEnrolment({ stateDir, request, ...as, clock });
+  const ownRoot = () => authority.info().issuer.root;
+  const isRootEnding = () =>
+    fleet.state.roots?.some((entry) => entry.state !== "trusted" && fingerprintOf(entry) === ownRoot()) === true;
+  const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = async (request, as) => {
+    if (isRootEnding()) throw rootRetired();
+    return signEnrolment({ stateDir, request, ...as, clock });
+  };
   const tokens = openTokenTable(store, keys);
-  const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, bundle, servers, clock, log, sign });
+  const roots = () => ({ all: authority.bundle.map(rootFingerprint), signing: ownRoot() });
+  const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, roots, servers, clock, log, sign });
   const renewer = new Renewer({
     ...{ fleet, stateDir, store, keys, clock, log, random },
     validity() {
       const { issuer } = authority.info();
       return { notBefore: issuer.notBefore.getTime(), notAfter: issuer.notAfter.getTime() };
     },
-    sign: (request, idPrefixes) => signEnrolment({ stateDir, request, idPrefixes, isRenewal: true, clock }),
+    isRootEnding,
+    async sign(request, idPrefixes) {
+      if (isRootEnding()) throw rootRetired();
+      return signEnrolment({ stateDir, request, idPrefixes, isRenewal: true, clock });
+    },
     nameAuthority: (node, { chain }) =>
       fleet.nameAuthority(node, publicKeysOf(chain.slice(0, 1))[0] ?? new Uint8Array()),
     onRenewed: () => hooks.trustChanged([], []),
   });
   return { fleet, admitter, renewer, servers };
+}
+
+function rootRetired(): RiprapError {
+  const remedy = "ask a root for another with riprap root request --issuing";
+  const fact = `the root above this node's CA has retired; ${remedy}`;
+  return new RiprapError("root_retired", `Cannot sign an intermediate: ${fact}`);
 }
 
 /** The addresses that this node announces: the configured ones, or those of its network cards. */

@@ -31,6 +31,8 @@ export interface RenewerParts {
   readonly random: () => number;
   /** Of this node's intermediate, milliseconds. */
   validity(): { readonly notBefore: number; readonly notAfter: number };
+  /** The root above it has retired: it is made anew under the next one, however young it is. */
+  isRootEnding(): boolean;
   /** Signs for a node of the roster; the one that it has stays good. */
   sign(request: EnrolmentRequest, idPrefixes: readonly string[]): Promise<EnrolmentGrant>;
   /** The roster's entry of a node names the authority that it has now. */
@@ -40,6 +42,8 @@ export interface RenewerParts {
 }
 
 const LOOK_EVERY_MS = 600_000;
+/** What an issuing node needs for one, with much beside it. */
+const SIGNING_MS = 400;
 const ANSWER_MS = 15_000;
 const RENEW = "renew";
 const RENEWED = "renewed";
@@ -48,6 +52,7 @@ const REFUSED = "refused";
 export class Renewer {
   readonly counters = { renewed: 0, failed: 0, signed: 0 };
   readonly #parts: RenewerParts;
+  #wake = new AbortController();
 
   constructor(parts: RenewerParts) {
     this.#parts = parts;
@@ -61,16 +66,26 @@ export class Renewer {
     const { clock, random } = this.#parts;
     while (!signal.aborted) {
       await this.lookNow();
-      await clock.sleep(LOOK_EVERY_MS * (0.5 + random()), signal).catch(() => undefined);
+      this.#wake = new AbortController();
+      const either = AbortSignal.any([signal, this.#wake.signal]);
+      await clock.sleep(LOOK_EVERY_MS * (0.5 + random()), either).catch(() => undefined);
+      // All nodes are told at the same moment, and one issuing node may have to answer them.
+      const spread = this.#parts.fleet.nodes().length * SIGNING_MS * random();
+      if (this.#wake.signal.aborted) await clock.sleep(spread, signal).catch(() => undefined);
     }
+  }
+
+  /** Something has changed that this node's intermediate rests on. */
+  soon(): void {
+    this.#wake.abort();
   }
 
   /** True when there is a new intermediate. Never rejects. */
   async lookNow(): Promise<boolean> {
-    const { fleet, clock, validity } = this.#parts;
+    const { fleet, clock, validity, isRootEnding } = this.#parts;
     const self = fleet.self;
-    if (self?.state !== "active" || self.isIssuer || !needsRenewal(validity(), clock.now())) return false;
-    return this.renew();
+    if (self?.state !== "active" || self.isIssuer) return false;
+    return isRootEnding() || needsRenewal(validity(), clock.now()) ? this.renew() : false;
   }
 
   /** Asks every issuing node in an order of chance until one signs. */

@@ -1,5 +1,6 @@
-// Keeps the roster's entries true that this node answers for as an issuing node, and forgets what has ended. Looks when another program has written.
+// Keeps what the fleet hears of this node's roots and the roster's entries true that this node answers for as an issuing node, and forgets what has ended. Looks when another program has written.
 
+import type { KeyStore } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { describeError } from "../../error.ts";
 import type { Signer } from "../../federation/curve.ts";
@@ -7,10 +8,13 @@ import type { Change, FleetState } from "../../federation/fleet_state.ts";
 import type { Store } from "../../store.ts";
 import type { Log } from "../log.ts";
 import { admitEnrolled, type FirstNode, refreshOwnEntry } from "./member.ts";
+import { sayRoots } from "./root_voice.ts";
 
 export interface RosterKeeperParts {
   readonly state: FleetState;
+  readonly stateDir: string;
   readonly store: Store;
+  readonly keys: KeyStore;
   readonly signer: Signer;
   readonly clock: Clock;
   readonly log: Log;
@@ -32,10 +36,11 @@ export class RosterKeeper {
     this.#parts = parts;
   }
 
-  /** On an issuing node: its own entry, and those of nodes that were enrolled by file. Answers what it said. */
+  /** Where a root's key is: the roots. On an issuing node: its own entry, and those of nodes that were enrolled by file. Answers what it said. */
   refresh(): readonly Change[] {
-    const { state, store, signer, clock, self } = this.#parts;
-    return [...refreshOwnEntry(state, clock, self()), ...admitEnrolled(state, clock, { signer, store })];
+    const { state, stateDir, store, keys, signer, clock, self } = this.#parts;
+    const roots = sayRoots(state, { stateDir, store, keys, now: clock.now() });
+    return [...roots, ...refreshOwnEntry(state, clock, self()), ...admitEnrolled(state, clock, { signer, store })];
   }
 
   /** This node has changed what it signs with: who verifies it has to know before the next look. */

@@ -1,10 +1,11 @@
 // What the fleet tells the daemon's other rooms and asks of them. They are built after it, and reached when they are there.
 
-import type { NodeAuthority } from "../../ca.ts";
+import type { AdoptedRoots, NodeAuthority, ToldRoot } from "../../ca.ts";
 import { isWithinPrefixes } from "../../enrolment.ts";
 import { describeError } from "../../error.ts";
-import { type EndpointBody, parseBody } from "../../federation/body.ts";
+import { type EndpointBody, parseBody, type RootEntry } from "../../federation/body.ts";
 import type { Statement } from "../../federation/statement.ts";
+import { certificateOf } from "../../federation/succession.ts";
 import { tryParseTarget } from "../../fleet.ts";
 import { SpiffeId } from "../../spiffe_id.ts";
 import type { DaemonConfig } from "../config.ts";
@@ -27,6 +28,8 @@ export interface TiedRooms {
   readonly late: {
     readonly workloadApi?: { refresh(): Promise<void> } | undefined;
     readonly publication?: Pick<Publication, "jwt">;
+    readonly authorities?: { look(): Promise<void> };
+    readonly renewer?: { soon(): void };
   };
 }
 
@@ -34,6 +37,7 @@ export interface TieParts {
   readonly config: Pick<DaemonConfig, "nodeAddresses">;
   readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "isRevoked" | "info">;
   readonly log: Log;
+  adoptRoots(told: readonly ToldRoot[]): AdoptedRoots;
   /** Undefined while the daemon is being built. */
   rooms(): TiedRooms | undefined;
 }
@@ -77,11 +81,30 @@ export function fleetHooks(parts: TieParts): FleetHooks {
         log.error("streams were not told", { error: describeError(thrown) });
       });
     },
+    rootsChanged: (roots) => rootsChanged(roots, parts),
     endpointsChanged: () =>
       void rooms()
         ?.book.commit()
         .catch(() => undefined),
   };
+}
+
+/** The bundle first, then whoever verifies by it; and this node's own intermediate, when the root above it has had its time. */
+function rootsChanged(roots: readonly RootEntry[], { adoptRoots, log, rooms }: TieParts): void {
+  try {
+    const told = roots.map((entry) => ({ certificate: certificateOf(entry), isRevoked: entry.state === "revoked" }));
+    const { added, revoked, refused } = adoptRoots(told);
+    for (const reason of refused) log.error("a root of the fleet cannot be one here", { reason });
+    if (added.length > 0 || revoked.length > 0)
+      log.warn("the roots of the trust domain are others", { added: added.join(), revoked: revoked.join() });
+  } catch (thrown) {
+    log.error("the roots of the fleet could not be taken in", { error: describeError(thrown) });
+  }
+  const late = rooms()?.late;
+  late?.authorities
+    ?.look()
+    .catch((thrown: unknown) => log.error("the new roots are not in force", { error: describeError(thrown) }));
+  late?.renewer?.soon();
 }
 
 /** So that this node's CA signs nothing for it, and its CRL and streams say so. */

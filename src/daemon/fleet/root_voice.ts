@@ -1,0 +1,74 @@
+// Where a root's key is: tells the fleet which roots the trust domain has, step by step as they come, retire and are revoked.
+
+import { type ListedRoot, listRoots, openRootKey, type RootListOptions } from "../../ca.ts";
+import type { RootEntry } from "../../federation/body.ts";
+import { keyIdOf, rootPoint } from "../../federation/curve.ts";
+import { type Change, FleetState } from "../../federation/fleet_state.ts";
+import { openStatementStore } from "../../federation/fleet_store.ts";
+import { DOMAIN_BUNDLE, isSuccession, type KnownRoot, nextRecord } from "../../federation/succession.ts";
+import { say } from "./member.ts";
+
+/** A root brings in the next one first, and the next one says then that the first has retired. */
+const STEPS_MAX = 3;
+
+/** Says what is not said yet; answers it. Nothing where no root that the fleet believes has its key on this node. */
+export function sayRoots(state: FleetState, options: RootListOptions): readonly Change[] {
+  const roots = listRoots(options);
+  const isAlone = state.roots === undefined && roots.length < 2;
+  if (isAlone || !roots.some(({ isHeld }) => isHeld)) return [];
+  const said: Change[] = [];
+  for (let i = 0; i < STEPS_MAX; i++) {
+    const changes = sayNext(state, roots, options);
+    if (changes.length === 0) break;
+    said.push(...changes);
+  }
+  return said;
+}
+
+/** For a command that works on the files: the daemon, when it starts, spreads what it finds. */
+export function sayRootsBeside(options: RootListOptions & { readonly trustDomain: string }): void {
+  const { trustDomain, store } = options;
+  const known = listRoots(options).filter(({ phase }) => phase !== "revoked");
+  const roots = known.flatMap(({ certificate }) => rootPoint(certificate) ?? []);
+  sayRoots(new FleetState({ trustDomain, roots, store: openStatementStore(store) }), options);
+}
+
+function sayNext(state: FleetState, roots: readonly ListedRoot[], options: RootListOptions): readonly Change[] {
+  const speaker = findSpeaker(state, roots);
+  if (speaker === undefined) return [];
+  const author = openRootKey(speaker.certificate, options);
+  try {
+    const known = roots.map((root) => describe(state, root, speaker));
+    const body = nextRecord(state.roots, known, { trustDomain: state.trustDomain, author });
+    return body === undefined ? [] : say(state, draftOf(body, options.now), author);
+  } finally {
+    author.close();
+  }
+}
+
+/** The one that signs, once the fleet believes it; before that the one that the fleet has believed for longest. */
+function findSpeaker(state: FleetState, roots: readonly ListedRoot[]): ListedRoot | undefined {
+  const held = roots.filter(({ isHeld, phase, certificate }) => {
+    const point = rootPoint(certificate);
+    return isHeld && phase !== "revoked" && point !== undefined && state.isRootTrusted(point);
+  });
+  const active = state.roots === undefined ? undefined : held.find(({ phase }) => phase === "active");
+  return active ?? held[0];
+}
+
+function describe(state: FleetState, root: ListedRoot, speaker: ListedRoot): KnownRoot {
+  const { certificate, phase } = root;
+  const isEnded = phase === "revoked" || (phase === "retired" && root !== speaker);
+  const entry: RootEntry["state"] = !isEnded ? "trusted" : phase === "revoked" ? "revoked" : "retired";
+  return { certificate, state: entry, keep: isEnded ? wordsOf(state, certificate) : [] };
+}
+
+/** What the root said about who issues and who operates: it stands when the root is gone. */
+function wordsOf(state: FleetState, certificate: Uint8Array): readonly string[] {
+  const said = state.listByAuthor(keyIdOf(rootPoint(certificate) ?? new Uint8Array()));
+  return said.filter((statement) => !isSuccession(statement)).map(({ hash }) => hash.slice(0, 32));
+}
+
+function draftOf(body: Uint8Array, time: number): Parameters<typeof say>[1] {
+  return { kind: "bundle", name: DOMAIN_BUNDLE, time, body };
+}

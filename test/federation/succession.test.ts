@@ -1,0 +1,233 @@
+// Roots that come, retire and are revoked, as the other nodes hear of them: who may say it, what stands of the words of one that is gone, and no way back.
+import { beforeAll, describe, expect, test } from "bun:test";
+import { buildCaCertificate } from "../../src/ca/x509.ts";
+import { parseBody, type RootEntry, writeBody } from "../../src/federation/body.ts";
+import { keyIdOf, type Signer } from "../../src/federation/curve.ts";
+import { FleetState } from "../../src/federation/fleet_state.ts";
+import { type Statement, signStatement } from "../../src/federation/statement.ts";
+import { isSuccession, type KnownRoot, nextRecord } from "../../src/federation/succession.ts";
+import { TrustDomain } from "../../src/spiffe_id.ts";
+import { DOMAIN, hex, makeFleet, makeRoot, memoryStore, NOW, outcomeOf, say, take, voice } from "./fleet_fixture.ts";
+
+const fleet = makeFleet();
+const roots = { first: fleet.root, second: makeRoot("second"), third: makeRoot("third"), thief: makeRoot("thief") };
+const certificates = new Map<Signer, Uint8Array>();
+
+beforeAll(async () => {
+  for (const [name, root] of Object.entries(roots)) certificates.set(root, await certificate(name, root));
+});
+
+function certificate(commonName: string, key: Signer): Promise<Uint8Array> {
+  const trustDomain = TrustDomain.parse(DOMAIN);
+  const issuer = { commonName, key: { ...key, custody: "file" as const, close: () => undefined } };
+  const dates = { notBefore: NOW, notAfter: NOW + 3_600_000 };
+  return buildCaCertificate({
+    ...{ trustDomain, commonName, serial: "01", point: key.publicKey, ...dates, constrain: false, issuer },
+  });
+}
+
+type State = RootEntry["state"];
+
+/** The record after `held`, by `author`: each root with its state and what of its words stands. */
+function record(
+  held: Statement | undefined,
+  author: Signer,
+  all: readonly (readonly [Signer, State, (readonly string[])?])[],
+): Statement {
+  const known = all.map(
+    ([root, state, keep = []]): KnownRoot => ({ certificate: certificates.get(root) as Uint8Array, state, keep }),
+  );
+  const entries = held === undefined ? undefined : parseBody("roots", held).roots;
+  const body = nextRecord(entries, known, { trustDomain: DOMAIN, author });
+  if (body === undefined) throw new Error("it says nothing new");
+  return sign(author, body, (held?.revision ?? 0) + 1);
+}
+
+function sign(author: Signer, body: Uint8Array, revision: number): Statement {
+  return signStatement({ trustDomain: DOMAIN, kind: "bundle", name: "domain", revision, time: NOW, body }, author);
+}
+
+/** What a root said and stands, by its hashes. */
+function wordsOf(state: FleetState, root: Signer): string[] {
+  const said = state.listByAuthor(keyIdOf(root.publicKey)).filter((statement) => !isSuccession(statement));
+  return said.map(({ hash }) => hash.slice(0, 32));
+}
+
+const grant = (root: Signer, name: string, revision = 1) =>
+  say(
+    root,
+    ["issuer", name],
+    { key: hex(voice(name).publicKey), authority: undefined, idPrefixes: [`spiffe://${DOMAIN}/`] },
+    { revision },
+  );
+
+/** The record in three steps: the second comes, the first retires, the first is revoked. */
+function rotation(state = fleet.state()) {
+  const keep = wordsOf(state, roots.first);
+  const came = record(undefined, roots.first, [
+    [roots.first, "trusted"],
+    [roots.second, "trusted"],
+  ]);
+  const retired = record(came, roots.second, [
+    [roots.first, "retired", keep],
+    [roots.second, "trusted"],
+  ]);
+  const revoked = record(retired, roots.second, [
+    [roots.first, "revoked"],
+    [roots.second, "trusted"],
+  ]);
+  return { came, retired, revoked };
+}
+
+describe("a root that comes", () => {
+  test("apply() takes it when a root that is known brought it in, and from then on its words", () => {
+    const state = fleet.state();
+    expect(outcomeOf(state, grant(roots.second, "nora"))).toBe("root_unknown");
+    take(state, rotation().came);
+    take(state, grant(roots.second, "nora"));
+    take(state, grant(roots.first, "omar"));
+  });
+
+  test("apply() refuses one that only itself brought in, that a node or an operator says, or whose endorsement is of another domain", () => {
+    const state = fleet.state();
+    const alone = record(undefined, roots.thief, [[roots.thief, "trusted"]]);
+    expect(outcomeOf(state, alone)).toBe("root_unknown");
+    const { roots: entries } = parseBody("roots", rotation().came);
+    expect(outcomeOf(state, sign(voice("iris"), writeBody("roots", { roots: entries }), 1))).toBe("right_missing");
+    const [first, second] = entries as [RootEntry, RootEntry];
+    const foreign = nextRecord(
+      undefined,
+      [roots.first, roots.second].map((root) => ({
+        certificate: certificates.get(root) as Uint8Array,
+        state: "trusted" as const,
+        keep: [],
+      })),
+      { trustDomain: "else.example", author: roots.first },
+    );
+    const { roots: lent } = parseBody("roots", { body: foreign as Uint8Array });
+    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: lent }), 1))).toBe("root_unknown");
+    const altered = {
+      ...second,
+      certificate: Buffer.from(certificates.get(roots.thief) as Uint8Array).toString("base64"),
+    };
+    expect(outcomeOf(state, sign(roots.thief, writeBody("roots", { roots: [first, altered] }), 1))).toBe(
+      "root_unknown",
+    );
+    expect(state.roots).toBeUndefined();
+  });
+
+  test("apply() refuses a record that is altered, deleted, or of the wrong form", () => {
+    const state = fleet.state();
+    const { came } = rotation();
+    const bytes = Uint8Array.from(came.signature);
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    expect(outcomeOf(state, { ...came, signature: bytes })).toBe("forged");
+    const draft = { trustDomain: DOMAIN, kind: "bundle", name: "domain", revision: 1, time: NOW } as const;
+    expect(outcomeOf(state, signStatement({ ...draft, isDeleted: true, body: new Uint8Array() }, roots.first))).toBe(
+      "statement_invalid",
+    );
+    expect(outcomeOf(state, sign(roots.first, Buffer.from('{"roots":[]}'), 1))).toBe("body_invalid");
+  });
+});
+
+describe("a root that retires or is revoked", () => {
+  test("apply() lets what it said until then stand, and what rests on that, and takes nothing new of it", () => {
+    const state = fleet.state();
+    const size = state.size;
+    const { came, retired, revoked } = rotation(state);
+    for (const each of [came, retired]) take(state, each);
+    expect(outcomeOf(state, grant(roots.first, "late"))).toBe("root_unknown");
+    take(state, revoked);
+    expect(outcomeOf(state, grant(roots.first, "later"))).toBe("root_unknown");
+    expect(state.size).toBe(size + 1);
+    // A word of the new root takes the place of one of the old, and the role goes on.
+    take(state, grant(roots.second, "iris", 2));
+    expect(state.standing.grantOf("node", "ada")).toBeDefined();
+  });
+
+  test("apply() voids what it said that its successor does not name, and all that rests on it", () => {
+    const state = fleet.state();
+    const { came } = rotation(state);
+    take(state, came);
+    take(state, grant(roots.second, "nora"));
+    take(
+      state,
+      record(came, roots.second, [
+        [roots.first, "revoked", []],
+        [roots.second, "trusted"],
+      ]),
+    );
+    expect(state.list("issuer").map(({ name }) => name)).toEqual(["nora"]);
+    expect(state.list("node")).toEqual([]);
+  });
+
+  test("apply() brings a node that was away to the last record at once, by who brought in whom", () => {
+    const { came, retired, revoked } = rotation();
+    const third = record(revoked, roots.second, [
+      [roots.second, "trusted"],
+      [roots.third, "trusted"],
+    ]);
+    const last = record(third, roots.third, [
+      [roots.second, "retired"],
+      [roots.third, "trusted"],
+    ]);
+    const state = fleet.state();
+    take(state, last);
+    expect(state.roots?.map(({ state: each }) => each)).toEqual(["revoked", "retired", "trusted"]);
+    expect(state.standing.grantOf("node", "ada")).toBeDefined();
+    for (const older of [came, retired, revoked, third]) expect(outcomeOf(state, older)).toBe("stale");
+  });
+
+  test("apply() refuses a record that goes back, whatever its revision, and one by a root that may speak no more", () => {
+    const state = fleet.state();
+    const { came, retired, revoked } = rotation(state);
+    take(state, revoked);
+    const { roots: before } = parseBody("roots", came);
+    const { roots: now } = parseBody("roots", revoked);
+    // The second root itself must not take it back, and a stolen first one cannot.
+    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: before }), 9))).toBe("roots_rolled_back");
+    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: now.slice(1) }), 9))).toBe(
+      "roots_rolled_back",
+    );
+    const stolen = record(came, roots.first, [
+      [roots.first, "trusted"],
+      [roots.second, "revoked"],
+      [roots.thief, "trusted"],
+    ]);
+    expect(outcomeOf(state, sign(roots.first, stolen.body, 9))).toBe("roots_rolled_back");
+    const after = record(retired, roots.first, [
+      [roots.first, "retired"],
+      [roots.second, "trusted"],
+      [roots.thief, "trusted"],
+    ]);
+    const fresh = fleet.state();
+    take(fresh, retired);
+    expect(outcomeOf(fresh, after)).toBe("root_unknown");
+    expect(outcomeOf(fresh, sign(roots.thief, after.body, 9))).toBe("root_unknown");
+  });
+
+  test("FleetState reads from its store what it had, in whatever order the rows come, with the roots of its enrolment alone", () => {
+    const store = memoryStore();
+    const state = fleet.state(store);
+    const { came, revoked } = rotation(state);
+    take(state, came);
+    take(state, revoked);
+    take(state, grant(roots.second, "nora"));
+    for (const enrolledWith of [roots.first, roots.second]) {
+      const again = new FleetState({ trustDomain: DOMAIN, roots: [enrolledWith.publicKey], store });
+      expect(again.root()).toBe(state.root());
+      expect(again.isRootTrusted(roots.first.publicKey)).toBe(false);
+    }
+  });
+});
+
+test("nextRecord() says nothing when nothing is new, and takes no root back that the table of this node has again", () => {
+  const { revoked } = rotation();
+  const { roots: held } = parseBody("roots", revoked);
+  const known = [roots.first, roots.second].map((root) => ({
+    certificate: certificates.get(root) as Uint8Array,
+    state: "trusted" as const,
+    keep: [],
+  }));
+  expect(nextRecord(held, known, { trustDomain: DOMAIN, author: roots.second })).toBeUndefined();
+});

@@ -1,0 +1,159 @@
+// A root that is replaced and revoked while the fleet runs: every node hears it, goes on, and moves under the new one; and a token of before is refused.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { openAuthority } from "../../src/ca.ts";
+import { systemClock } from "../../src/clock.ts";
+import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
+import { openStore, storePath } from "../../src/store.ts";
+import { identityDocument, openFleetPark, type Park, type ParkNode, TRUST_DOMAIN } from "./fleet_park.ts";
+import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
+
+const TEST_MS = 60_000;
+const PATIENCE_MS = 20_000;
+
+let nats: NatsPark;
+let park: Park;
+let [first, away, third]: readonly (ParkNode | undefined)[] = [];
+const ids = { old: "", next: "" };
+
+beforeAll(async () => {
+  if (NATS_SERVER === null) return;
+  nats = openPark();
+  park = await openFleetPark([await nats.single({})], 3, 7);
+  [first, away, third] = park.nodes;
+}, TEST_MS);
+
+afterAll(async () => {
+  await park?.leave();
+  await nats?.leave();
+});
+
+/** The phase of each root on a node, by its ID. */
+async function phasesOf(node: ParkNode): Promise<Readonly<Record<string, string>>> {
+  const { authorities } = await node.authorities();
+  return Object.fromEntries(authorities.filter(({ kind }) => kind === "x509").map(({ id, phase }) => [id, phase]));
+}
+
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await Bun.sleep(50))
+    if (await holds()) return;
+  throw new Error(`never came true: ${what}`);
+}
+
+/** Beside its daemon, as the daemon would: what the node signs for a workload of its own, and what it says of a peer's. */
+async function beside<T>(node: ParkNode, use: (authority: ReturnType<typeof openAuthority>) => T): Promise<T> {
+  const { stateDir } = node;
+  const store = openStore(storePath(stateDir));
+  const authority = openAuthority({ stateDir, clock: systemClock, store });
+  try {
+    return use(authority);
+  } finally {
+    authority.close();
+    store.close();
+  }
+}
+
+const [POINT = new Uint8Array()] = [
+  Buffer.from(
+    "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
+    "hex",
+  ),
+];
+
+function svidOf(node: ParkNode): Promise<readonly Uint8Array[]> {
+  const request = { spiffeId: `spiffe://${TRUST_DOMAIN}/w/${node.name}`, publicKey: POINT, lifetimeSeconds: 600 };
+  return beside(node, (authority) => authority.issueX509Svid({ ...request, context: {} }).chain);
+}
+
+async function expectAllPeersTaken(nodes: readonly ParkNode[]): Promise<void> {
+  for (const node of nodes) {
+    const chain = await svidOf(node);
+    for (const peer of nodes) {
+      const answer = await beside(peer, (authority) => authority.verifyPeerChain(chain));
+      expect(`${node.name} at ${peer.name}: ${answer.ok ? "taken" : answer.code}`).toBe(
+        `${node.name} at ${peer.name}: taken`,
+      );
+    }
+  }
+}
+
+const agree = (views: readonly FleetStatusView[]) => new Set(views.map(({ root }) => root)).size === 1;
+
+describe.skipIf(NATS_SERVER === null)("a root of a fleet (skipped without nats-server)", () => {
+  test(
+    "Fleet brings a prepared root into the bundle of every node, while one of them is away",
+    async () => {
+      const [one, two, three] = [first, away, third] as [ParkNode, ParkNode, ParkNode];
+      ids.old = Object.keys(await phasesOf(one))[0] ?? "";
+      await two.stop();
+      ids.next = (await one.authority("prepare", { kind: "x509" })).authority.id;
+      await until("the other knows it", async () => (await phasesOf(three))[ids.next] === "published");
+      await expectAllPeersTaken([one, three]);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Fleet moves the others under the new root when it signs, and their peers are taken all the while",
+    async () => {
+      const [one, , three] = [first, away, third] as [ParkNode, ParkNode, ParkNode];
+      const former = await one.token();
+      await one.authority("activate", { id: ids.next, force: "1" });
+      // At once, before anybody has another intermediate: under the old root and under the new one.
+      await until("the other knows who signs", async () => (await three.status()).nodes.length === 3);
+      await expectAllPeersTaken([one, three]);
+      await until("it has moved", async () => (await three.authorities()).intermediate.root === ids.next);
+      await expectAllPeersTaken([one, three]);
+      const late = three.join(former, { nodeName: "late", elsewhere: true });
+      await expect(late).rejects.toMatchObject({
+        code: "join_retired_root",
+        message: expect.stringContaining("make a new token"),
+      });
+      await three.join(await one.token(), { nodeName: "fresh", elsewhere: true });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Fleet lets what the old root granted stand when it is revoked, on a node that was away for all of it too",
+    async () => {
+      const [one, two, three] = [first, away, third] as [ParkNode, ParkNode, ParkNode];
+      // Of the one that is away an intermediate lives under it.
+      await expect(one.authority("revoke", { id: ids.old })).rejects.toThrow(two.name);
+      await one.authority("revoke", { id: ids.old, force: "1" });
+      await until("the other trusts it no longer", async () => (await phasesOf(three))[ids.old] === "revoked");
+      await two.start();
+      await until("so does who was away", async () => (await phasesOf(two))[ids.old] === "revoked");
+      await until("and it has moved", async () => (await two.authorities()).intermediate.root === ids.next);
+      await park.settle();
+      await expectAllPeersTaken([one, two, three]);
+      // Issuing node, operator and roster stand: rules and revocations go on.
+      await park.apply(identityDocument(1), two);
+      await park.until("all have applied it", (views) =>
+        views.every(({ nodes }) =>
+          nodes
+            .filter(({ name }) => name !== "fresh")
+            .every(({ isCurrent, applied }) => isCurrent && applied?.number === 1),
+        ),
+      );
+      await one.revoke({ type: "id", value: `spiffe://${TRUST_DOMAIN}/w/9` });
+      await park.until("all know it", (views) => views.every(({ revocations }) => revocations.length === 1));
+      await three.join(await one.token(), { nodeName: "newest", elsewhere: true });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Fleet starts again from disk with the roots as they stand",
+    async () => {
+      for (const node of park.nodes) await node.stop();
+      for (const node of park.nodes) await node.start();
+      await park.until("all agree", agree);
+      for (const node of park.nodes) expect(await phasesOf(node)).toMatchObject({ [ids.old]: "revoked" });
+      await expectAllPeersTaken(park.nodes);
+      await park.apply(identityDocument(2), park.nodes[2] as ParkNode);
+      await park.until("all have applied it", (views) => views.every(({ generation }) => generation.number === 2));
+    },
+    TEST_MS,
+  );
+});
