@@ -1,6 +1,6 @@
 // A signed token in compact form (RFC 7515) as SPIFFE's kinds of token are: taken apart, its times judged, its signature made and verified. The one importer of jose.
 
-import type { KeyObject } from "node:crypto";
+import { type KeyObject, sign } from "node:crypto";
 import { isJsonObject, type JsonValue, parseJson } from "./json.ts";
 import { SpiffeId } from "./spiffe_id.ts";
 import type { JwtKey } from "./trust_bundle.ts";
@@ -127,17 +127,29 @@ export async function isSignedBy(token: string, key: KeyObject, algorithm: strin
   }
 }
 
-/** The compact form of these claims; always with `kid`. */
+/** The compact form of these claims (RFC 7515 section 3.1); always with `kid`. Not by jose, which takes half as long again as the signature itself. */
 export async function signCompact(payload: object, by: TokenSigning, type: string): Promise<string> {
-  const { CompactSign } = await jose();
-  return await new CompactSign(Buffer.from(JSON.stringify(payload)))
-    .setProtectedHeader({ alg: by.algorithm, kid: by.keyId, typ: type })
-    .sign(by.privateKey);
+  const signed = `${partOf({ alg: by.algorithm, kid: by.keyId, typ: type })}.${partOf(payload)}`;
+  const signature = await SIGN[by.algorithm](Buffer.from(signed, "latin1"), by.privateKey);
+  return `${signed}.${signature.toString("base64url")}`;
+}
+
+/** RFC 7518 sections 3.3 and 3.4. A signature of RSA takes a millisecond, and is not made while everybody waits. */
+const SIGN: Readonly<Record<TokenSigning["algorithm"], (bytes: Buffer, key: KeyObject) => Buffer | Promise<Buffer>>> = {
+  ES256: (bytes, key) => sign("sha256", bytes, { key, dsaEncoding: "ieee-p1363" }),
+  RS256: (bytes, key) =>
+    new Promise((resolve, reject) => {
+      sign("sha256", bytes, key, (error, signature) => (error === null ? resolve(signature) : reject(error)));
+    }),
+};
+
+function partOf(value: object): string {
+  return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
 let loaded: Promise<typeof import("jose")> | undefined;
 
-/** Loaded at the first token: whoever opens the CA for something else does without. */
+/** Loaded at the first token that is to be judged: whoever opens the CA for something else does without. */
 function jose() {
   loaded ??= import("jose");
   return loaded;

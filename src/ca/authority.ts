@@ -102,7 +102,8 @@ class FileAuthority implements NodeAuthority {
     const now = this.#parts.clock.now();
     const signing = this.#current();
     this.#requireValidIssuer(signing, now);
-    const drafts = requests.map((request) => this.#draft(request, now));
+    const allowed = this.#judge();
+    const drafts = requests.map((request) => this.#draft(request, allowed, now));
     // Journal first: a certificate that exists without an entry could never be found and revoked.
     this.#parts.journal.addSvids(drafts.map(({ content, context }) => entryOf(content, { signing, context, now })));
     return drafts.map(({ content }) => signed(content, signing));
@@ -115,11 +116,24 @@ class FileAuthority implements NodeAuthority {
   issuable(): (spiffeId: SpiffeId | string) => SpiffeId {
     if (this.#closed) throw new TypeError("the CA is closed");
     this.#requireValidIssuer(this.#current(), this.#parts.clock.now());
-    return (spiffeId) => this.#allowedId(spiffeId);
+    return this.#judge();
   }
 
-  #draft(request: SvidRequest, now: number): { content: SvidContent; context: string } {
-    const spiffeId = this.#allowedId(request.spiffeId);
+  /** What this node may issue, for use within one turn. */
+  #judge(): (spiffeId: SpiffeId | string) => SpiffeId {
+    const { isEmpty } = this.#parts.revokedIds;
+    return (spiffeId) => {
+      const id = this.#allowedId(spiffeId);
+      return isEmpty ? id : this.#unrevoked(id);
+    };
+  }
+
+  #draft(
+    request: SvidRequest,
+    allowed: (spiffeId: SpiffeId | string) => SpiffeId,
+    now: number,
+  ): { content: SvidContent; context: string } {
+    const spiffeId = allowed(request.spiffeId);
     const dnsNames = this.#allowedNames(parseDnsNames(request.dnsNames ?? []));
     const point = pointOf(request);
     const validity = this.#validity(request.lifetimeSeconds, now);
@@ -244,7 +258,7 @@ class FileAuthority implements NodeAuthority {
     const { trustDomain, idPrefixes } = this.#signing.record;
     if (!id.isMemberOf(trustDomain)) throw refused(id, `it is not of this node's trust domain ${trustDomain}`);
     if (id.path === "") throw refused(id, "it has no path, and such an ID is for CAs alone");
-    if (isWithinPrefixes(id.toString(), idPrefixes)) return this.#unrevoked(id);
+    if (isWithinPrefixes(id.toString(), idPrefixes)) return id;
     throw refused(
       id,
       `this node may only issue ${idPrefixes.join(", ")}; enrol it again with a prefix that covers the ID`,

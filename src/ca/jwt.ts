@@ -1,19 +1,21 @@
 // The JWT authority of this node: the JWT-SVIDs that it signs, and the keys that validate them. Nothing is signed before its journal entry is committed.
 
 import { RiprapError } from "../error.ts";
-import { signJwtSvid } from "../jwt_svid.ts";
+import { type JwtSvidClaims, signJwtSvid } from "../jwt_svid.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
 import { type JwtKey, writeJwtBundle } from "../trust_bundle.ts";
 import type { NodeAuthority } from "./node_authority.ts";
 import { readRecord, requireCa } from "./state.ts";
-import { TokenAuthority, type TokenAuthorityOptions } from "./token_authority.ts";
-import { openTokenJournal } from "./token_journal.ts";
+import { TokenAuthority, type TokenAuthorityOptions, type TokenSigner } from "./token_authority.ts";
+import { openTokenJournal, type TokenJournal } from "./token_journal.ts";
 
 /** A bearer token: whoever sees one can use it until it ends. */
 export const JWT_LIFETIME_SECONDS = 300;
 export const JWT_LIFETIME_SECONDS_MAX = 3600;
 export const AUDIENCES_MAX = 16;
 export const AUDIENCE_BYTES_MAX = 1024;
+/** Some milliseconds of work; calls are answered in between. */
+const BATCH_MAX = 64;
 
 export interface JwtSvidRequest {
   readonly spiffeId: SpiffeId | string;
@@ -47,18 +49,17 @@ export interface JwtAuthority {
 
 export interface JwtOptions extends TokenAuthorityOptions {
   /** Says which IDs this node may issue. */
-  readonly authority: Pick<NodeAuthority, "requireIssuable">;
+  readonly authority: Pick<NodeAuthority, "issuable">;
   /** `iss`: a URL under which OIDC discovery finds the keys; the trust domain's ID unless given. */
   readonly issuer?: string;
 }
 
 /** Makes the key (0600) when there is none. RiprapError `ca_key_invalid`, `ca_not_initialised`, `state_not_private`. */
 export function openJwtKey(options: JwtOptions): JwtAuthority {
-  const { stateDir, clock, store, authority } = options;
-  const { trustDomain } = readRecord(requireCa(stateDir).record);
+  const { trustDomain } = readRecord(requireCa(options.stateDir).record);
   const issuer = options.issuer ?? trustDomain.id.toString();
   const signing = new TokenAuthority("jwt", options);
-  const journal = openTokenJournal(store);
+  const mint = new Mint({ ...options, signing, journal: openTokenJournal(options.store), issuer });
   return {
     issuer,
     get key() {
@@ -69,23 +70,111 @@ export function openJwtKey(options: JwtOptions): JwtAuthority {
       return signing.keys;
     },
     jwks: () => writeJwtBundle({ jwt: signing.keys }),
-    async issue({ spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer: other, context }) {
-      const id = authority.requireIssuable(spiffeId);
-      checkAudience(audience);
-      if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > JWT_LIFETIME_SECONDS_MAX) {
-        const fact = `its life of ${lifetimeSeconds} seconds is not between 1 and ${JWT_LIFETIME_SECONDS_MAX}`;
-        throw new RiprapError("lifetime_invalid", `Cannot issue a JWT-SVID for ${id}: ${fact}`);
-      }
-      const by = signing.signer();
-      const issuedAt = Math.floor(clock.now() / 1000);
-      const expiresAt = Math.min(issuedAt + lifetimeSeconds, Math.floor(by.notAfter / 1000));
-      const claims = { audience, tokenId: Bun.randomUUIDv7(), issuedAt, expiresAt };
-      // Journal first: a token that exists without an entry could never be accounted for. Its ID is in the order of time, as the journal is.
-      await journal.add({ ...claims, kind: "jwt", spiffeId: id.toString(), keyId: by.keyId, context });
-      const token = await signJwtSvid({ ...claims, spiffeId: id, issuer: other ?? issuer }, by);
-      return { token, tokenId: claims.tokenId, expiresAt: new Date(expiresAt * 1000) };
+    async issue(request) {
+      checkAudience(request.audience);
+      checkLifetime(request);
+      return mint.issue(request);
     },
   };
+}
+
+interface MintParts extends Pick<JwtOptions, "authority" | "clock" | "store"> {
+  readonly signing: TokenAuthority;
+  readonly journal: TokenJournal;
+  readonly issuer: string;
+}
+
+interface Order {
+  readonly request: JwtSvidRequest;
+  done(issued: Promise<IssuedJwtSvid>): void;
+  failed(thrown: unknown): void;
+}
+
+/** Claims whose entry is in the journal. */
+interface Draft {
+  readonly claims: JwtSvidClaims;
+  readonly by: TokenSigner;
+}
+
+/** Signs what is asked for in one turn together: the issuer is looked at once, and the entries are one commit. */
+class Mint {
+  readonly #parts: MintParts;
+  readonly #orders: Order[] = [];
+
+  constructor(parts: MintParts) {
+    this.#parts = parts;
+  }
+
+  issue(request: JwtSvidRequest): Promise<IssuedJwtSvid> {
+    return new Promise((done, failed) => {
+      this.#orders.push({ request, done, failed });
+      if (this.#orders.length === 1) setImmediate(() => this.#work());
+    });
+  }
+
+  #work(): void {
+    const orders = this.#orders.splice(0, BATCH_MAX);
+    if (this.#orders.length > 0) setImmediate(() => this.#work());
+    if (this.#sign(orders) === undefined) return;
+    // One that may not be issued must not take the others with it.
+    for (const order of orders) {
+      const failure = this.#sign([order]);
+      if (failure !== undefined) order.failed(failure.thrown);
+    }
+  }
+
+  /** All of them or none; what was thrown, when it is none. */
+  #sign(orders: readonly Order[]): { readonly thrown: unknown } | undefined {
+    try {
+      // Journal first: a token that exists without an entry could never be accounted for.
+      const drafts = this.#write(orders.map(({ request }) => request));
+      for (const [index, order] of orders.entries()) order.done(issued(drafts[index] as Draft));
+      return undefined;
+    } catch (thrown) {
+      return { thrown };
+    }
+  }
+
+  /** Committed when it returns. */
+  #write(requests: readonly JwtSvidRequest[]): readonly Draft[] {
+    const { authority, clock, journal, signing, store } = this.#parts;
+    // Before the transaction: it may have to make the next key, step by step.
+    const by = signing.signer();
+    const issuedAt = Math.floor(clock.now() / 1000);
+    return store.transaction(() => {
+      const allowed = authority.issuable();
+      const drafts = requests.map((request) => ({ claims: this.#claimsOf(request, { allowed, by, issuedAt }), by }));
+      journal.write(
+        drafts.map(({ claims }, index) => ({
+          ...{ kind: "jwt", tokenId: claims.tokenId, spiffeId: claims.spiffeId.toString(), keyId: by.keyId },
+          ...{ audience: claims.audience, issuedAt, expiresAt: claims.expiresAt },
+          context: (requests[index] as JwtSvidRequest).context,
+        })),
+      );
+      return drafts;
+    });
+  }
+
+  #claimsOf(
+    { spiffeId, audience, lifetimeSeconds = JWT_LIFETIME_SECONDS, issuer = this.#parts.issuer }: JwtSvidRequest,
+    at: { allowed: ReturnType<NodeAuthority["issuable"]>; by: TokenSigner; issuedAt: number },
+  ): JwtSvidClaims {
+    const { allowed, by, issuedAt } = at;
+    const expiresAt = Math.min(issuedAt + lifetimeSeconds, Math.floor(by.notAfter / 1000));
+    // Its ID is in the order of time, as the journal is.
+    return { spiffeId: allowed(spiffeId), audience, tokenId: Bun.randomUUIDv7(), issuedAt, expiresAt, issuer };
+  }
+}
+
+async function issued({ claims, by }: Draft): Promise<IssuedJwtSvid> {
+  const { tokenId, expiresAt } = claims;
+  return { token: await signJwtSvid(claims, by), tokenId, expiresAt: new Date(expiresAt * 1000) };
+}
+
+function checkLifetime({ spiffeId, lifetimeSeconds = JWT_LIFETIME_SECONDS }: JwtSvidRequest): void {
+  if (Number.isInteger(lifetimeSeconds) && lifetimeSeconds >= 1 && lifetimeSeconds <= JWT_LIFETIME_SECONDS_MAX) return;
+  const fact = `its life of ${lifetimeSeconds} seconds is not between 1 and ${JWT_LIFETIME_SECONDS_MAX}`;
+  throw new RiprapError("lifetime_invalid", `Cannot issue a JWT-SVID for ${spiffeId}: ${fact}`);
 }
 
 function checkAudience(audience: readonly string[]): void {

@@ -16,11 +16,17 @@ export interface RevokedId {
 export class RevokedIds {
   readonly #store: Store;
   readonly #find: StoreStatement<{ reason: string }>;
+  readonly #any: StoreStatement<{ found: number }>;
 
   constructor(store: Store) {
     store.migrate("ca_revoked_id", MIGRATIONS);
     this.#store = store;
+    this.#any = store.prepare("SELECT 1 AS found FROM ca_revoked_id LIMIT 1");
     this.#find = store.prepare("SELECT reason FROM ca_revoked_id WHERE spiffe_id = ?");
+  }
+
+  get isEmpty(): boolean {
+    return this.#any.get() === undefined;
   }
 
   /** Why, or undefined when it is not revoked. */

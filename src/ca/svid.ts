@@ -26,11 +26,13 @@ const SERIAL_POOL = 256;
 /** The longest SPIFFE ID, the most and longest DNS names, and a kilobyte for everything else. */
 const SVID_BYTES_MAX = SPIFFE_ID_MAX_BYTES + DNS_NAMES_MAX * 256 + 1024;
 
+/** Two headers of four octets at most, and the octet before a bit string. */
+const CERTIFICATE_EXTRA_BYTES = 9;
+
 const VERSION_3 = der(0xa0, der(TAG.integer, Uint8Array.of(2)));
 const ECDSA_WITH_SHA256 = der(TAG.sequence, derOid(OID.ecdsaWithSha256));
 const EMPTY_NAME = der(TAG.sequence);
 const CRITICAL = der(TAG.boolean, Uint8Array.of(0xff));
-const NO_UNUSED_BITS = Uint8Array.of(0);
 /** The extension's octets up to the 20 of the identifier. */
 const SUBJECT_KEY_ID_HEAD = extension(OID.subjectKeyId, false, der(TAG.octetString, new Uint8Array(20))).subarray(
   0,
@@ -74,7 +76,8 @@ export class SvidTemplate {
   sign(content: SvidContent): Uint8Array {
     this.#writeTbs(content);
     const tbs = this.#writer.view();
-    return der(TAG.sequence, tbs, ECDSA_WITH_SHA256, der(TAG.bitString, NO_UNUSED_BITS, this.#key.sign(tbs)));
+    const signature = this.#key.sign(tbs);
+    return joined(tbs, signature);
   }
 
   /** TBSCertificate, its last field first. */
@@ -138,7 +141,9 @@ export class SerialSource {
       this.#at = 0;
     }
     const serial = firstSerial(now);
-    new DataView(serial.buffer).setUint16(4, (now % 1000) * SERIAL_TICKS_PER_MS);
+    const ticks = Math.floor((now % 1000) * SERIAL_TICKS_PER_MS);
+    serial[4] = ticks >>> 8;
+    serial[5] = ticks & 0xff;
     serial.set(this.#pool.subarray(this.#at, this.#at + SERIAL_RANDOM_BYTES), SERIAL_BYTES - SERIAL_RANDOM_BYTES);
     this.#at += SERIAL_RANDOM_BYTES;
     return serial;
@@ -148,8 +153,8 @@ export class SerialSource {
 /** The lowest serial of a second: everything below it was signed before. Its first octet is 0x40 to 0x7F, so the number is positive. */
 export function firstSerial(now: number): Uint8Array {
   const seconds = (Math.floor(now / 1000) - SERIAL_EPOCH_SECONDS) & 0x3fff_ffff;
-  const serial = new Uint8Array(SERIAL_BYTES);
-  new DataView(serial.buffer).setUint32(0, seconds + 0x4000_0000);
+  const serial = Buffer.alloc(SERIAL_BYTES);
+  serial.writeUInt32BE(seconds + 0x4000_0000, 0);
   return serial;
 }
 
@@ -170,6 +175,20 @@ export function parseDnsNames(names: readonly string[]): readonly string[] {
     );
   }
   return names;
+}
+
+/** Certificate (RFC 5280 section 4.1): as der() would have it, in one copy. */
+function joined(tbs: Uint8Array, signature: Uint8Array): Uint8Array {
+  const writer = new DerWriter(tbs.length + ECDSA_WITH_SHA256.length + signature.length + CERTIFICATE_EXTRA_BYTES);
+  const end = writer.mark;
+  writer.bytes(signature);
+  // No unused bits.
+  writer.octet(0);
+  writer.header(TAG.bitString, end);
+  writer.bytes(ECDSA_WITH_SHA256);
+  writer.bytes(tbs);
+  writer.header(TAG.sequence, end);
+  return writer.view();
 }
 
 function extension(oid: string, critical: boolean, value: Uint8Array): Uint8Array {

@@ -47,6 +47,7 @@ export class TokenAuthority {
   readonly #table: AuthorityTable;
   readonly #opened = new Map<string, KeyObject>();
   readonly #public = new Map<string, JwtKey>();
+  #published: { readonly generation: number; readonly keys: readonly JwtKey[] } | undefined;
 
   /** Takes in a key of a time before there was a life cycle. Throws RiprapError `ca_key_invalid`, `state_not_private`. */
   constructor(kind: TokenAuthorityKind, options: TokenAuthorityOptions) {
@@ -60,10 +61,12 @@ export class TokenAuthority {
 
   /** Those in the bundle, in the order in which they came into it. */
   get keys(): readonly JwtKey[] {
-    return this.#table
-      .list(this.#kind)
-      .filter(isInBundle)
-      .map((record) => this.#publicOf(record));
+    const { generation } = this.#table;
+    if (this.#published?.generation !== generation) {
+      const records = this.#table.list(this.#kind).filter(isInBundle);
+      this.#published = { generation, keys: records.map((record) => this.#publicOf(record)) };
+    }
+    return this.#published.keys;
   }
 
   /** The key that signs now; where none can, the next one begins at once. Throws RiprapError `ca_key_invalid`. */

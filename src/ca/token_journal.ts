@@ -50,8 +50,8 @@ export interface TokenRecord extends Omit<TokenEntry, "context"> {
 }
 
 export interface TokenJournal {
-  /** Committed when it resolves: what is added in one turn is one commit, all or none. */
-  add(entry: TokenEntry): Promise<void>;
+  /** All of them or none, committed when it returns (inside a caller's transaction: with it). */
+  write(entries: readonly TokenEntry[]): void;
   /** Those that end last first. */
   latest(limit: number, only?: { readonly spiffeId?: string; readonly kind?: TokenKind }): readonly TokenRecord[];
 }
@@ -64,62 +64,26 @@ export function openTokenJournal(store: Store): TokenJournal {
     `SELECT * FROM ca_jwt_svid WHERE (?2 = '' OR spiffe_id = ?2) AND (?3 = '' OR kind = ?3)
       ORDER BY expires_at DESC LIMIT ?1`,
   );
-  const write = (entries: readonly Prepared[]) =>
-    store.transaction(() => {
-      for (const { entry, context } of entries) {
-        const { kind, spiffeId, audience, tokenId, issuedAt, expiresAt, keyId } = entry;
-        insert.run(tokenId, spiffeId, JSON.stringify(audience), keyId, issuedAt, expiresAt, context, kind);
-      }
-    });
-  let unpruned = 0;
-  let waiting: Waiting | undefined;
-  const flush = (): void => {
-    const { entries, done, failed } = waiting as Waiting;
-    waiting = undefined;
-    try {
-      write(entries);
-      unpruned += entries.length;
-      if (unpruned >= PRUNE_EVERY) {
-        unpruned = 0;
-        prune.run((entries[0] as Prepared).entry.issuedAt - RETENTION_SECONDS);
-      }
-      done();
-    } catch (thrown) {
-      failed(thrown);
-    }
+  const add = ({ kind, spiffeId, audience, tokenId, issuedAt, expiresAt, keyId, context }: TokenEntry) => {
+    const text = JSON.stringify(context);
+    if (text.length > CONTEXT_MAX)
+      throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${text.length}`);
+    insert.run(tokenId, spiffeId, JSON.stringify(audience), keyId, issuedAt, expiresAt, text, kind);
   };
+  let unpruned = 0;
   return {
-    add(entry) {
-      const context = JSON.stringify(entry.context);
-      if (context.length > CONTEXT_MAX)
-        throw new RangeError(`the journal takes ${CONTEXT_MAX} characters of context, and this is ${context.length}`);
-      if (waiting === undefined) {
-        waiting = waitingForFlush();
-        queueMicrotask(flush);
-      }
-      waiting.entries.push({ entry, context });
-      return waiting.flushed;
+    write(entries) {
+      const [first] = entries;
+      if (first === undefined) return;
+      if (entries.length === 1) add(first);
+      else store.transaction(() => entries.forEach(add));
+      unpruned += entries.length;
+      if (unpruned < PRUNE_EVERY) return;
+      unpruned = 0;
+      prune.run(first.issuedAt - RETENTION_SECONDS);
     },
     latest: (limit, { spiffeId = "", kind = "" } = {}) => latest.all(limit, spiffeId, kind).map(recordOf),
   };
-}
-
-interface Prepared {
-  readonly entry: TokenEntry;
-  /** As JSON. */
-  readonly context: string;
-}
-
-interface Waiting {
-  readonly entries: Prepared[];
-  readonly flushed: Promise<void>;
-  done(): void;
-  failed(thrown: unknown): void;
-}
-
-function waitingForFlush(): Waiting {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  return { entries: [], flushed: promise, done: resolve, failed: reject };
 }
 
 function recordOf(row: Row): TokenRecord {

@@ -65,7 +65,7 @@ export function openWitKey(options: WitOptions): WitAuthority {
       const expiresAt = Math.min(issuedAt + lifetimeSeconds, Math.floor(by.notAfter / 1000));
       const about = { tokenId: randomUUID(), issuedAt, expiresAt };
       // Journal first: a token that exists without an entry could never be accounted for.
-      await journal.add({ ...about, kind: "wit", spiffeId: id.toString(), audience: [], keyId: by.keyId, context });
+      journal.write([{ ...about, kind: "wit", spiffeId: id.toString(), audience: [], keyId: by.keyId, context }]);
       const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
       const bound = { confirmation: publicKey, confirmationAlgorithm: CONFIRMATION_ALGORITHM };
       const token = await signWitSvid({ ...about, ...bound, spiffeId: id, issuer }, by);

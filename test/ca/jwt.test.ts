@@ -5,6 +5,8 @@ import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openJwtAuthority, trustBundle } from "../../src/ca.ts";
 import { validateJwtSvid } from "../../src/jwt_svid.ts";
+import { SpiffeId } from "../../src/spiffe_id.ts";
+import { openStore } from "../../src/store.ts";
 import { scratchDirectories } from "../scratch.ts";
 import { makeNode, type Node, openNode } from "./authority_fixture.ts";
 
@@ -90,6 +92,72 @@ describe("openJwtAuthority", () => {
     await expect(jwt.issue(request())).rejects.toMatchObject({ code: "issuer_revoked" });
     node.clock.set("2040-01-01T00:00:00Z");
     await expect(jwt.issue(request())).rejects.toMatchObject({ code: "issuer_expired" });
+    node.close();
+  });
+});
+
+describe("JwtAuthority.issue", () => {
+  const rows = (node: Node) => node.store.prepare<{ jti: string }>("SELECT jti FROM ca_jwt_svid ORDER BY jti").all();
+
+  test("issue() has the entries of all that is asked for in one turn in the journal before any token is there", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    const ids = Array.from({ length: 150 }, (_, index) => `${ID}/${index}`);
+    // What another connection to the database sees is committed.
+    const other = openStore(node.store.path);
+    const committed = other.prepare("SELECT 1 FROM ca_jwt_svid WHERE jti = ?");
+    const tokens = await Promise.all(
+      ids.map(async (spiffeId) => {
+        const issued = await jwt.issue(request({ spiffeId }));
+        expect(committed.get(issued.tokenId)).toBeDefined();
+        return issued;
+      }),
+    );
+    expect(rows(node).map(({ jti }) => jti)).toEqual(tokens.map(({ tokenId }) => tokenId).sort());
+    for (const [index, { token }] of tokens.entries()) {
+      const keysOf = () => jwt.keys;
+      const answer = await validateJwtSvid(token, { audience: "a", now: node.clock.now(), keysOf });
+      expect(answer).toMatchObject({ ok: true, claims: { sub: ids[index] as string } });
+    }
+    other.close();
+    node.close();
+  });
+
+  test("issue() refuses one of many in a turn alone, and journals nothing of it", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    node.authority.revokeId(SpiffeId.parse(`${ID}/1`), "test");
+    const outcomes = await Promise.allSettled([
+      ...[0, 1, 2].map((index) => jwt.issue(request({ spiffeId: `${ID}/${index}` }))),
+      jwt.issue(request({ context: { text: "x".repeat(70_000) } })),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled", "rejected"]);
+    expect(outcomes[1]).toMatchObject({ reason: { code: "id_revoked" } });
+    expect(rows(node)).toHaveLength(2);
+    node.close();
+  });
+
+  test("issue() gives no token when the journal cannot be written", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    node.store.prepare("DROP TABLE ca_jwt_svid").run();
+    const outcomes = await Promise.allSettled([0, 1, 2].map(() => jwt.issue(request())));
+    expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+    node.close();
+  });
+
+  test("issue() sees a revocation by another process at the next token", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    await jwt.issue(request());
+    const command = openNode(node.stateDir, node.clock);
+    command.authority.revokeId(SpiffeId.parse(ID), "test");
+    await expect(jwt.issue(request())).rejects.toMatchObject({ code: "id_revoked" });
+    command.authority.liftId(SpiffeId.parse(ID));
+    await jwt.issue(request());
+    command.authority.revoke(command.authority.info().issuer.serial, "test");
+    await expect(jwt.issue(request())).rejects.toMatchObject({ code: "issuer_revoked" });
+    command.close();
     node.close();
   });
 });

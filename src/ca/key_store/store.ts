@@ -58,7 +58,7 @@ export class NodeKeyStore implements KeyStore {
   createKey(name: string): CaKey {
     const { pkcs8, point } = createKey();
     try {
-      this.#write(name, pkcs8, point);
+      this.#write(name, pkcs8, point.bytes);
     } finally {
       pkcs8.fill(0);
     }
