@@ -17,6 +17,8 @@ export interface Wanted {
   readonly issuing: boolean;
   /** Rights for the operator's key of this machine, which is made when there is none. */
   readonly operator: { readonly name: string; readonly rights: Omit<OperatorBody, "key"> } | undefined;
+  /** The roots of this node, where the fleet does not know all of them. */
+  readonly roots: boolean;
   /** A node whose issuing role is to end. */
   readonly end: { readonly issuer: string; readonly reason: string } | undefined;
 }
@@ -30,6 +32,8 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
   const { FleetState } = await import("../federation/fleet_state.ts");
   const { openStatementStore } = await import("../federation/fleet_store.ts");
   const { keepOf } = await import("../federation/roster.ts");
+  const { unsaidRoots } = await import("../daemon/fleet/root_voice.ts");
+  const { DOMAIN_BUNDLE } = await import("../federation/succession.ts");
   return await asOwner(stateDir, () =>
     withAuthority(stateDir, async (authority, store) => {
       const { trustDomain, nodeName, bundle } = authority;
@@ -49,6 +53,22 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
         const { name, rights } = wanted.operator;
         const body = { key: hexOf(ensureOperatorKey(keys).publicKey), ...rights };
         asks.push({ kind: "operator", name, revision: revisionOf("operator", name), body });
+      }
+      if (wanted.roots) {
+        const roots = unsaidRoots(state, { stateDir, store, keys, now: systemClock.now() });
+        if (roots === undefined) {
+          const remedy = "see riprap authority list --all";
+          throw new RiprapError(
+            "nothing_new",
+            `Cannot ask for the roots: the fleet knows those of this node; ${remedy}`,
+          );
+        }
+        asks.push({
+          kind: "bundle",
+          name: DOMAIN_BUNDLE,
+          revision: revisionOf("bundle", DOMAIN_BUNDLE),
+          body: { roots },
+        });
       }
       if (wanted.end !== undefined) {
         const target = { type: "issuer", value: wanted.end.issuer } as const;

@@ -3,9 +3,17 @@ import { RiprapError } from "../error.ts";
 import { FLEET_NAME, tryParseTarget } from "../fleet.ts";
 import { isJsonObject, type JsonValue, parseJson } from "../json.ts";
 import { TrustDomain } from "../spiffe_id.ts";
-import { type IssuerBody, type OperatorBody, parseBody, type RevocationBody, writeBody } from "./body.ts";
+import {
+  type IssuerBody,
+  type OperatorBody,
+  parseBody,
+  type RevocationBody,
+  type RootsBody,
+  writeBody,
+} from "./body.ts";
 import type { Signer } from "./curve.ts";
 import { type Statement, signStatement } from "./statement.ts";
+import { DOMAIN_BUNDLE, endorse, fingerprintOf } from "./succession.ts";
 
 export const ROOT_DOCUMENT_MAX = 256 * 1024;
 const REQUEST = "riprap-root-request";
@@ -17,6 +25,8 @@ const ASKS_MAX = 16;
 export type RootAsk =
   | { readonly kind: "issuer"; readonly name: string; readonly revision: number; readonly body: IssuerBody }
   | { readonly kind: "operator"; readonly name: string; readonly revision: number; readonly body: OperatorBody }
+  /** Tells the fleet which roots the trust domain has; whoever signs it brings in those that are new. */
+  | { readonly kind: "bundle"; readonly name: string; readonly revision: number; readonly body: RootsBody }
   /** Ends what only the root can end: the role of an issuing node. `name` is the target. */
   | { readonly kind: "revocation"; readonly name: string; readonly revision: number; readonly body: RevocationBody };
 
@@ -85,7 +95,12 @@ export function grantRootRequest(
 ): readonly Statement[] {
   return asks.map((ask) => {
     const { kind, name, revision } = ask;
-    const body = ask.kind === "issuer" ? writeBody("issuer", { ...ask.body, authority }) : writeAsk(ask);
+    const body =
+      ask.kind === "issuer"
+        ? writeBody("issuer", { ...ask.body, authority })
+        : ask.kind === "bundle"
+          ? writeBody("roots", { roots: endorse(ask.body.roots, { trustDomain, author: root }) })
+          : writeAsk(ask);
     return signStatement({ trustDomain, kind, name, revision, time, body }, root);
   });
 }
@@ -104,6 +119,10 @@ function describeAsk(ask: RootAsk): string {
     const { reason, keep } = ask.body;
     return `${ask.name} is revoked for ever (${reason || "no reason given"}); ${keep.length} of its statements stand`;
   }
+  if (ask.kind === "bundle") {
+    const roots = ask.body.roots.map((entry) => `${fingerprintOf(entry)} ${entry.state}`);
+    return `the roots of the trust domain are ${roots.join(", ")}`;
+  }
   const { key, kinds, groups, idPrefixes, revoke } = ask.body;
   const reach = groups === undefined ? "every node" : `the groups ${groups.join(", ")}`;
   const ids = idPrefixes === undefined ? "any ID" : idPrefixes.join(", ");
@@ -113,6 +132,7 @@ function describeAsk(ask: RootAsk): string {
 
 function writeAsk(ask: RootAsk): Uint8Array {
   if (ask.kind === "issuer") return writeBody("issuer", ask.body);
+  if (ask.kind === "bundle") return writeBody("roots", ask.body);
   return ask.kind === "operator" ? writeBody("operator", ask.body) : writeBody("revocation", ask.body);
 }
 
@@ -130,6 +150,7 @@ function readAsk(value: JsonValue): RootAsk {
   try {
     if (kind === "issuer") return { kind, name, revision, body: parseBody("issuer", bytes) };
     if (kind === "operator") return { kind, name, revision, body: parseBody("operator", bytes) };
+    if (kind === "bundle" && name === DOMAIN_BUNDLE) return { kind, name, revision, body: parseBody("roots", bytes) };
     if (kind === "revocation") return { kind, name, revision, body: parseBody("revocation", bytes) };
   } catch (cause) {
     throw invalid((cause as Error).message, cause);

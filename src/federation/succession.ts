@@ -1,6 +1,7 @@
 // The roots of a trust domain as its fleet follows them: which may speak, which only end certificate paths, which are gone, and who brought each in. Pure.
 import { hash } from "node:crypto";
-import { parseBody, type RootEntry, type RootsBody, writeBody } from "./body.ts";
+import { RiprapError } from "../error.ts";
+import { parseBody, type RootEntry, writeBody } from "./body.ts";
 import { keyHex, rootPoint, type Signer, verifySignature } from "./curve.ts";
 import { OctetWriter } from "./octet.ts";
 import type { Statement } from "./statement.ts";
@@ -135,13 +136,18 @@ export interface KnownRoot {
 export function nextRecord(
   held: readonly RootEntry[] | undefined,
   roots: readonly KnownRoot[],
-  { trustDomain, author }: { readonly trustDomain: string; readonly author: Signer },
+  by: Endorser,
 ): Uint8Array | undefined {
-  const authorKey = keyHex(author.publicKey);
+  const next = nextEntries(held, roots);
+  return next === undefined ? undefined : writeBody("roots", { roots: endorse(next, by) });
+}
+
+/** The same before anybody has signed: new entries name nobody who brought them in. */
+export function nextEntries(
+  held: readonly RootEntry[] | undefined,
+  roots: readonly KnownRoot[],
+): readonly RootEntry[] | undefined {
   const named = (certificate: Uint8Array) => Buffer.from(certificate).toString("base64");
-  const sponsor = roots.find(({ certificate }) => keyHex(rootPoint(certificate) ?? new Uint8Array()) === authorKey);
-  if (sponsor === undefined) throw new RangeError("the author of a record of roots is one of them");
-  const by = hash("sha256", sponsor.certificate, "hex");
   const known = new Set(held?.map(({ certificate }) => certificate));
   const kept = (held ?? []).map((entry): RootEntry => {
     const now = roots.find(({ certificate }) => named(certificate) === entry.certificate);
@@ -152,15 +158,31 @@ export function nextRecord(
   const fresh = roots
     .filter(({ certificate }) => !known.has(named(certificate)))
     .map(({ certificate, state, keep }): RootEntry => {
-      const point = rootPoint(certificate) ?? new Uint8Array();
-      const isFirst = keyHex(point) === authorKey;
-      const endorsement = isFirst ? "" : keyHex(author.sign(endorsementBytes(trustDomain, point)));
-      const rest = { state, keep: state === "trusted" ? [] : keep };
-      return { certificate: named(certificate), by: isFirst ? "" : by, endorsement, ...rest };
+      return { certificate: named(certificate), state, keep: state === "trusted" ? [] : keep, by: "", endorsement: "" };
     });
-  const body: RootsBody = { roots: [...kept, ...fresh] };
-  const isSame = fresh.length === 0 && kept.every((entry, i) => entry === held?.[i]);
-  return isSame ? undefined : writeBody("roots", body);
+  return fresh.length === 0 && kept.every((entry, i) => entry === held?.[i]) ? undefined : [...kept, ...fresh];
+}
+
+export interface Endorser {
+  readonly trustDomain: string;
+  readonly author: Signer;
+}
+
+/** The author brings in whom nobody has. It speaks, so that it has not retired, whatever was asked for. */
+export function endorse(entries: readonly RootEntry[], { trustDomain, author }: Endorser): readonly RootEntry[] {
+  const authorKey = keyHex(author.publicKey);
+  const own = entries.find((entry) => keyOf(entry) === authorKey);
+  if (own === undefined) {
+    const fact = "the root that is to sign it is none of those that it speaks of";
+    throw new RiprapError("root_unknown", `Cannot sign what the roots of ${trustDomain} are: ${fact}`);
+  }
+  const by = fingerprintOf(own);
+  return entries.map((entry, index) => {
+    if (entry === own) return entry.state === "retired" ? { ...entry, state: "trusted", keep: [] } : entry;
+    const point = Buffer.from(keyOf(entry), "hex");
+    if (index === 0 || entry.endorsement !== "") return entry;
+    return { ...entry, by, endorsement: keyHex(author.sign(endorsementBytes(trustDomain, point))) };
+  });
 }
 
 /** States go one way: who is retired or revoked comes back in no later record. */

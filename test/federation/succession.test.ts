@@ -4,8 +4,14 @@ import { buildCaCertificate } from "../../src/ca/x509.ts";
 import { parseBody, type RootEntry, writeBody } from "../../src/federation/body.ts";
 import { keyIdOf, type Signer } from "../../src/federation/curve.ts";
 import { FleetState } from "../../src/federation/fleet_state.ts";
+import {
+  describeRootRequest,
+  grantRootRequest,
+  parseRootRequest,
+  writeRootRequest,
+} from "../../src/federation/root_request.ts";
 import { type Statement, signStatement } from "../../src/federation/statement.ts";
-import { isSuccession, type KnownRoot, nextRecord } from "../../src/federation/succession.ts";
+import { isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../src/federation/succession.ts";
 import { TrustDomain } from "../../src/spiffe_id.ts";
 import { DOMAIN, hex, makeFleet, makeRoot, memoryStore, NOW, outcomeOf, say, take, voice } from "./fleet_fixture.ts";
 
@@ -202,8 +208,14 @@ describe("a root that retires or is revoked", () => {
     ]);
     const fresh = fleet.state();
     take(fresh, retired);
-    expect(outcomeOf(fresh, after)).toBe("root_unknown");
-    expect(outcomeOf(fresh, sign(roots.thief, after.body, 9))).toBe("root_unknown");
+    expect(outcomeOf(fresh, after)).toBe("roots_rolled_back");
+    const { roots: lent } = parseBody("roots", after);
+    const meek = lent.map((entry, i): RootEntry => (i === 0 ? { ...entry, state: "retired" } : entry));
+    for (const author of [roots.first, roots.thief])
+      expect(outcomeOf(fresh, sign(author, writeBody("roots", { roots: meek }), 9))).toBe("root_unknown");
+    // Nor can the one that speaks end itself, and leave nobody.
+    const none = now.map((entry): RootEntry => ({ ...entry, state: "revoked" }));
+    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: none }), 9))).toBe("root_retired");
   });
 
   test("FleetState reads from its store what it had, in whatever order the rows come, with the roots of its enrolment alone", () => {
@@ -219,6 +231,25 @@ describe("a root that retires or is revoked", () => {
       expect(again.isRootTrusted(roots.first.publicKey)).toBe(false);
     }
   });
+});
+
+test("grantRootRequest() has an offline root bring in the roots that a node asks for, and tells the person first", () => {
+  const known = [roots.first, roots.second].map((root) => ({
+    certificate: certificates.get(root) as Uint8Array,
+    state: "trusted" as const,
+    keep: [],
+  }));
+  const entries = nextEntries(undefined, known) ?? [];
+  const asks = [{ kind: "bundle", name: "domain", revision: 1, body: { roots: entries } }] as const;
+  const asked = parseRootRequest(writeRootRequest({ trustDomain: DOMAIN, node: "iris", csr: "", asks }));
+  expect(describeRootRequest(asked).join()).toMatch(/the roots .* [0-9a-f]{64} trusted, [0-9a-f]{64} trusted$/);
+  const [statement] = grantRootRequest(asked, roots.first, { time: NOW, authority: undefined });
+  const state = fleet.state();
+  take(state, statement as Statement);
+  take(state, grant(roots.second, "nora"));
+  expect(() => grantRootRequest(asked, roots.thief, { time: NOW, authority: undefined })).toThrow(
+    expect.objectContaining({ code: "root_unknown" }),
+  );
 });
 
 test("nextRecord() says nothing when nothing is new, and takes no root back that the table of this node has again", () => {

@@ -128,9 +128,13 @@ export async function throughEither<T>(
   if (stateDir === undefined) return await ways.daemon();
   const { openAuthorities } = await import("../../ca.ts");
   return await asOwner(stateDir, () =>
-    withAuthority(stateDir, (_authority, store) =>
-      ways.local(openAuthorities({ stateDir, clock: systemClock, store })),
-    ),
+    withAuthority(stateDir, async ({ trustDomain }, store) => {
+      const answer = await ways.local(openAuthorities({ stateDir, clock: systemClock, store }));
+      // A root that is revoked later can bring in nobody.
+      const { sayRootsBeside } = await import("../../daemon/fleet/root_voice.ts");
+      sayRootsBeside({ stateDir, store, trustDomain, now: systemClock.now() });
+      return answer;
+    }),
   );
 }
 

@@ -51,7 +51,7 @@ const exported: Command = {
 const request: Command = {
   words: ["root", "request"],
   group: "Authorities",
-  sentence: "Ask the root for an issuing CA, or for an operator's rights.",
+  sentence: "Ask the root for an issuing CA, an operator's rights, or its word about the roots.",
   notes: [
     "An issuing node signs the intermediates of other nodes and admits them. An operator's key says what riprap apply --fleet and riprap revoke say; it is made on this machine and stays here.",
   ],
@@ -66,6 +66,10 @@ const request: Command = {
       name: "revoke",
       value: "TYPES",
       sentence: `What the operator may revoke: ${REVOCATION_TYPES.join(", ")}; nothing when not given.`,
+    },
+    {
+      name: "roots",
+      sentence: "Tell the fleet of the roots that this node has and it does not know, or knows otherwise.",
     },
     {
       name: "end",
@@ -83,9 +87,13 @@ const request: Command = {
     const { writeRootRequest } = await import("../../federation/root_request.ts");
     const issuer = invocation.option("end");
     const end = issuer === undefined ? undefined : { issuer, reason: invocation.option("reason") ?? "" };
-    const wanted = { issuing: invocation.has("issuing"), operator: operatorOf(invocation), end };
-    if (!wanted.issuing && wanted.operator === undefined && end === undefined) {
-      throw usageError("Cannot ask for nothing: give --issuing, --operator NAME or --end NODE", invocation.title);
+    const roots = invocation.has("roots");
+    const wanted = { issuing: invocation.has("issuing"), operator: operatorOf(invocation), roots, end };
+    if (!wanted.issuing && !roots && wanted.operator === undefined && end === undefined) {
+      throw usageError(
+        "Cannot ask for nothing: give --issuing, --operator NAME, --roots or --end NODE",
+        invocation.title,
+      );
     }
     deliver(writeRootRequest(await makeRootRequest(stateDirOf(invocation), wanted)), { invocation, terminal });
     return 0;

@@ -5,7 +5,7 @@ import type { RootEntry } from "../../federation/body.ts";
 import { keyIdOf, rootPoint } from "../../federation/curve.ts";
 import { type Change, FleetState } from "../../federation/fleet_state.ts";
 import { openStatementStore } from "../../federation/fleet_store.ts";
-import { DOMAIN_BUNDLE, isSuccession, type KnownRoot, nextRecord } from "../../federation/succession.ts";
+import { DOMAIN_BUNDLE, isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../federation/succession.ts";
 import { say } from "./member.ts";
 
 /** A root brings in the next one first, and the next one says then that the first has retired. */
@@ -23,6 +23,16 @@ export function sayRoots(state: FleetState, options: RootListOptions): readonly 
     said.push(...changes);
   }
   return said;
+}
+
+/** What there would be to say of the roots here, for a root whose key is elsewhere; undefined when the fleet knows all of it. */
+export function unsaidRoots(state: FleetState, options: RootListOptions): readonly RootEntry[] | undefined {
+  const roots = listRoots(options);
+  if (state.roots === undefined && roots.length < 2) return undefined;
+  return nextEntries(
+    state.roots,
+    roots.map((root) => describe(state, root)),
+  );
 }
 
 /** For a command that works on the files: the daemon, when it starts, spreads what it finds. */
@@ -56,7 +66,7 @@ function findSpeaker(state: FleetState, roots: readonly ListedRoot[]): ListedRoo
   return active ?? held[0];
 }
 
-function describe(state: FleetState, root: ListedRoot, speaker: ListedRoot): KnownRoot {
+function describe(state: FleetState, root: ListedRoot, speaker?: ListedRoot): KnownRoot {
   const { certificate, phase } = root;
   const isEnded = phase === "revoked" || (phase === "retired" && root !== speaker);
   const entry: RootEntry["state"] = !isEnded ? "trusted" : phase === "revoked" ? "revoked" : "retired";
