@@ -57,6 +57,11 @@ class Labels {
   }
 
   add(name: string, values: readonly (string | undefined)[]): void {
+    if (values.length === 1) {
+      const [value] = values;
+      if (value !== undefined && value !== "") this.set.set(name, [value]);
+      return;
+    }
     const known = new Set(values.filter((value) => value !== undefined && value !== ""));
     if (known.size > 0) this.set.set(name, [...known] as string[]);
   }

@@ -50,8 +50,8 @@ export interface Workload {
 
 export class Registry {
   readonly #workloads = new Map<bigint, Workload>();
-  /** PID to how many records have it: for a moment there are two, when a process changes its user. */
-  readonly #pids = new Map<number, number>();
+  /** PID to the records that have it: for a moment there are two, when a process changes its user. */
+  readonly #pids = new Map<number, readonly Workload[]>();
   readonly #numbers = new Map<string, number>();
   readonly #subjects = new Map<number, SpiffeId>();
   #nextSubject = 1;
@@ -74,14 +74,19 @@ export class Registry {
       throw new RiprapError("too_many", `Cannot keep a record of process ${evidence.pid}: there are ${WORKLOADS_MAX}`);
     }
     this.remove(instance);
-    this.#pids.set(evidence.pid, (this.#pids.get(evidence.pid) ?? 0) + 1);
     const workload: Workload = { instance, evidence, state: { phase: "pending" }, key: undefined, attempts: 0 };
     this.#workloads.set(instance, workload);
+    this.#pids.set(evidence.pid, [...(this.#pids.get(evidence.pid) ?? []), workload]);
     return workload;
   }
 
   hasPid(pid: number): boolean {
     return this.#pids.has(pid);
+  }
+
+  /** The oldest record of a process. */
+  ofPid(pid: number): Workload | undefined {
+    return this.#pids.get(pid)?.[0];
   }
 
   /** Is this very record still in force? Asked after every wait. */
@@ -94,8 +99,8 @@ export class Registry {
     if (workload === undefined) return undefined;
     this.#workloads.delete(instance);
     const { pid } = workload.evidence;
-    const left = (this.#pids.get(pid) ?? 1) - 1;
-    if (left === 0) this.#pids.delete(pid);
+    const left = this.#pids.get(pid)?.filter((other) => other !== workload) ?? [];
+    if (left.length === 0) this.#pids.delete(pid);
     else this.#pids.set(pid, left);
     return workload;
   }

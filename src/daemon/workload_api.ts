@@ -105,7 +105,7 @@ export async function startWorkloadApi(ground: DaemonGround, rooms: DaemonRooms)
       get areComplete() {
         return config.requireKernel || plane.link !== undefined;
       },
-      find: (pid) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence,
+      find: (pid) => registry.ofPid(pid)?.evidence,
     },
     bundle: () => publication.bundle(),
     foreignBundles: () => [...bundles.bundles().values()],

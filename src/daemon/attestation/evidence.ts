@@ -1,7 +1,8 @@
 // What is known of one process before any label is made: the kernel's facts of its exec, or what /proc shows. Never judges it.
 
 import { type BodyOf, PROCESS_FLAG } from "../../abi.ts";
-import { readProcess } from "./proc.ts";
+import { type ProcessFiles, programOf, readProcess } from "./proc.ts";
+import type { WantedLabels } from "./wanted.ts";
 
 /** What tells one version of a file from the next. */
 export interface FileStamp {
@@ -63,7 +64,24 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
 
 /** What /proc shows of a running process. RiprapError `not_found` when there is none. A process can have changed its argv. */
 export function evidenceOfProc(pid: number): ProcessEvidence {
-  const { status, stat, ...links } = readProcess(pid);
+  return evidenceOfFiles(pid, readProcess(pid));
+}
+
+/**
+ * The same, as far as these labels need it, with the program that all of it is of (as tryReadProgram has it): what was read belongs to that
+ * one or to one that ran before, so that whoever knows the program of an earlier moment knows whether there was an exec in between.
+ */
+export function evidenceOfProgram(
+  pid: number,
+  wanted: WantedLabels,
+): { readonly evidence: ProcessEvidence; readonly program: string } {
+  const argv = ["process:cmdline", "process:arg[", "process:script"].some((prefix) => wanted.hasPrefix(prefix));
+  const cgroup = ["systemd:", "container:"].some((prefix) => wanted.hasPrefix(prefix));
+  const files = readProcess(pid, { argv, cgroup });
+  return { evidence: evidenceOfFiles(pid, files), program: programOf(pid, files.stat) };
+}
+
+function evidenceOfFiles(pid: number, { status, stat, ...links }: ProcessFiles): ProcessEvidence {
   return {
     pid,
     parentPid: stat.parentPid,

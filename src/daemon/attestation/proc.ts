@@ -16,6 +16,8 @@ export interface ProcessStat {
   readonly name: string;
   readonly parentPid: number;
   readonly startTimeNs: bigint;
+  /** Where its code and its stack were put, which is new at each exec. */
+  readonly layout: string;
 }
 
 export interface ProcessStatus {
@@ -38,19 +40,21 @@ export interface ProcessFiles {
   readonly cgroup: string;
 }
 
-/** Everything of a living process; RiprapError `not_found` when there is none. */
-export function readProcess(pid: number): ProcessFiles {
-  const stat = readStat(pid);
+/** Files that not every reader needs: each costs some microseconds, and there is a look at each call. */
+export interface FilesWanted {
+  readonly argv: boolean;
+  readonly cgroup: boolean;
+}
+
+/** A living process; RiprapError `not_found` when there is none. Its `stat` is read last: what came before was of the program that it names, or of one before that. */
+export function readProcess(pid: number, wanted: FilesWanted = { argv: true, cgroup: true }): ProcessFiles {
+  const exe = tryReadLink(pid, "exe") ?? "";
+  const argv = (wanted.argv ? tryReadText(pid, "cmdline", ARGV_MAX) : undefined) ?? "";
+  const cgroup = (wanted.cgroup ? tryReadText(pid, "cgroup", TEXT_MAX) : undefined) ?? "";
   const status = readStatus(pid);
-  const argv = tryReadText(pid, "cmdline", ARGV_MAX) ?? "";
-  return {
-    stat,
-    status,
-    exe: tryReadLink(pid, "exe") ?? "",
-    argv,
-    isArgvCut: Buffer.byteLength(argv) >= ARGV_MAX,
-    cgroup: parseCgroup(tryReadText(pid, "cgroup", TEXT_MAX) ?? ""),
-  };
+  const stat = readStat(pid);
+  const isArgvCut = Buffer.byteLength(argv) >= ARGV_MAX;
+  return { stat, status, exe, argv, isArgvCut, cgroup: parseCgroup(cgroup) };
 }
 
 /** /proc/PID/stat; RiprapError `not_found`. */
@@ -75,9 +79,13 @@ export function tryReadRunning(pid: number): bigint | undefined {
  */
 export function tryReadProgram(pid: number): string | undefined {
   const text = tryReadText(pid, "stat", TEXT_MAX);
-  if (text === undefined) return undefined;
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return [tryReadFile(pid), fields[START_CODE], fields[START_STACK]].join(" ");
+  const stat = text === undefined ? undefined : parseStat(text);
+  return stat === undefined ? undefined : programOf(pid, stat);
+}
+
+/** The same by a `stat` that was read just now. */
+export function programOf(pid: number, { layout }: Pick<ProcessStat, "layout">): string {
+  return `${tryReadFile(pid)} ${layout}`;
 }
 
 /** The inode of the executable: it stays when the file is renamed, replaced or deleted, as an upgrade does under a program that runs. */
@@ -106,13 +114,17 @@ export function parseStat(text: string): ProcessStat | undefined {
   const ticks = fields[19];
   if (open < 0 || close < open || ticks === undefined || !/^\d+$/.test(ticks) || !Number.isInteger(parent))
     return undefined;
-  return { name: text.slice(open + 1, close), parentPid: parent, startTimeNs: nsOfTicks(BigInt(ticks)) };
+  const layout = `${fields[START_CODE]} ${fields[START_STACK]}`;
+  return { name: text.slice(open + 1, close), parentPid: parent, startTimeNs: nsOfTicks(BigInt(ticks)), layout };
 }
 
 export function parseStatus(text: string): ProcessStatus {
   const field = (name: string): readonly string[] => {
-    const line = new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1] ?? "";
-    return line === "" ? [] : line.trim().split(/\s+/);
+    const at = text.startsWith(`${name}:`) ? 0 : text.indexOf(`\n${name}:`) + 1;
+    if (at === 0 && !text.startsWith(`${name}:`)) return [];
+    const end = text.indexOf("\n", at);
+    const line = text.slice(at + name.length + 1, end < 0 ? undefined : end).trim();
+    return line === "" ? [] : line.split(/\s+/);
   };
   return {
     uid: Number(field("Uid")[1] ?? -1),

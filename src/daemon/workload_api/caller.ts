@@ -2,9 +2,10 @@
 
 import { closeSync, statSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
-import { evidenceOfProc, type ProcessEvidence } from "../attestation/evidence.ts";
+import { evidenceOfProgram, type ProcessEvidence } from "../attestation/evidence.ts";
 import { isSameStart } from "../attestation/pin.ts";
 import { readStat, readStatus, tryReadProgram } from "../attestation/proc.ts";
+import { ALL_LABELS, type WantedLabels } from "../attestation/wanted.ts";
 import { getsockoptBytes, pidfdIsAlive, pidfdOpen } from "../libc.ts";
 import { findHolder, holdsSocket, type TcpSocket } from "./tcp_caller.ts";
 
@@ -23,10 +24,10 @@ export interface Caller {
   /** Does the process that connected still run? */
   isAlive(): boolean;
   /**
-   * What is known of it now. RiprapError `not_found` when it has ended, `not_reported` when the module has not spoken of it,
+   * What is known of it now, at least as far as these labels need it. RiprapError `not_found` when it has ended, `not_reported` when the module has not spoken of it,
    * `another_program` when it has become another one since it connected: whoever shares the connection would be answered in its name.
    */
-  evidence(): ProcessEvidence;
+  evidence(wanted?: WantedLabels): ProcessEvidence;
   close(): void;
 }
 
@@ -139,9 +140,9 @@ function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
     uid,
     startTimeNs,
     isAlive,
-    evidence() {
-      const evidence = evidenceOf({ pid, startTimeNs }, reports);
-      const isSameProgram = tryReadProgram(pid) === program && isHeld();
+    evidence(wanted = ALL_LABELS) {
+      const { evidence, program: runs } = evidenceOf({ pid, startTimeNs }, reports, wanted);
+      const isSameProgram = runs === program && isHeld();
       // Whatever was read before was of this process.
       if (!isAlive()) throw ended(pid);
       if (isSameProgram) return evidence;
@@ -158,11 +159,13 @@ function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
 function evidenceOf(
   { pid, startTimeNs }: Pick<Pinned, "pid" | "startTimeNs">,
   reports: ProcessReports,
-): ProcessEvidence {
+  wanted: WantedLabels,
+): { readonly evidence: ProcessEvidence; readonly program: string | undefined } {
   const evidence = reports.find(pid);
   // The kernel's facts: a process cannot change them, as it can what /proc shows of its arguments.
-  if (evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs) && runsStill(evidence)) return evidence;
-  if (!reports.areComplete) return evidenceOfProc(pid);
+  if (evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs) && runsStill(evidence))
+    return { evidence, program: tryReadProgram(pid) };
+  if (!reports.areComplete) return evidenceOfProgram(pid, wanted);
   throw new RiprapError("not_reported", `Cannot attest process ${pid}: the kernel module has not reported it`);
 }
 

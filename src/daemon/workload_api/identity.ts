@@ -4,6 +4,7 @@ import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
 import type { ProcessEvidence } from "../attestation/evidence.ts";
+import type { WantedLabels } from "../attestation/wanted.ts";
 import type { Attestor } from "../attestation.ts";
 import { judgeProcess } from "../judge.ts";
 import type { Log } from "../log.ts";
@@ -67,7 +68,7 @@ type Attesting = Pick<IdentityParts, "attestor" | "clock" | "log"> & { readonly 
 
 async function attest(caller: Caller, { attestor, wanted, clock, log }: Attesting) {
   try {
-    const evidence = await evidenceOf(caller, clock);
+    const evidence = await evidenceOf(caller, wanted, clock);
     const labels = await attestor.attest(evidence, wanted);
     // Every look was at the caller only if it has not ended until now.
     if (caller.isAlive()) return { evidence, labels };
@@ -84,14 +85,14 @@ async function attest(caller: Caller, { attestor, wanted, clock, log }: Attestin
   throw new CallRefusal("permissionDenied", "no identity issued: the process that connected has ended");
 }
 
-async function evidenceOf(caller: Caller, clock: Clock): Promise<ProcessEvidence> {
+async function evidenceOf(caller: Caller, wanted: WantedLabels, clock: Clock): Promise<ProcessEvidence> {
   for (const wait of REPORT_WAITS_MS) {
     try {
-      return caller.evidence();
+      return caller.evidence(wanted);
     } catch (thrown) {
       if (!(thrown instanceof RiprapError) || thrown.code !== "not_reported") throw thrown;
       await clock.sleep(wait);
     }
   }
-  return caller.evidence();
+  return caller.evidence(wanted);
 }

@@ -185,8 +185,13 @@ test("digest() gives nothing at once when the path is a fifo", async () => {
 });
 
 test("parseStat() reads parent and start when the name has brackets and blanks", () => {
-  const text = `7 (a) b) (c) S 3 ${Array.from({ length: 17 }, () => "0").join(" ")} 250 rest`;
-  expect(parseStat(text)).toEqual({ name: "a) b) (c", parentPid: 3, startTimeNs: 2_500_000_000n });
+  const text = `7 (a) b) (c) S 3 ${Array.from({ length: 17 }, () => "0").join(" ")} 250 size rss limit code end stack rest`;
+  expect(parseStat(text)).toEqual({
+    name: "a) b) (c",
+    parentPid: 3,
+    startTimeNs: 2_500_000_000n,
+    layout: "code stack",
+  });
   for (const bad of ["", "7 x S 3", "7 (a) S", "7 (a) S x 0"]) expect(parseStat(bad)).toBeUndefined();
 });
 

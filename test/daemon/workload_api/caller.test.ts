@@ -1,10 +1,11 @@
 // Who calls, from the kernel's mouth: other processes, ended ones, and what the kernel module said of them.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readlinkSync, statSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { readStat } from "../../../src/daemon/attestation/proc.ts";
+import { ALL_LABELS } from "../../../src/daemon/attestation/wanted.ts";
 import { openCaller } from "../../../src/daemon/workload_api/caller.ts";
 import { RiprapError } from "../../../src/error.ts";
 import { scratchDirectories } from "../../scratch.ts";
@@ -191,6 +192,53 @@ describe("openCaller", () => {
       expect(() => openCaller(fdOf(socket))).toThrow(RiprapError);
       caller.close();
       socket.destroy();
+    },
+  );
+
+  testWithPython(
+    "openCaller() answers nobody by what it saw before an exec of the very same file (skipped where there is no python3)",
+    async () => {
+      // The connection is kept over the exec: who reads from it now is another run of the program.
+      const again = `import os, sys, time; os.write(3, b'x'); time.sleep(30)`;
+      const program = `import os, socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect('${path}')\nos.dup2(s.fileno(), 3)\nos.set_inheritable(3, True)\nprint('ready', flush=True)\nsys.stdin.readline()\nos.execv(sys.executable, [sys.executable, '-c', ${JSON.stringify(again)}])`;
+      const child = Bun.spawn([PYTHON, "-c", program], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+      await linesOf(child.stdout).next();
+      const socket = await accepted;
+      const caller = openCaller(fdOf(socket));
+      const wanted = { has: () => false, hasPrefix: () => false };
+      const before = [caller.evidence(), caller.evidence(wanted)];
+      const written = new Promise((resolve) => socket.once("data", resolve));
+      child.stdin.write("go\n");
+      child.stdin.flush();
+      await written;
+      expect(statSync(`/proc/${child.pid}/exe`).ino).toBe(statSync(PYTHON).ino);
+      expect(before.map(({ exe }) => exe)).toEqual([readlinkSync(`/proc/${child.pid}/exe`), before[0]?.exe ?? ""]);
+      for (const labels of [ALL_LABELS, wanted]) expect(() => caller.evidence(labels)).toThrow("another program");
+      expect(caller.isAlive()).toBe(true);
+      caller.close();
+      child.kill(9);
+      socket.destroy();
+    },
+  );
+
+  testWithPython(
+    "openCaller() sees at each look what a process has changed of itself (skipped where there is no python3)",
+    async () => {
+      const name = `import ctypes, sys\nsys.stdin.readline()\nctypes.CDLL(None).prctl(15, b'renamed', 0, 0, 0)\nctypes.CDLL(None).prctl(38, 1, 0, 0, 0)`;
+      const program = `import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect('${path}')\nprint('ready', flush=True)\n${name}\nprint('done', flush=True)\ntime.sleep(30)`;
+      const child = Bun.spawn([PYTHON, "-c", program], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+      const lines = linesOf(child.stdout);
+      await lines.next();
+      const caller = openCaller(fdOf(await accepted));
+      expect(caller.evidence()).toMatchObject({ noNewPrivs: false });
+      child.stdin.write("go\n");
+      child.stdin.flush();
+      await lines.next();
+      const few = { has: () => false, hasPrefix: () => false };
+      for (const labels of [ALL_LABELS, few])
+        expect(caller.evidence(labels)).toMatchObject({ name: "renamed", noNewPrivs: true });
+      caller.close();
+      child.kill(9);
     },
   );
 
