@@ -7,7 +7,7 @@ import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
 import { startAuthorityRoom } from "./daemon/authority_room.ts";
-import { openPoller } from "./daemon/bundle/open.ts";
+import { openCourier, openPoller } from "./daemon/bundle/open.ts";
 import { createBundlePort, stateOfBundles } from "./daemon/bundle/view.ts";
 import { BundleBook } from "./daemon/bundle.ts";
 import { Condition } from "./daemon/condition.ts";
@@ -216,10 +216,13 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   bundles.onChange(() => plane.trustChanged());
   const random = seams.random ?? Math.random;
   const poller = openPoller({ config, clock, log, authority, bundles, random });
+  const published = () => late.publication?.bundle();
+  const courier = openCourier({ bundles, authority, clock, log, random, store, published, fleet });
   const onSwap = () => {
     const trustDomains = book.resources?.trustDomains ?? [];
     bundles.configure(trustDomains);
     poller.configure(trustDomains);
+    courier.configure(trustDomains);
     plane.rulesChanged();
   };
   const { rulesDir } = config;
@@ -262,6 +265,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const fleetPort = createFleetPort(room, {
     clock,
     nodeName: authority.nodeName,
+    courier,
     check: (source) => rules.check(source),
   });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });
@@ -273,6 +277,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
     book,
     bundles,
     poller,
+    courier,
     names,
     trust,
     issuance,
@@ -347,6 +352,7 @@ function startLoops(rooms: Rooms, { config, seams, clock, log, store, session }:
     rooms.notifier.runWatchdog(signal),
     prune(rooms, clock, signal),
     rooms.fleet.run(signal),
+    rooms.courier.run(signal),
     watchRevocations({ store, clock, onChange: () => stateChanged(rooms, log) }, signal),
     ...(seams.watch === false ? [] : [watchDirectory(config.rulesDir, watching, signal)]),
   ];

@@ -104,13 +104,37 @@ export class BundleBook {
     for (const resource of sorted) this.#takeFirst(resource);
   }
 
+  /** What the first bundle over the broker must have: by a person's command, else by the resource. */
+  pinOf(trustDomain: TrustDomain): string | undefined {
+    return this.#table.pinOf(trustDomain.name) ?? this.#configured?.get(trustDomain.name)?.bundle.fingerprint;
+  }
+
+  /** A person has compared it. RiprapError `not_found` for a trust domain that no rule names, `pin_invalid`. */
+  pin(trustDomain: TrustDomain, fingerprint: string): void {
+    this.#require(trustDomain, "pin a bundle");
+    if (!/^(?:sha256:)?[0-9a-f]{64}$/.test(fingerprint)) {
+      const remedy = "give the fingerprint that `riprap bundle show` prints there, or the 64 digits of its root";
+      throw new RiprapError(
+        "pin_invalid",
+        `Cannot pin the bundle of ${trustDomain}: that is no fingerprint; ${remedy}`,
+      );
+    }
+    this.#table.pin(trustDomain.name, fingerprint);
+    this.#parts.log.info("a person has pinned the bundle of another trust domain", {
+      ...{ trustDomain: trustDomain.name, fingerprint },
+    });
+  }
+
+  #require(trustDomain: TrustDomain, what: string): ForeignTrustDomain {
+    const resource = this.#configured?.get(trustDomain.name);
+    if (resource !== undefined) return resource;
+    const remedy = "apply a TrustDomain resource that names it first (see `riprap bundle list`)";
+    throw new RiprapError("not_found", `Cannot ${what} of ${trustDomain}: no rule trusts it; ${remedy}`);
+  }
+
   /** A document that its source has authenticated. RiprapError `not_found`, `bundle_invalid`, `store_unusable`, or the refusal's code. */
   take(trustDomain: TrustDomain, document: string, { source, isForced = false }: TakeOptions): Taken {
-    const resource = this.#configured?.get(trustDomain.name);
-    if (resource === undefined) {
-      const remedy = "apply a TrustDomain resource that names it first (see `riprap bundle list`)";
-      throw new RiprapError("not_found", `Cannot hold a bundle of ${trustDomain}: no rule trusts it; ${remedy}`);
-    }
+    const resource = this.#require(trustDomain, "hold a bundle");
     const bundle = parseTrustBundle(document, trustDomain);
     const held = this.#held.get(trustDomain.name);
     const decision = decideUpdate({ held: held?.bundle, offered: bundle, pinned: resource.bundle.fingerprint });
@@ -190,6 +214,7 @@ export class BundleBook {
     this.#faults.delete(name);
     try {
       this.#table.drop(name);
+      this.#table.pin(name, undefined);
     } catch (thrown) {
       // Trusted no longer all the same; the next start tries again.
       const error = describeError(thrown);

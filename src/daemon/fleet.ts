@@ -3,7 +3,6 @@
 import { type KeyStore, publicKeysOf } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
-import type { RootEntry } from "../federation/body.ts";
 import type { Signer } from "../federation/curve.ts";
 import { type Change, FleetState } from "../federation/fleet_state.ts";
 import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
@@ -24,26 +23,21 @@ import type { JwtKey } from "../trust_bundle.ts";
 import { AntiEntropy } from "./fleet/anti_entropy.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
+import type { FleetHooks } from "./fleet/hook.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
 import { authorityDraft, foundFleet, openFleetKey, signDraft } from "./fleet/member.ts";
-import { OwnVoice, type OwnWord } from "./fleet/own_voice.ts";
-import { peersToAsk, revokedExecutables, textsFor, workloadAddresses, worthSpreading } from "./fleet/reading.ts";
+import { OwnVoice } from "./fleet/own_voice.ts";
+import {
+  isFirstIssuer,
+  peersToAsk,
+  revokedExecutables,
+  textsFor,
+  workloadAddresses,
+  worthSpreading,
+} from "./fleet/reading.ts";
 import { RosterKeeper } from "./fleet/roster_keeper.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import type { Log } from "./log.ts";
-
-/** What the fleet needs of the other rooms, and tells them. */
-export interface FleetHooks extends OwnWord {
-  /** The resources that are meant for this node changed: resolves when they are in force, with a sentence when they cannot be. */
-  applyResources(): Promise<string | undefined>;
-  /** The roster or what is revoked changed; `revoked` are the statements that revoke, `own` the key identifiers of this node's authorities. */
-  trustChanged(revoked: readonly Statement[], own: readonly string[]): void;
-  endpointsChanged(): void;
-  /** The trust domain has other roots: those that this node should have in its bundle, or no longer. */
-  rootsChanged(roots: readonly RootEntry[]): void;
-  /** Nodes have other keys for JWT-SVIDs. */
-  keysChanged(): void;
-}
 
 export interface FleetParts {
   readonly stateDir: string;
@@ -155,6 +149,11 @@ export class Fleet {
 
   get conflicts(): number {
     return this.#chronicle.conflicts;
+  }
+
+  /** Does this node say the trust domain's bundle to others? */
+  isSpeaker(): boolean {
+    return this.self !== undefined && isFirstIssuer(this.nodes(), this.self.name, this.#peers());
   }
 
   nodes(): readonly FleetNode[] {

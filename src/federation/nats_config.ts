@@ -1,6 +1,7 @@
 // Writes the part of a NATS server's configuration that lets each node of a fleet do what it must, and nothing else. Pure.
 
 import { RiprapError } from "../error.ts";
+import { TrustDomain } from "../spiffe_id.ts";
 import { type FleetSubjects, fleetSubjects } from "./subject.ts";
 
 export interface NatsUser {
@@ -17,30 +18,40 @@ export interface NatsConfigInput {
   readonly hasStore: boolean;
   /** Let whoever has no nkey try a token, and nothing more. */
   readonly hasEnrolment: boolean;
+  /** Other trust domains whose bundle this account takes from theirs. */
+  readonly imports?: readonly string[];
+  /** The account alone, for a server whose configuration has an accounts block already. */
+  readonly isAccountAlone?: boolean;
 }
 
 const NKEY = /^U[A-Z2-7]{55}$/;
 
-/** Text for `include` into a server's own configuration. Throws RiprapError `nkey_invalid`. */
+/** Text for `include` into a server's own configuration. Throws RiprapError `nkey_invalid`, `trust_domain_invalid`. */
 export function natsConfig(input: NatsConfigInput): string {
   const subjects = fleetSubjects(input.trustDomain);
   const users = [...input.users].sort((a, b) => (a.node < b.node ? -1 : 1));
+  const { imports = [], isAccountAlone = false } = input;
+  const foreign = imports.map((name) => fleetSubjects(TrustDomain.parse(name).name).bundle);
   return [
     `# NATS users of the trust domain ${input.trustDomain}, by riprap fleet nats-config. Include it in the server's configuration`,
     "# and reload the server when nodes come or go. Each node is held to the subjects that it needs; what it says there is",
     "# believed for its signature alone, so that this file keeps the fleet quiet and private rather than safe.",
-    ...(input.hasEnrolment ? ["no_auth_user: enrolment"] : []),
-    "accounts {",
+    ...(isAccountAlone ? [] : [...(input.hasEnrolment ? ["no_auth_user: enrolment"] : []), "accounts {"]),
     `  ${accountName(input.trustDomain)} {`,
     ...(input.hasStore ? ["    jetstream: enabled"] : []),
     // Another trust domain's account may import this one stream.
     `    exports: [ { stream: "${subjects.bundle}" } ]`,
+    ...imports.map((name, i) => {
+      const open = i === 0 ? "    imports: [ " : "               ";
+      const end = i === imports.length - 1 ? " ]" : "";
+      return `${open}{ stream: { account: ${accountName(name)}, subject: "${foreign[i]}" } }${end}`;
+    }),
     "    users: [",
-    ...users.flatMap((user) => userLines(user, subjects, input.hasStore)),
+    ...users.flatMap((user) => userLines(user, { subjects, foreign, hasStore: input.hasStore })),
     ...(input.hasEnrolment ? enrolmentLines(subjects) : []),
     "    ]",
     "  }",
-    "}",
+    ...(isAccountAlone ? [] : ["}"]),
     "",
   ].join("\n");
 }
@@ -50,7 +61,14 @@ function accountName(trustDomain: string): string {
   return `RIPRAP_${trustDomain.replaceAll(/[^a-z0-9]/g, "_")}`;
 }
 
-function userLines({ node, nkey, isIssuer }: NatsUser, subjects: FleetSubjects, hasStore: boolean): string[] {
+function userLines(
+  { node, nkey, isIssuer }: NatsUser,
+  {
+    subjects,
+    foreign,
+    hasStore,
+  }: { readonly subjects: FleetSubjects; readonly foreign: readonly string[]; readonly hasStore: boolean },
+): string[] {
   if (!NKEY.test(nkey)) {
     throw new RiprapError(
       "nkey_invalid",
@@ -69,6 +87,7 @@ function userLines({ node, nkey, isIssuer }: NatsUser, subjects: FleetSubjects, 
     subjects.ask(node),
     `${subjects.inbox(node)}.>`,
     subjects.bundle,
+    ...foreign,
     ...(isIssuer ? [subjects.allJoins] : []),
   ];
   return [

@@ -42,9 +42,9 @@ describe("listNodeKeys()", () => {
     expect(new Set(idsOf(state)).size).toBe(8);
   });
 
-  test("a node says nothing of another's keys, and only the root speaks of the domain's", () => {
+  test("a node says nothing of another's keys, and none can speak under the name of the domain's", () => {
     const body = writeNodeKeys(DOMAIN, [keyOf("x")]);
     expect(outcomeOf(fleet.state(), say("ben", body, "ada"))).toBe("right_missing");
-    expect(outcomeOf(fleet.state(), say("domain", body, "iris"))).toBe("right_missing");
+    expect(outcomeOf(fleet.state(), say("domain", body, "iris"))).toBe("body_invalid");
   });
 });

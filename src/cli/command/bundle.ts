@@ -104,7 +104,29 @@ const endpoint: Command = {
   },
 };
 
-export const BUNDLE_COMMANDS: readonly Command[] = [list, get, set, endpoint];
+const pin: Command = {
+  words: ["bundle", "pin"],
+  group: "Rules",
+  sentence:
+    "Say by which fingerprint a trust domain's first bundle over NATS is known.",
+  notes: [
+    "Compare it with a person there: `riprap bundle show` prints the fingerprint of the bundle (sha256:…), `riprap authority list --json` that of the root (64 digits), which stays the same when token keys are replaced. It counts at the first contact; later bundles rest on those before them.",
+  ],
+  arguments: [DOMAIN_ARGUMENT, { name: "FINGERPRINT", sentence: "Of the bundle, or of the root above its author." }],
+  options: [JSON_OPTION, ...DAEMON_OPTIONS],
+  example: "riprap bundle pin partner.example sha256:$FINGERPRINT",
+  async run(invocation, terminal) {
+    const query = { fingerprint: invocation.argument("FINGERPRINT") };
+    const route = `${routeOf(invocation.argument("TRUST-DOMAIN"))}/pin`;
+    const view = await clientOf(invocation).post<{ trustDomain: string; pin: string }>(route, { query });
+    show(view, { invocation, terminal }, ({ trustDomain, pin: pinned }) => [
+      `The first bundle of ${trustDomain} over the broker must have ${pinned}.`,
+    ]);
+    return 0;
+  },
+};
+
+export const BUNDLE_COMMANDS: readonly Command[] = [list, get, set, pin, endpoint];
 
 function routeOf(trustDomain: string): string {
   return `/v1/bundles/${encodeURIComponent(trustDomain)}`;

@@ -142,6 +142,12 @@ const natsConfig: Command = {
   arguments: [],
   options: [
     { name: "jetstream", sentence: "Let nodes keep statements in the server's JetStream, which has to be enabled." },
+    {
+      name: "import",
+      value: "DOMAINS",
+      sentence: "Take the trust bundles of these trust domains from their accounts on the same server.",
+    },
+    { name: "account", sentence: "Print the account alone, to be included in an accounts block of your own." },
     { name: "closed", sentence: "Let nobody in without an nkey: no node can join over this server then." },
     SOCKET_OPTION,
     CONFIG_OPTION,
@@ -149,7 +155,10 @@ const natsConfig: Command = {
   example: "riprap fleet nats-config > /etc/nats/riprap.conf",
   async run(invocation, terminal) {
     const flag = (name: string) => (invocation.has(name) ? "1" : undefined);
-    const query = { jetstream: flag("jetstream"), closed: flag("closed") };
+    const query = {
+      ...{ jetstream: flag("jetstream"), closed: flag("closed"), account: flag("account") },
+      import: invocation.option("import"),
+    };
     terminal.print((await clientOf(invocation).text("/v1/fleet/nats-config", { query })).trimEnd());
     return 0;
   },

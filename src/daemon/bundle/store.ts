@@ -6,6 +6,7 @@ const MIGRATIONS = [
   `CREATE TABLE foreign_bundle (
      trust_domain TEXT PRIMARY KEY, document TEXT NOT NULL, source TEXT NOT NULL, first_digest TEXT NOT NULL, taken_at INTEGER NOT NULL
    ) STRICT;`,
+  "CREATE TABLE foreign_pin (trust_domain TEXT PRIMARY KEY, pin TEXT NOT NULL) STRICT;",
 ];
 
 /** Where a bundle came from: the resource, a person's command, its endpoint, or the fleet's broker. */
@@ -31,6 +32,10 @@ export interface BundleTable {
   /** The first bundle that was looked at last, without a change of what is held. */
   noteFirst(trustDomain: string, digest: string): void;
   drop(trustDomain: string): void;
+  /** What a person pinned for the first contact over the broker. */
+  pinOf(trustDomain: string): string | undefined;
+  /** Undefined: nothing any more. */
+  pin(trustDomain: string, pin: string | undefined): void;
 }
 
 interface Row {
@@ -51,6 +56,9 @@ export function openBundleTable(store: Store): BundleTable {
   const put = store.prepare("INSERT OR REPLACE INTO foreign_bundle VALUES (?, ?, ?, ?, ?)");
   const note = store.prepare("UPDATE foreign_bundle SET first_digest = ?2 WHERE trust_domain = ?1");
   const drop = store.prepare("DELETE FROM foreign_bundle WHERE trust_domain = ?");
+  const pinOf = store.prepare<{ pin: string }>("SELECT pin FROM foreign_pin WHERE trust_domain = ?");
+  const pin = store.prepare("INSERT OR REPLACE INTO foreign_pin VALUES (?, ?)");
+  const unpin = store.prepare("DELETE FROM foreign_pin WHERE trust_domain = ?");
   return {
     all: () =>
       all.all().map((row) => ({
@@ -67,5 +75,7 @@ export function openBundleTable(store: Store): BundleTable {
     },
     noteFirst: (trustDomain, digest) => void note.run(trustDomain, digest),
     drop: (trustDomain) => void drop.run(trustDomain),
+    pinOf: (trustDomain) => pinOf.get(trustDomain)?.pin,
+    pin: (trustDomain, text) => void (text === undefined ? unpin.run(trustDomain) : pin.run(trustDomain, text)),
   };
 }

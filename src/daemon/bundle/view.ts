@@ -9,17 +9,19 @@ import { type TrustBundle, writeJwtBundle, writeTrustBundle } from "../../trust_
 import type { BundleBook, HeldBundle } from "../bundle.ts";
 import type { BundleKeyView, BundlePort, BundleView, DomainView } from "../control/bundle.ts";
 import type { Endpoints } from "../endpoint.ts";
+import type { Courier } from "./courier.ts";
 import type { BundlePoller } from "./poller.ts";
 
 export interface BundlePortParts {
   readonly book: BundleBook;
   readonly poller: Pick<BundlePoller, "stateOf">;
+  readonly courier: Pick<Courier, "faultOf">;
   readonly endpoints: Pick<Endpoints, "view">;
   /** This node's own. */
   own(): TrustBundle;
 }
 
-export function createBundlePort({ book, poller, endpoints, own }: BundlePortParts): BundlePort {
+export function createBundlePort({ book, poller, courier, endpoints, own }: BundlePortParts): BundlePort {
   const heldOf = (name: string): HeldBundle => {
     const held = book.held(TrustDomain.parse(name));
     if (held !== undefined) return held;
@@ -27,7 +29,10 @@ export function createBundlePort({ book, poller, endpoints, own }: BundlePortPar
   };
   const isOwn = (name: string) => own().trustDomain.name === name;
   return {
-    list: () => [ownDomain(own()), ...book.configured().map((resource) => domainView(resource, book, poller))],
+    list: () => [
+      ownDomain(own()),
+      ...book.configured().map((resource) => domainView(resource, { book, poller, courier })),
+    ],
     get: (name) => (isOwn(name) ? bundleView(own(), { source: "own" }) : heldView(heldOf(name))),
     document(name, format) {
       const bundle = isOwn(name) ? own() : heldOf(name).bundle;
@@ -44,6 +49,10 @@ export function createBundlePort({ book, poller, endpoints, own }: BundlePortPar
         );
       const { outcome, held } = book.take(trustDomain, document, { source: "command", isForced });
       return { outcome, bundle: heldView(held) };
+    },
+    pin(name, pin) {
+      book.pin(TrustDomain.parse(name), pin);
+      return { trustDomain: name, pin };
     },
     endpoints: () => endpoints.view(),
   };
@@ -82,16 +91,17 @@ function ownDomain(bundle: TrustBundle): DomainView {
 
 function domainView(
   { trustDomain, name, endpoint }: ForeignTrustDomain,
-  book: BundleBook,
-  poller: Pick<BundlePoller, "stateOf">,
+  { book, poller, courier }: Pick<BundlePortParts, "book" | "poller" | "courier">,
 ): DomainView {
   const held = book.held(trustDomain);
-  const fault = book.faultOf(trustDomain);
+  const fault = book.faultOf(trustDomain) ?? courier.faultOf(trustDomain);
+  const pin = book.pinOf(trustDomain);
   return {
     trustDomain: trustDomain.name,
     resource: `TrustDomain/${name}`,
     ...(held === undefined ? {} : { bundle: summaryOf(held) }),
     ...(endpoint === undefined ? {} : { endpoint: endpointOf(endpoint, poller.stateOf(trustDomain)) }),
+    ...(pin === undefined ? {} : { pin }),
     ...(fault === undefined ? {} : { fault }),
   };
 }

@@ -45,7 +45,9 @@ export interface DomainView {
     readonly nextAt?: string;
     readonly error?: string;
   };
-  /** What is wrong with its first bundle. */
+  /** What a person has pinned for the first contact over the broker. */
+  readonly pin?: string;
+  /** What is wrong with its first bundle, or with what the broker brings. */
   readonly fault?: string;
 }
 
@@ -54,13 +56,15 @@ export interface SetView {
   readonly bundle: BundleView;
 }
 
-/** Failures are RiprapError: `not_found`, `bundle_invalid`, `bundle_rollback`, `bundle_fingerprint`, `bundle_sequence_reused`. */
+/** Failures are RiprapError: `not_found`, `bundle_invalid`, `bundle_rollback`, `bundle_fingerprint`, `bundle_sequence_reused`, `pin_invalid`. */
 export interface BundlePort {
   list(): readonly DomainView[];
   get(trustDomain: string): BundleView;
   /** The document of a bundle, as others read it: the whole, its JWT keys alone, or its roots in PEM. */
   document(trustDomain: string, format: BundleFormat): string;
   set(trustDomain: string, document: string, options: { readonly isForced: boolean }): SetView;
+  /** What the first bundle over the broker must have. */
+  pin(trustDomain: string, fingerprint: string): { readonly trustDomain: string; readonly pin: string };
   endpoints(): readonly EndpointView[];
 }
 
@@ -75,6 +79,10 @@ export function addBundleRoutes(app: Hono, port: BundlePort): void {
     const text = c.req.query("format");
     const format = BUNDLE_FORMATS.find((known) => known === text);
     return format === undefined ? c.json(port.get(trustDomain)) : c.text(port.document(trustDomain, format));
+  });
+  app.post("/v1/bundles/:trustDomain/pin", (c) => {
+    const trustDomain = parseText(c.req.param("trustDomain"), "trustDomain");
+    return c.json(port.pin(trustDomain, parseText(c.req.query("fingerprint"), "fingerprint")));
   });
   app.post("/v1/bundles/:trustDomain", async (c) => {
     const trustDomain = parseText(c.req.param("trustDomain"), "trustDomain");

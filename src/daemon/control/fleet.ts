@@ -17,7 +17,10 @@ export function addFleetRoutes(app: Hono, port: FleetPort): void {
   app.get("/v1/fleet/metrics", (c) => c.text(port.metrics(), 200, { "content-type": "text/plain; version=0.0.4" }));
   app.get("/v1/fleet/nats-config", (c) => {
     const hasStore = parseFlag(c.req.query("jetstream"));
-    return c.text(port.natsConfig({ hasStore, hasEnrolment: !parseFlag(c.req.query("closed")) }));
+    const hasEnrolment = !parseFlag(c.req.query("closed"));
+    const isAccountAlone = parseFlag(c.req.query("account"));
+    const imports = (c.req.query("import") ?? "").split(",").filter((name) => name !== "");
+    return c.text(port.natsConfig({ hasStore, hasEnrolment, isAccountAlone, imports }));
   });
   app.get("/v1/fleet/revision", (c) => {
     const kind = parseText(c.req.query("kind"), "kind");

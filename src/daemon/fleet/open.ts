@@ -19,9 +19,10 @@ import type { Transport } from "../../federation/transport.ts";
 import { readPrivateFile } from "../../private_file.ts";
 import type { Store } from "../../store.ts";
 import type { DaemonConfig } from "../config.ts";
-import { Fleet, type FleetHooks } from "../fleet.ts";
+import { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import { Admitter } from "./admitter.ts";
+import type { FleetHooks } from "./hook.ts";
 import { openNkeySeed } from "./member.ts";
 import { Renewer } from "./renewer.ts";
 import { openFleetSetting } from "./setting.ts";
@@ -75,7 +76,10 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     nkey: nats?.nkey,
     openTransport:
       nats === undefined ? undefined : async () => nats.open({ servers, name: nodeName, inboxPrefix, clock, random }),
-    onTransport: (transport) => void transport.subscribe(admitter.subject, (message) => admitter.answer(message)),
+    onTransport(transport) {
+      transport.subscribe(admitter.subject, (message) => admitter.answer(message));
+      hooks.connected(transport);
+    },
     answer: (said) => renewer.answer(said),
     run: (signal) => renewer.run(signal),
   });

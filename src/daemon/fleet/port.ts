@@ -3,7 +3,8 @@
 import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { writeBody } from "../../federation/body.ts";
-import { natsConfig } from "../../federation/nats_config.ts";
+import { BUNDLE_REFUSALS } from "../../federation/bundle_message.ts";
+import { type NatsConfigInput, natsConfig } from "../../federation/nats_config.ts";
 import { keepOf, listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
 import {
@@ -14,6 +15,7 @@ import {
   writeTarget,
 } from "../../fleet.ts";
 import type { Resource } from "../../resource.ts";
+import type { Courier } from "../bundle/courier.ts";
 import type { ResourceSource } from "../rule/keeper.ts";
 import type { PendingNode } from "./admitter.ts";
 import type { FleetEvent } from "./event.ts";
@@ -106,7 +108,7 @@ export interface FleetPort {
   tokens(): readonly TokenView[];
   pending(): readonly PendingNode[];
   decide(node: string, decision: "approved" | "denied"): void;
-  natsConfig(options: { hasStore: boolean; hasEnrolment: boolean }): string;
+  natsConfig(options: Omit<NatsConfigInput, "trustDomain" | "users">): string;
   /** Said by this node, which has to be an issuing one. Answers the statement's hash. */
   revoke(target: RevocationTarget, reason: string): string;
   /** Asks issuing nodes for this node's next intermediate now. Throws RiprapError `renewal_refused`. */
@@ -118,6 +120,8 @@ export interface PortPlace {
   readonly clock: Clock;
   readonly nodeName: string;
   check(source: ResourceSource): readonly Resource[];
+  /** Bundles of other trust domains over the broker. */
+  readonly courier: Pick<Courier, "counters" | "refused">;
 }
 
 export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom, place: PortPlace): FleetPort {
@@ -178,7 +182,7 @@ export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom
       const remedy = "see riprap fleet log there and this node's log";
       throw new RiprapError("renewal_refused", `Cannot renew the intermediate: no issuing node signed one; ${remedy}`);
     },
-    metrics: () => metricsOf(status()),
+    metrics: () => `${metricsOf(status())}${bundleMetrics(place.courier)}`,
   };
 }
 
@@ -315,6 +319,17 @@ function metricsOf({ counters, lagMs, nodes, statements, state }: FleetStatusVie
     }),
   ];
   return lines.join("");
+}
+
+function bundleMetrics({ counters, refused }: PortPlace["courier"]): string {
+  const lines = Object.entries(counters).map(
+    ([name, value]) =>
+      `# TYPE riprap_fleet_bundles_${name}_total counter\nriprap_fleet_bundles_${name}_total ${value}\n`,
+  );
+  const refusals = BUNDLE_REFUSALS.map(
+    (code) => `riprap_fleet_bundles_refused_total{reason="${code}"} ${refused.get(code) ?? 0}\n`,
+  );
+  return [...lines, "# TYPE riprap_fleet_bundles_refused_total counter\n", ...refusals].join("");
 }
 
 function gauge(name: string, help: string, value: number): string {

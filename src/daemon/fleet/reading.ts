@@ -41,6 +41,14 @@ export function peersToAsk(
   return (lately.length > 0 ? lately : others).map(({ name }) => name);
 }
 
+/** One issuing node speaks for the trust domain: the first by name of this one and those that were heard of lately. */
+export function isFirstIssuer(nodes: readonly FleetNode[], nodeName: string, lately: readonly string[]): boolean {
+  const heard = new Set([...lately, nodeName]);
+  return (
+    nodes.find(({ name, isIssuer, state }) => isIssuer && state === "active" && heard.has(name))?.name === nodeName
+  );
+}
+
 /** Statements that came by comparison are said again up to this number: others may have missed them too. */
 const SPREAD_MAX = 64;
 

@@ -8,14 +8,15 @@ import type { Statement } from "../../federation/statement.ts";
 import { certificateOf } from "../../federation/succession.ts";
 import { tryParseTarget } from "../../fleet.ts";
 import { SpiffeId } from "../../spiffe_id.ts";
+import type { Courier } from "../bundle/courier.ts";
 import type { DaemonConfig } from "../config.ts";
-import type { FleetHooks } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import type { EnforcementPlane } from "../plane.ts";
 import type { Publication } from "../publication.ts";
 import type { Registry } from "../registry.ts";
 import type { RuleKeeper } from "../rule/keeper.ts";
 import type { RuleBook } from "../rule_book.ts";
+import type { FleetHooks } from "./hook.ts";
 import { listListening } from "./listen_port.ts";
 import { nodeAddresses } from "./open.ts";
 
@@ -24,6 +25,7 @@ export interface TiedRooms {
   readonly book: RuleBook;
   readonly rules: RuleKeeper;
   readonly plane: EnforcementPlane;
+  readonly courier: Pick<Courier, "connect">;
   /** Opened after the others. */
   readonly late: {
     readonly workloadApi?: { refresh(): Promise<void> } | undefined;
@@ -82,6 +84,7 @@ export function fleetHooks(parts: TieParts): FleetHooks {
       });
     },
     rootsChanged: (roots) => rootsChanged(roots, parts),
+    connected: (transport) => rooms()?.courier.connect(transport),
     endpointsChanged: () =>
       void rooms()
         ?.book.commit()
