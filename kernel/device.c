@@ -62,6 +62,7 @@ static struct {
 };
 
 struct workqueue_struct *riprap_workqueue;
+struct workqueue_struct *riprap_handshake_workqueue;
 struct riprap_counters riprap_counters;
 
 /**
@@ -452,7 +453,7 @@ static struct miscdevice device_node = {
 };
 
 /**
- * riprap_device_init() - make the work queue; /dev/riprap comes with riprap_device_publish()
+ * riprap_device_init() - make the work queues; /dev/riprap comes with riprap_device_publish()
  *
  * Return: 0 or -ENOMEM.
  */
@@ -461,6 +462,11 @@ int riprap_device_init(void)
 	riprap_workqueue = alloc_workqueue("riprap", WQ_UNBOUND, 0);
 	if (!riprap_workqueue)
 		return -ENOMEM;
+	riprap_handshake_workqueue = alloc_workqueue("riprap_handshake", WQ_UNBOUND, RIPRAP_HANDSHAKE_WORKERS);
+	if (!riprap_handshake_workqueue) {
+		destroy_workqueue(riprap_workqueue);
+		return -ENOMEM;
+	}
 	device.boot_nonce = get_random_u64();
 	return 0;
 }
@@ -483,5 +489,6 @@ void riprap_device_unpublish(void)
 
 void riprap_device_exit(void)
 {
+	destroy_workqueue(riprap_handshake_workqueue);
 	destroy_workqueue(riprap_workqueue);
 }

@@ -10,7 +10,8 @@
 
 #include "abi.h"
 
-extern struct workqueue_struct *riprap_workqueue;	/* unbound, for all that may sleep */
+extern struct workqueue_struct *riprap_workqueue;		/* short work that may sleep: keys, adoptions, time limits */
+extern struct workqueue_struct *riprap_handshake_workqueue;	/* steps of handshakes, RIPRAP_HANDSHAKE_WORKERS at once */
 
 bool riprap_device_is_started(void);	/* the daemon has sent START and holds the device */
 

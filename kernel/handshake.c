@@ -32,7 +32,7 @@ void riprap_handshake_kick(struct riprap_socket *rs)
 	if (atomic_read(&rs->drivers))
 		wake_up(&rs->done);
 	else
-		queue_work(riprap_workqueue, &rs->work);
+		queue_work(riprap_handshake_workqueue, &rs->work);
 }
 
 /*
@@ -399,7 +399,7 @@ int riprap_handshake_drive(struct riprap_socket *rs, long *timeout)
 	atomic_dec(&rs->drivers);
 	smp_mb__after_atomic();
 	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
-		queue_work(riprap_workqueue, &rs->work);
+		queue_work(riprap_handshake_workqueue, &rs->work);
 	else
 		err = 0;
 	return err;

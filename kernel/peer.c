@@ -155,7 +155,7 @@ static void answer_waiting_locked(struct entry *entry, struct riprap_peer *peer)
 	list_for_each_entry_safe(ask, next, &entry->waiting, node) {
 		list_del_init(&ask->node);
 		ask->answer = riprap_peer_get(peer);
-		queue_work(riprap_workqueue, ask->work);
+		queue_work(riprap_handshake_workqueue, ask->work);
 	}
 }
 
@@ -237,7 +237,7 @@ static void fail_locked(struct entry *entry)
 /**
  * riprap_peer_ask() - who is the holder of this chain
  * @ask: the caller's, zeroed before first use; lives until answered or cancelled
- * @work: queued on riprap_workqueue when @ask has its answer
+ * @work: queued on riprap_handshake_workqueue when @ask has its answer
  * @about: flow, instance, direction and number of certificates; the rest is filled in
  * @chain: as in struct riprap_verify's tail
  * @chain_len: its length, at most RIPRAP_CHAIN_MAX

@@ -26,7 +26,7 @@ struct riprap_peer_ask {	/* embedded in the caller's struct; zeroed before first
 };
 
 /*
- * 0: ask->answer is set already. -EINPROGRESS: `work` will be queued on riprap_workqueue when it is (a
+ * 0: ask->answer is set already. -EINPROGRESS: `work` will be queued on riprap_handshake_workqueue when it is (a
  * question unanswered because the daemon died is answered with alert INTERNAL_ERROR). -EAGAIN: too many
  * questions. -ENOTCONN: no daemon and nothing cached. Never sleeps long.
  */
