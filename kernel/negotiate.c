@@ -40,9 +40,10 @@ static int find_psk(void *arg, const u8 *ticket, size_t len, u32 obfuscated_age,
 	struct riprap_handshake *handshake = arg;
 	struct riprap_ticket_owner own = owner_of(handshake);
 	struct riprap_peer *peer;
+	u32 age_ms;
 	int err;
 
-	err = riprap_ticket_find(&own, ticket, len, psk, &peer);
+	err = riprap_ticket_find(&own, ticket, len, psk, &age_ms, &peer);
 	if (err)
 		return err;
 	if (!may_be(handshake, peer)) {
@@ -53,6 +54,7 @@ static int find_psk(void *arg, const u8 *ticket, size_t len, u32 obfuscated_age,
 	if (handshake->psk_peer)
 		riprap_peer_put(handshake->psk_peer);
 	handshake->psk_peer = peer;
+	handshake->psk_aging = age_ms / MSEC_PER_SEC >= psk->lifetime / 2;
 	return 0;
 }
 
@@ -74,10 +76,23 @@ static void offer_psk(struct riprap_handshake *handshake)
 		handshake->config.psk = &handshake->psk;
 }
 
+/* The SVID that was there when the verdict was given may be near its end by now, and its successor there. */
+static void take_newest_identity(struct riprap_handshake *handshake)
+{
+	struct riprap_identity *newest;
+	u32 subject;
+
+	riprap_process_answer(handshake->process, &subject, &newest);
+	if (newest && !strcmp(newest->spiffe_id, handshake->identity->spiffe_id))
+		swap(newest, handshake->identity);
+	riprap_identity_put(newest);
+}
+
 int riprap_negotiate_begin(struct riprap_handshake *handshake)
 {
 	struct tls13_config *config = &handshake->config;
 
+	take_newest_identity(handshake);
 	*config = (struct tls13_config) {
 		.server = handshake->server,
 		.chain = handshake->identity->chain,
@@ -265,6 +280,8 @@ static void note_result(struct riprap_handshake *handshake)
 		if (!flow->peer && handshake->peer)
 			flow->peer = riprap_peer_get(handshake->peer);
 	}
+	/* Another riprap goes on using the one it has; other clients use each ticket once. */
+	handshake->ticket_due = !result.resumed || handshake->psk_aging || !result.alpn[0];
 	if (result.hello_retry)
 		flow->event.flags |= RIPRAP_FLOW_HELLO_RETRY;
 	flow->event.rule = handshake->verdict.rule;
@@ -280,8 +297,12 @@ static void hand_over(struct riprap_handshake *handshake)
 	int err;
 
 	note_result(handshake);
-	/* A resumed peer was judged when its ticket was looked up; trust or rules may have moved since. */
-	if (!handshake->peer || !riprap_peer_is_valid(handshake->peer) || !may_be(handshake, handshake->peer)) {
+	/* A peer was judged some time ago: its SVID may have ended since, trust or rules may have moved. */
+	if (!handshake->peer || !riprap_peer_is_valid(handshake->peer)) {
+		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_CHAIN, handshake->server ? ECONNRESET : EACCES);
+		return;
+	}
+	if (!may_be(handshake, handshake->peer)) {
 		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_ID, handshake->server ? ECONNRESET : EACCES);
 		return;
 	}
@@ -297,9 +318,9 @@ static void hand_over(struct riprap_handshake *handshake)
 		return;
 	}
 	flow->event.tls = RIPRAP_TLS_MUTUAL;
-	if (handshake->server)
+	if (handshake->server && handshake->ticket_due)
 		set_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags);
-	else
+	else if (!handshake->server)
 		set_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags);
 	riprap_flow_start(flow);
 	riprap_handshake_finish(handshake, RIPRAP_PHASE_MUTUAL);

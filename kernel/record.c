@@ -249,15 +249,18 @@ void riprap_record_send_ticket(struct riprap_socket *rs)
 	struct riprap_ticket_owner own = { .instance = flow->event.instance, .spiffe_id = flow->own_id };
 	u8 ticket[RIPRAP_TICKET_LEN], nonce[8], message[256];
 	struct tls13_psk psk;
-	u32 age_add;
+	u32 age_add, lifetime;
 	int len;
 
 	if (!flow->own_id || !flow->peer || !rs->after->ticket_wanted)
 		return;
+	lifetime = riprap_ticket_lifetime(flow->peer);
+	if (!lifetime)
+		return;
 	get_random_bytes(ticket, sizeof(ticket));
 	get_random_bytes(nonce, sizeof(nonce));
 	get_random_bytes(&age_add, sizeof(age_add));
-	len = tls13_write_ticket(rs->after, ticket, sizeof(ticket), RIPRAP_TICKET_SECONDS, age_add, nonce, message,
+	len = tls13_write_ticket(rs->after, ticket, sizeof(ticket), lifetime, age_add, nonce, message,
 				 sizeof(message), &psk);
 	if (len > 0 && !riprap_record_send(rs, TYPE_HANDSHAKE, message, len))
 		riprap_ticket_issue(&own, &psk, flow->peer);
@@ -311,6 +314,8 @@ int riprap_record_error(struct riprap_socket *rs, int error)
 		return error;
 	}
 	mutex_lock(&rs->control_lock);
+	/* kTLS leaves it set when a record does not decrypt, and sends nothing while it is: the peer would not be told. */
+	sock_error(rs->sk);
 	riprap_record_send(rs, TYPE_ALERT, &alert, sizeof(alert));
 	rs->flow->event.reason = RIPRAP_REASON_RECORD;
 	tcp_abort(rs->sk, ECONNRESET);
@@ -341,7 +346,7 @@ static void take_ticket(struct riprap_socket *rs, const u8 *message, size_t len)
 		return;
 	if (!tls13_read_ticket(rs->after, message, len, &psk))
 		riprap_ticket_keep(&own, (const struct in6_addr *)flow->event.remote, flow->event.remote_port, &psk,
-				   flow->peer);
+				   flow->peer, flow->event.flags & RIPRAP_FLOW_RESUMED);
 	memzero_explicit(&psk, sizeof(psk));
 }
 

@@ -36,12 +36,12 @@ int riprap_record_flush(struct riprap_socket *rs);
  * closes would answer it with a reset, and what it wrote would be lost.
  */
 void riprap_record_send_ticket(struct riprap_socket *rs);
-/* close_notify, once, behind all that was sent, even when the send buffer is full. */
 /*
  * What kTLS said to a reader: passed through, unless it means that a record of the peer did not decrypt or was
  * none. Then the peer is told, the connection reset, and the program gets -ECONNRESET, as TCP's words go.
  */
 int riprap_record_error(struct riprap_socket *rs, int error);
+/* close_notify, once, behind all that was sent, even when the send buffer is full. */
 void riprap_record_close(struct riprap_socket *rs);
 /* At close: takes away what stands unread but is not the program's, for which TCP would reset the connection. */
 void riprap_record_drain(struct riprap_socket *rs);

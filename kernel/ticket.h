@@ -20,15 +20,21 @@ struct riprap_ticket_owner {
 	const char *spiffe_id;
 };
 
-/* Client: the freshest ticket for this server. 0 and *peer referenced, or -ENOENT. */
+/*
+ * Client: the freshest ticket for this server. 0 and *peer referenced, or -ENOENT: none, or this one handshake
+ * is to bring a new one before the end of the other, so that not all connections of that moment are full handshakes.
+ */
 int riprap_ticket_offer(const struct riprap_ticket_owner *own, const struct in6_addr *remote, u16 port,
 			struct tls13_psk *psk, u32 *age_ms, struct riprap_peer **peer);
+/* `resumed`: it came on a connection that rests on an earlier ticket, and so on chains that are as old as that. */
 void riprap_ticket_keep(const struct riprap_ticket_owner *own, const struct in6_addr *remote, u16 port,
-			const struct tls13_psk *psk, struct riprap_peer *peer);
+			const struct tls13_psk *psk, struct riprap_peer *peer, bool resumed);
 
 /* Server: what was issued under this name. 0 and *peer referenced, or -ENOENT. */
 int riprap_ticket_find(const struct riprap_ticket_owner *own, const u8 *ticket, size_t len, struct tls13_psk *psk,
-		       struct riprap_peer **peer);
+		       u32 *age_ms, struct riprap_peer **peer);
+/* Seconds that a ticket for this peer is good for: RIPRAP_TICKET_SECONDS, or less where its SVID ends before. */
+u32 riprap_ticket_lifetime(const struct riprap_peer *peer);
 void riprap_ticket_issue(const struct riprap_ticket_owner *own, const struct tls13_psk *psk, struct riprap_peer *peer);
 
 /* The identity of this instance has ended: its secrets go with it. Any context. */
