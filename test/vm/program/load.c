@@ -5,7 +5,7 @@
  *
  *   load serve PORT                    echoes until it is killed
  *   load connect PORT TOTAL AT_ONCE    TOTAL connections, each says a few bytes and hears them again
- *   load hold PORT AT_ONCE             all of them open before the first says anything
+ *   load hold PORT TOTAL AT_ONCE       AT_ONCE on their way at a time, all of them open before the first says anything
  *   load spawn PORT TOTAL AT_ONCE      TOTAL processes, each executes this program for one connection
  *   load one PORT                      such a one
  *   load churn PORT SECONDS AT_ONCE    processes that fork, execute, and are killed at any moment while they connect
@@ -228,9 +228,9 @@ static int make_connections(int port, long total, int at_once)
 
 	poller = epoll_create1(0);
 	while (begun < total || alive) {
-		for (i = 0; begun < total && alive < at_once && i < 64; begun++, i++)
+		for (i = 0; begun < total && alive - waiting < at_once && i < 64; begun++, i++)
 			begin(port);
-		n = epoll_wait(poller, ready, 256, begun < total && alive < at_once ? 0 : 1000);
+		n = epoll_wait(poller, ready, 256, begun < total && alive - waiting < at_once ? 0 : 1000);
 		for (i = 0; i < n; i++)
 			step(ready[i].data.fd);
 		if (!n && begun == total)
@@ -339,7 +339,7 @@ int main(int argc, char **argv)
 		return make_connections(port, a, b);
 	if (!strcmp(mode, "hold")) {
 		hold = true;
-		return make_connections(port, a, a);
+		return make_connections(port, a, b);
 	}
 	if (!strcmp(mode, "spawn"))
 		return make_processes(argv[2], a, b);

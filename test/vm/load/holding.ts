@@ -1,0 +1,84 @@
+// What the kernel of a node holds at a moment, and whether it came back to what it held before. Never makes load.
+import { RiprapError } from "../../../src/error.ts";
+import type { RiprapNode } from "../node.ts";
+
+export interface Holding {
+  /** Live objects of the caches that connections and processes take from, by name. */
+  readonly objects: ReadonlyMap<string, number>;
+  /** TCP sockets that somebody has. */
+  readonly sockets: number;
+  /** Of the module: one for each managed socket, one for the daemon. */
+  readonly references: number;
+  /** By the module's own count. */
+  readonly moduleBytes: number;
+  /** Slab memory that cannot be given back, page tables, kernel stacks, percpu and vmalloc memory. */
+  readonly kernelKib: number;
+}
+
+// Sockets in TIME_WAIT and their ports stay a minute; pages and names of files stay until somebody needs the memory.
+const CACHES =
+  /^(kmalloc-|TCP|sock_inode_cache|skbuff|request_sock|task_struct|signal_cache|sighand|cred_jar|pid|filp|eventpoll)/;
+const MEMINFO = ["SUnreclaim", "KernelStack", "PageTables", "Percpu", "VmallocUsed"];
+const SETTLE_TRIES = 30;
+
+export async function readHolding(node: RiprapNode): Promise<Holding> {
+  const [slabinfo, meminfo, sockets, references, status] = await Promise.all([
+    node.vm.check("cat /proc/slabinfo"),
+    node.vm.check("cat /proc/meminfo"),
+    node.vm.check("cat /proc/net/sockstat /proc/net/sockstat6"),
+    node.vm.check("cat /sys/module/riprap/refcnt"),
+    node.ask("status"),
+  ]);
+  return {
+    objects: countObjects(slabinfo),
+    sockets: [...sockets.matchAll(/^TCP6?: inuse (\d+)/gm)].reduce((sum, [, count]) => sum + Number(count), 0),
+    references: Number(references),
+    moduleBytes: status.module?.memoryBytes ?? 0,
+    kernelKib: MEMINFO.reduce((sum, name) => sum + numberOf(meminfo, name), 0),
+  };
+}
+
+/** `kmalloc-rnd-07-64` and its fifteen sisters are one cache for this purpose. */
+function countObjects(slabinfo: string): Map<string, number> {
+  const objects = new Map<string, number>();
+  for (const [, name = "", active] of slabinfo.matchAll(/^(\S+) +(\d+)/gm)) {
+    if (!CACHES.test(name)) continue;
+    const merged = name.replace(/^kmalloc-rnd-\d+-/, "kmalloc-");
+    objects.set(merged, (objects.get(merged) ?? 0) + Number(active));
+  }
+  return objects;
+}
+
+function numberOf(meminfo: string, name: string): number {
+  return Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(meminfo)?.[1] ?? 0);
+}
+
+export interface Allowance {
+  /** Of any one cache. */
+  readonly objects: number;
+  readonly moduleBytes: number;
+  readonly kernelKib: number;
+}
+
+/** Waits until nothing is more than it was, but for the allowance; throws with what stayed. What RCU frees takes a moment. */
+export async function expectReturn(node: RiprapNode, before: Holding, allowance: Allowance): Promise<Holding> {
+  let excess: string[] = [];
+  for (let tries = 0; tries < SETTLE_TRIES; tries++) {
+    const after = await readHolding(node);
+    excess = findExcess(before, after, allowance);
+    if (excess.length === 0) return after;
+    await Bun.sleep(1000);
+  }
+  throw new RiprapError("holding_grown", `${node.vm.name} holds more than before: ${excess.join(", ")}`);
+}
+
+export function findExcess(before: Holding, after: Holding, allowance: Allowance): string[] {
+  const rows: [what: string, before: number, after: number, more: number][] = [
+    ["sockets", before.sockets, after.sockets, 0],
+    ["module references", before.references, after.references, 0],
+    ["module bytes", before.moduleBytes, after.moduleBytes, allowance.moduleBytes],
+    ["kernel KiB", before.kernelKib, after.kernelKib, allowance.kernelKib],
+  ];
+  for (const [name, count] of after.objects) rows.push([name, before.objects.get(name) ?? 0, count, allowance.objects]);
+  return rows.filter(([, was, is, more]) => is > was + more).map(([what, was, is]) => `${what} ${was} → ${is}`);
+}
