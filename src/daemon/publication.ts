@@ -48,7 +48,7 @@ export function openPublication({ config, clock, store, authority, keys, fleetKe
     if (config.witSvid) openedWit ??= openWitAuthority({ ...signing, ...named });
     return openedWit;
   };
-  let last: { readonly digest: string; readonly bundle: TrustBundle } | undefined;
+  let last: { readonly from: readonly unknown[]; readonly digest: string; readonly bundle: TrustBundle } | undefined;
   return {
     get jwt() {
       return jwtOf();
@@ -57,12 +57,16 @@ export function openPublication({ config, clock, store, authority, keys, fleetKe
       return witOf();
     },
     bundle() {
-      const [own, wit] = [jwtOf().keys, witOf()];
-      const others = (fleetKeys?.() ?? []).filter(({ keyId }) => !own.some((key) => key.keyId === keyId));
+      const [own, wit, fleet] = [jwtOf().keys, witOf(), fleetKeys?.() ?? []];
+      // Asked for with every SVID: the same lists are the same bundle, without a look at what is in them.
+      const from = [authority.bundle, own, wit?.keys, fleet.length === 0 ? undefined : fleet];
+      if (last !== undefined && from.every((list, index) => list === last?.from[index])) return last.bundle;
+      const others = fleet.filter(({ keyId }) => !own.some((key) => key.keyId === keyId));
       const jwt = { keys: [...own, ...others] };
       const digest = digestOf(authority, [...jwt.keys, ...(wit?.keys ?? [])]);
-      if (last?.digest !== digest) last = { digest, bundle: trustBundle(store, authority, jwt, wit) };
-      return last.bundle;
+      const bundle = last?.digest === digest ? last.bundle : trustBundle(store, authority, jwt, wit);
+      last = { from, digest, bundle };
+      return bundle;
     },
   };
 }

@@ -24,7 +24,7 @@ import { CallerLimits } from "./workload_api/limit.ts";
 import { listenForWorkloads } from "./workload_api/listener.ts";
 import { LiveStreams } from "./workload_api/live.ts";
 import { createReflection } from "./workload_api/reflection.ts";
-import { CallRefusal } from "./workload_api/refusal.ts";
+import { RootBook } from "./workload_api/root_book.ts";
 import { createSds, SDS_SERVICE } from "./workload_api/sds.ts";
 import type { GrpcOptions, GrpcServer } from "./workload_api/server.ts";
 import { createService, type WorkloadCounters } from "./workload_api/service.ts";
@@ -175,12 +175,7 @@ const ASIDE = [
 function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
   const { authority, clock, log, store } = parts;
   const counters = { calls: 0, refused: 0, limited: 0 };
-  const who = async (caller: Caller) => {
-    const identified = await identify(caller, parts);
-    const reason = authority.revokedIdReason(identified.assignment.spiffeId);
-    if (reason === undefined) return identified;
-    throw new CallRefusal("permissionDenied", "no identity issued: the identity is revoked");
-  };
+  const who = (caller: Caller) => identify(caller, parts);
   const ledger = new Ledger({ store, authority, clock, log });
   const issuer = new SvidIssuer({ authority, store, ledger });
   const live = new LiveStreams({ clock, log, ledger, identify: who });
@@ -190,7 +185,8 @@ function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
     isServing: () => parts.book.resources !== undefined,
   });
   const foreignBundles = () => parts.foreignBundles?.() ?? [];
-  const serviceParts = { ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles };
+  const roots = new RootBook({ bundle: parts.bundle, foreignBundles });
+  const serviceParts = { ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles, roots };
   const sds = { rejected: 0 };
   const reflection = createReflection(counted, [...SERVICES, ...ASIDE]);
   const services = [createService(serviceParts), createSds({ ...serviceParts, sds }), health.service, ...reflection];

@@ -5,7 +5,6 @@ import { RiprapError } from "../../error.ts";
 import { clockTicks } from "../libc.ts";
 
 const TEXT_MAX = 65_536; // /proc/PID/status with 65,536 groups is cut; nothing else of it is that long
-const TEXT_USUAL = 4096; // few of these files are longer, and each call looks at several
 const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
 /** Fields of /proc/PID/stat after the name, the state being 0; a reader without the right to trace the process sees 0. */
 const START_CODE = 23;
@@ -120,8 +119,9 @@ export function parseStat(text: string): ProcessStat | undefined {
 
 export function parseStatus(text: string): ProcessStatus {
   const field = (name: string): readonly string[] => {
-    const at = text.startsWith(`${name}:`) ? 0 : text.indexOf(`\n${name}:`) + 1;
-    if (at === 0 && !text.startsWith(`${name}:`)) return [];
+    // The first line is the name, which the process chooses.
+    const at = text.indexOf(`\n${name}:`) + 1;
+    if (at === 0) return [];
     const end = text.indexOf("\n", at);
     const line = text.slice(at + name.length + 1, end < 0 ? undefined : end).trim();
     return line === "" ? [] : line.split(/\s+/);
@@ -150,6 +150,10 @@ export function tryReadLink(pid: number, name: "exe" | "cwd" | "root"): string |
   }
 }
 
+/** What one reading needs until it has its text: none waits in between. */
+let scratch: Buffer | undefined;
+
+/** `most` is TEXT_MAX at most. */
 export function tryReadText(pid: number, name: string, most: number): string | undefined {
   let fd: number;
   try {
@@ -158,13 +162,12 @@ export function tryReadText(pid: number, name: string, most: number): string | u
     return undefined;
   }
   try {
-    let buffer = Buffer.allocUnsafe(Math.min(most, TEXT_USUAL));
+    scratch ??= Buffer.allocUnsafeSlow(TEXT_MAX);
     let length = 0;
     for (;;) {
-      if (length === buffer.length) buffer = Buffer.concat([buffer], Math.min(most, 4 * length));
-      const got = readSync(fd, buffer, length, buffer.length - length, null);
+      const got = readSync(fd, scratch, length, most - length, null);
       length += got;
-      if (got === 0 || length === most) return buffer.toString("utf8", 0, length);
+      if (got === 0 || length === most) return scratch.toString("utf8", 0, length);
     }
   } catch {
     return undefined; // ESRCH: it ended between open and read

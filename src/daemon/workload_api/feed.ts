@@ -1,6 +1,5 @@
 // What one open stream is told, and when that is something new: an X509-SVID with its key, or the bundles.
 
-import { hash } from "node:crypto";
 import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import type { TrustBundle } from "../../trust_bundle.ts";
@@ -12,19 +11,16 @@ import type { Identified } from "./identity.ts";
 import type { KeyedSvid, SvidIssuer } from "./issuer.ts";
 import type { Ledger } from "./ledger.ts";
 import { encodeJwtBundlesResponse, encodeX509BundlesResponse, encodeX509SvidResponse } from "./message.ts";
-import { concat } from "./protobuf.ts";
 import { CallRefusal } from "./refusal.ts";
+import { type BundleSource, type RootBook, x509Bundles } from "./root_book.ts";
 
-export interface FeedParts {
+export interface FeedParts extends BundleSource {
   readonly authority: NodeAuthority;
   readonly issuer: SvidIssuer;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly random: () => number;
-  /** Of the own trust domain. */
-  bundle(): TrustBundle;
-  /** Those held of other trust domains, never merged with it or with one another. */
-  foreignBundles(): readonly TrustBundle[];
+  readonly roots: RootBook;
 }
 
 export interface Feed {
@@ -72,8 +68,7 @@ export class SvidTerm {
     const now = this.#parts.clock.now();
     if (term === undefined || now < term.notBefore || now >= term.renewAt) return false;
     const { authority } = this.#parts;
-    const isInOrder = term.epoch === authority.epoch && !authority.isRevoked(term.serial);
-    return isInOrder && isSame(term, assignment);
+    return isSame(term, assignment) && term.epoch === authority.epoch && !authority.isRevoked(term.serial);
   }
 
   /** With a new key, to be wiped after use. Rejects with CallRefusal where the rule delivers no key. */
@@ -132,13 +127,10 @@ export class X509Feed implements Feed {
 
   async next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined> {
     requireDelivery(identified.assignment);
-    const own = this.#parts.bundle().x509;
-    const foreign = x509Bundles(this.#parts.foreignBundles());
-    const roots = concat([...own, encodeX509BundlesResponse(foreign)]);
-    const bundles = hash("sha256", roots, "base64url");
-    if (this.#term.isGood(identified) && this.#bundles === bundles) return undefined;
+    const { own, foreign, digest } = this.#parts.roots.current();
+    if (this.#bundles === digest && this.#term.isGood(identified)) return undefined;
     const { chain, privateKey } = await this.#term.issue(caller, identified);
-    this.#bundles = bundles;
+    this.#bundles = digest;
     try {
       const spiffeId = identified.assignment.spiffeId.toString();
       return encodeX509SvidResponse([{ spiffeId, chain, privateKey, bundle: own }], foreign);
@@ -167,10 +159,6 @@ export class BundleFeed implements Feed {
     this.#sent = message;
     return message;
   }
-}
-
-function x509Bundles(bundles: readonly TrustBundle[]): ReadonlyMap<string, Uint8Array> {
-  return new Map(bundles.map(({ trustDomain, x509 }) => [trustDomain.id.toString(), concat(x509)]));
 }
 
 function jwtBundles(bundles: readonly TrustBundle[]): ReadonlyMap<string, Uint8Array> {

@@ -19,7 +19,12 @@ export interface WireField {
 /** A string, bytes or a message inside another. Empty ones are left out where they stand alone, as proto3 does. */
 export function delimited(number: number, value: Uint8Array | string): Uint8Array {
   const bytes = typeof value === "string" ? Buffer.from(value, "utf8") : value;
-  return concat([varint((number << 3) | WIRE.delimited), varint(bytes.length), bytes]);
+  const tag = (number << 3) | WIRE.delimited;
+  const head = varintBytes(tag) + varintBytes(bytes.length);
+  const message = Buffer.allocUnsafe(head + bytes.length);
+  putVarint(message, putVarint(message, 0, tag), bytes.length);
+  message.set(bytes, head);
+  return message;
 }
 
 /** An entry of a map<string, bytes> or map<string, message>. */
@@ -118,14 +123,23 @@ function take(reader: Reader, length: bigint): Uint8Array {
 }
 
 function varint(value: number): Uint8Array {
-  const bytes: number[] = [];
-  for (let rest = value; ; rest = Math.floor(rest / 128)) {
-    if (rest < 128) {
-      bytes.push(rest);
-      return Uint8Array.from(bytes);
-    }
-    bytes.push((rest % 128) | 0x80);
-  }
+  const bytes = Buffer.alloc(varintBytes(value));
+  putVarint(bytes, 0, value);
+  return bytes;
+}
+
+function varintBytes(value: number): number {
+  let count = 1;
+  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) count += 1;
+  return count;
+}
+
+/** Where it ends. */
+function putVarint(bytes: Uint8Array, at: number, value: number): number {
+  let [next, rest] = [at, value];
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes[next++] = (rest % 128) | 0x80;
+  bytes[next++] = rest;
+  return next;
 }
 
 function invalid(fact: string): RiprapError {

@@ -103,7 +103,8 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
 
 function definitionOf({ prefix, methods }: Service): ServiceDefinition {
   // Messages are bytes to gRPC: message.ts reads and writes them.
-  const raw = (value: Uint8Array) => Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  const raw = (value: Uint8Array) =>
+    Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength);
   const define = ([name, { kind }]: [string, Method]) => [
     name,
     {
