@@ -7,18 +7,26 @@ import { join } from "node:path";
 import { measureCfssl } from "./issuance/cfssl.ts";
 import { IDLE_STREAMS, measureIdleMemory } from "./issuance/idle.ts";
 import { Program } from "./issuance/program.ts";
+import { buildLoad } from "./load.ts";
 import type { BenchResult } from "./section.ts";
 import { median, type Row } from "./table.ts";
 
 const HERE = join(import.meta.dir, "issuance");
 const GO_CLIENTS = join(import.meta.dir, "../../.cache/go_spiffe");
 const CALLERS = 16;
+const WARM_UP_SECONDS = 2;
 const PUSH_STREAMS = 64;
-const PUSH_ROUNDS = 50;
+const PUSH_ROUNDS = 100;
 const SINGLE_ROUNDS = 200;
 const PERCENTILE = 0.99;
 
+const WARM_UP_ROUNDS = 20;
+/** Of a life that is another one at each round: the SVID is made anew, and its identity stays. */
+const LIVES = ["1h", "59m"] as const;
+
 const REFERENCE = "bare node:crypto";
+const KEYED_REFERENCE = "bare node:crypto, with a new key";
+const CFSSL = { signed: "CFSSL over HTTP, key given", keyed: "CFSSL over HTTP, with a new key" } as const;
 const X509 = "X509-SVIDs per second of one core";
 const JWT = "JWT-SVIDs per second of one core";
 const PUSH = "rule applied to SVID on an open stream, ms";
@@ -61,7 +69,8 @@ async function measureRound(round: number, options: IssuanceOptions): Promise<Ro
     const idleMb = await measureIdleMemory(join(folder, "idle"));
     return [
       row(X509, REFERENCE, inside["rawSign"] ?? 0),
-      ...(cfssl === undefined ? [] : [row(X509, "CFSSL, over HTTP", cfssl.perCpuSecond)]),
+      row(X509, KEYED_REFERENCE, inside["rawKeyAndSign"] ?? 0),
+      ...(cfssl === undefined ? [] : [row(X509, CFSSL.signed, cfssl.signed), row(X509, CFSSL.keyed, cfssl.keyed)]),
       row(X509, "riprap, CA, one commit each", inside["caSingle"] ?? 0),
       row(X509, "riprap, CA, 64 a commit", inside["caBatch"] ?? 0),
       row(X509, "riprap, CA, with new keys", inside["caNewKeys"] ?? 0),
@@ -109,9 +118,15 @@ interface Usage {
 async function measureOverSocket(folder: string, { seconds }: IssuanceOptions) {
   mkdirSync(folder);
   const goClient = await goSpiffe();
-  const server = new Program([process.execPath, join(HERE, "server.ts"), folder, process.execPath, ...goClient]);
+  const relay = await buildRelay();
+  const programs = [process.execPath, relay, ...goClient];
+  const server = new Program([process.execPath, join(HERE, "server.ts"), folder, ...programs]);
   const { path } = await server.ask<{ path: string }>();
-  const client = new Program([process.execPath, join(HERE, "client.ts"), path]);
+  const relayFolder = join(folder, "relay");
+  mkdirSync(relayFolder);
+  const relays = new Program([relay, path, relayFolder, String(PUSH_STREAMS)]);
+  await relays.ask();
+  const client = new Program([process.execPath, join(HERE, "client.ts"), path, relayFolder]);
   /** What a task had signed, by the processor time that the server took for it. */
   const perCore = async (task: () => Promise<{ count: number }>): Promise<number> => {
     const before = await server.ask<Usage>("usage");
@@ -120,19 +135,26 @@ async function measureOverSocket(folder: string, { seconds }: IssuanceOptions) {
     return count / (after.cpuSeconds - before.cpuSeconds);
   };
   const cold = goClient.length === 0 ? [] : await coldFetches(goClient[0] as string, path);
+  const warm = (task: string) => client.ask(`${task} ${WARM_UP_SECONDS} ${CALLERS}`);
+  await warm("x509");
   const x509 = await perCore(() => client.ask(`x509 ${seconds} ${CALLERS}`));
+  await warm("jwt");
   const jwt = await perCore(() => client.ask(`jwt ${seconds} ${CALLERS}`));
-  await client.ask(`hold 0 ${PUSH_STREAMS}`);
+  await client.ask(`hold_relayed 0 ${PUSH_STREAMS}`);
+  const renew = (round: number) => push(server, client, { round, rules: `bench ${LIVES[round % 2]}` });
+  for (let round = 1; round <= WARM_UP_ROUNDS; round++) await renew(round);
   const pushed: number[] = [];
   const renewals = await perCore(async () => {
-    for (let round = 1; round <= PUSH_ROUNDS; round++) pushed.push(await push(server, client, round));
+    for (let round = 1; round <= PUSH_ROUNDS; round++) pushed.push(await renew(WARM_UP_ROUNDS + round));
     return { count: PUSH_ROUNDS * PUSH_STREAMS };
   });
   await client.ask("drop");
   await client.ask("hold 0 1");
   const single: number[] = [];
-  for (let round = 1; round <= SINGLE_ROUNDS; round++) single.push(await push(server, client, round));
+  for (let round = 1; round <= SINGLE_ROUNDS; round++)
+    single.push(await push(server, client, { round, rules: `push${round}-` }));
   await client.end();
+  await relays.end();
   await server.end();
   return {
     x509,
@@ -148,11 +170,20 @@ function percentile(values: readonly number[]): number {
 }
 
 /** Milliseconds from the order of new rules to the last stream's new SVID: by the clock that both processes share. */
-async function push(server: Program, client: Program, round: number): Promise<number> {
+async function push(
+  server: Program,
+  client: Program,
+  { round, rules }: { readonly round: number; readonly rules: string },
+): Promise<number> {
   const heard = client.ask<{ at: number }>(`heard 0 ${round + 1}`);
   const begun = performance.timeOrigin + performance.now();
-  await server.ask(`rules push${round}-`);
+  await server.ask(`rules ${rules}`);
   return (await heard).at - begun;
+}
+
+async function buildRelay(): Promise<string> {
+  await buildLoad("issuance/relay");
+  return join(import.meta.dir, "../../.cache/bench/issuance/relay");
 }
 
 /** The Go client of the tests, where they have built it. */
@@ -181,7 +212,12 @@ function targetsOf(rows: readonly Row[]): readonly Target[] {
     a === undefined || b === undefined ? undefined : a / b;
   const stream = of(X509, "riprap, socket, open streams");
   return [
-    { what: "X509-SVIDs over the socket, to CFSSL", value: ratio(stream, of(X509, "CFSSL, over HTTP")), atLeast: 4 },
+    {
+      what: "X509-SVIDs over the socket, to CFSSL that makes keys too",
+      value: ratio(stream, of(X509, CFSSL.keyed)),
+      atLeast: 4,
+    },
+    { what: "the same to CFSSL that makes none", value: ratio(stream, of(X509, CFSSL.signed)), atLeast: 4 },
     {
       what: "X509-SVIDs over the socket, to bare signatures",
       value: ratio(stream, of(X509, REFERENCE)),

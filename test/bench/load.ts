@@ -1,12 +1,12 @@
 // Builds the load programs of the benches for the guest: static, so that they run wherever they are put.
 import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 const CACHE = join(import.meta.dir, "../../.cache/bench");
 
 /** The bytes of the static x86-64 program that `name`.c makes. Throws with the compiler's words when it cannot be built. */
 export async function buildLoad(name: string, libraries: readonly string[] = []): Promise<Uint8Array> {
-  await mkdir(CACHE, { recursive: true });
+  await mkdir(dirname(join(CACHE, name)), { recursive: true });
   const source = join(import.meta.dir, `${name}.c`);
   const output = join(CACHE, name);
   const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"];

@@ -5,7 +5,8 @@ import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { callWorkloadApi } from "../../../src/cli/workload_client.ts";
 
 const FETCH_SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
-const [, , path = ""] = process.argv;
+/** `relays`: a folder of sockets, each of a process that connects from there to the Workload API. */
+const [, , path = "", relays = ""] = process.argv;
 const idle: AbortController[] = [];
 
 /** As many callers at once as there are connections, each asking again as soon as it is answered. */
@@ -48,7 +49,7 @@ function fetchJwt(client: Client): Promise<void> {
 }
 
 /** Opens streams that stay: each on a connection of its own. Counts what each is told. */
-async function hold(count: number): Promise<void> {
+async function hold(count: number, pathOf: (index: number) => string): Promise<void> {
   const opened: Promise<void>[] = [];
   for (let index = 0; index < count; index++) {
     const stop = new AbortController();
@@ -56,7 +57,10 @@ async function hold(count: number): Promise<void> {
     opened.push(
       new Promise((resolve) => {
         void (async () => {
-          for await (const message of callWorkloadApi({ path }, { method: "FetchX509SVID", signal: stop.signal })) {
+          for await (const message of callWorkloadApi(
+            { path: pathOf(index) },
+            { method: "FetchX509SVID", signal: stop.signal },
+          )) {
             resolve();
             told(message.length);
           }
@@ -81,7 +85,11 @@ const TASKS: Readonly<Record<string, (seconds: number, count: number) => Promise
   x509: (seconds, callers) => during(seconds, callers, fetchOne),
   jwt: (seconds, callers) => during(seconds, callers, fetchJwt),
   async hold(_seconds, count) {
-    await hold(count);
+    await hold(count, () => path);
+    return { streams: idle.length };
+  },
+  async hold_relayed(_seconds, count) {
+    await hold(count, (index) => `${relays}/${index}`);
     return { streams: idle.length };
   },
   /** Every open stream is told something new once; answers when the last one was, with the time of day. */

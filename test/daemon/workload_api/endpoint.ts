@@ -45,6 +45,8 @@ export interface Endpoint {
   readonly log: string[];
   /** Puts other rules in force, as the daemon does. */
   setRules(text: string): void;
+  /** The same in two steps: reads them, and answers how to put them in force. */
+  readRules(text: string): () => void;
   /** As before the first rules are in force. */
   dropRules(): void;
   /** Another bundle of the own trust domain, or those of others, as the daemon has them. */
@@ -120,13 +122,18 @@ export async function openEndpoint(folder: string, rules: string, options: Endpo
     ...(options.tcp === undefined ? {} : { tcp: options.tcp }),
     ...(limits === undefined ? {} : { limits: new CallerLimits(limits) }),
   });
-  return {
-    ...{ path, api, bundle, jwt, store, log },
-    setRules(text) {
-      book.resources = read(text);
-      book.wanted = wantedLabels(book.resources);
+  const readRules = (text: string) => {
+    const resources = read(text);
+    const wanted = wantedLabels(resources);
+    return () => {
+      book.resources = resources;
+      book.wanted = wanted;
       changed.notify();
-    },
+    };
+  };
+  return {
+    ...{ path, api, bundle, jwt, store, log, readRules },
+    setRules: (text) => readRules(text)(),
     dropRules() {
       book.resources = undefined;
       changed.notify();
