@@ -12,7 +12,7 @@ import { readNodeLabels } from "./attestation/node.ts";
 import { pinProcess } from "./attestation/pin.ts";
 import { readStatus } from "./attestation/proc.ts";
 import { findScript } from "./attestation/script.ts";
-import type { WantedLabels } from "./attestation/wanted.ts";
+import { RUNNING_DIGEST, type WantedLabels } from "./attestation/wanted.ts";
 
 const SECCOMP_NAMES = ["disabled", "strict", "filter"] as const;
 
@@ -92,6 +92,7 @@ function addUser(labels: Labels, { uid }: ProcessEvidence, wanted: WantedLabels,
 function needsProc(wanted: WantedLabels): boolean {
   return (
     wanted.has("process:exe:sha256") ||
+    wanted.has(RUNNING_DIGEST) ||
     wanted.has("process:group") ||
     wanted.hasPrefix("process:script") ||
     wanted.hasPrefix("process:ancestor:")
@@ -125,6 +126,8 @@ async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: S
       const path = `/proc/${evidence.pid}/exe`;
       labels.add("process:exe:sha256", [await digests.digest(path, evidence.exeStamp)]);
     }
+    // Nor does it matter here what has become of the file: it is what a revocation is about.
+    if (wanted.has(RUNNING_DIGEST)) labels.add(RUNNING_DIGEST, [await digests.digest(`/proc/${evidence.pid}/exe`)]);
     // Every look was at this process only if it has not ended until now.
     if (!pin.isAlive()) throw new RiprapError("not_found", `Cannot attest process ${evidence.pid}: it ended meanwhile`);
   } finally {

@@ -4,6 +4,7 @@ import type { LabelSet } from "../label.ts";
 import type { ResourceSet } from "../resource.ts";
 import { matchIdentities } from "../selector.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
+import { RUNNING_DIGEST } from "./attestation/wanted.ts";
 import type { Assignment } from "./registry.ts";
 
 export type Judgement =
@@ -18,12 +19,9 @@ export interface JudgeOptions {
   readonly lifetimeSeconds: number;
   /** Why nobody may have this ID now; undefined: nothing speaks against it. */
   revokedIdReason(spiffeId: SpiffeId): string | undefined;
-  /** Why no process of an executable with this SHA-256 may have an identity; undefined: nothing speaks against it. */
+  /** Why no process of an executable with this SHA-256 (empty: it cannot be told) may have an identity; undefined: nothing speaks against it. */
   revokedExecutable?(sha256: string): string | undefined;
 }
-
-/** The label by which an executable is revoked. */
-export const EXECUTABLE_DIGEST = "process:exe:sha256";
 
 /** The first match in order of precedence decides. */
 export function judgeProcess(labels: LabelSet, resources: ResourceSet, options: JudgeOptions): Judgement {
@@ -33,10 +31,9 @@ export function judgeProcess(labels: LabelSet, resources: ResourceSet, options: 
   const rule = `WorkloadIdentity/${identity.name}`;
   if (spiffeId === undefined)
     return { outcome: "refused", rule, reason: because.at(-1) ?? "its SPIFFE ID cannot be made" };
-  const [digest = ""] = labels.get(EXECUTABLE_DIGEST) ?? [];
+  const [digest = ""] = labels.get(RUNNING_DIGEST) ?? [];
   const banned = options.revokedExecutable?.(digest);
-  if (banned !== undefined)
-    return { outcome: "refused", rule, reason: `its executable ${digest} is revoked: ${banned}` };
+  if (banned !== undefined) return { outcome: "refused", rule, reason: banned };
   const revoked = options.revokedIdReason(spiffeId);
   if (revoked !== undefined) return { outcome: "refused", rule, reason: `${spiffeId} is revoked: ${revoked}` };
   const assignment = {

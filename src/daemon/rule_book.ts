@@ -5,9 +5,8 @@ import { describeError, RiprapError } from "../error.ts";
 import { type CompiledPolicy, compilePolicy, describeRule, type ServiceAddresses } from "../policy.ts";
 import type { ResourceSet } from "../resource.ts";
 import { SpiffeId } from "../spiffe_id.ts";
-import { ALL_LABELS, type WantedLabels, wantedLabels } from "./attestation/wanted.ts";
+import { ALL_LABELS, RUNNING_DIGEST, type WantedLabels, wantedLabels } from "./attestation/wanted.ts";
 import type { Generation } from "./control/port.ts";
-import { EXECUTABLE_DIGEST } from "./judge.ts";
 import type { Log } from "./log.ts";
 import type { Registry } from "./registry.ts";
 import type { DaemonState } from "./state.ts";
@@ -65,14 +64,18 @@ export class RuleBook {
     const wanted = this.#wanted;
     if ((this.#parts.revokedExecutables?.().size ?? 0) === 0) return wanted;
     return {
-      has: (label) => label === EXECUTABLE_DIGEST || wanted.has(label),
-      hasPrefix: (prefix) => EXECUTABLE_DIGEST.startsWith(prefix) || wanted.hasPrefix(prefix),
+      has: (label) => label === RUNNING_DIGEST || wanted.has(label),
+      hasPrefix: (prefix) => RUNNING_DIGEST.startsWith(prefix) || wanted.hasPrefix(prefix),
     };
   }
 
-  /** Why no process of this executable may have an identity. */
+  /** Why no process of this executable (empty: it could not be read) may have an identity. */
   revokedExecutable(sha256: string): string | undefined {
-    return this.#parts.revokedExecutables?.().get(sha256);
+    const revoked = this.#parts.revokedExecutables?.();
+    if (sha256 === "" && (revoked?.size ?? 0) > 0)
+      return "its executable cannot be read, so that it cannot be told from those that are revoked";
+    const reason = revoked?.get(sha256);
+    return reason === undefined ? undefined : `its executable ${sha256} is revoked: ${reason}`;
   }
 
   /** The table in force. */

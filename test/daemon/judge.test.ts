@@ -5,7 +5,7 @@ import { identity, loadDocuments } from "../resource/sample.ts";
 const DIGEST = "ab".repeat(32);
 const labels = new Map([
   ["process:name", ["curl"]],
-  ["process:exe:sha256", [DIGEST]],
+  ["process:exe:sha256:running", [DIGEST]],
 ]);
 const resources = loadDocuments(identity("curl", { workloadID: "curl", selectors: [{ "process:name": "curl" }] }));
 const free = { lifetimeSeconds: 3600, revokedIdReason: () => undefined };
@@ -15,10 +15,11 @@ test("judgeProcess() gives the ID of the rule when nothing is revoked", () => {
 });
 
 test("judgeProcess() refuses a process of a revoked executable, and one with a revoked ID, and says why", () => {
-  const executable = { ...free, revokedExecutable: (digest: string) => (digest === DIGEST ? "malware" : undefined) };
+  const reason = `its executable ${DIGEST} is revoked: malware`;
+  const executable = { ...free, revokedExecutable: (digest: string) => (digest === DIGEST ? reason : undefined) };
   expect(judgeProcess(labels, resources, executable)).toMatchObject({
     outcome: "refused",
-    reason: `its executable ${DIGEST} is revoked: malware`,
+    reason,
   });
   expect(judgeProcess(labels, resources, { ...free, revokedIdReason: () => "stolen" })).toMatchObject({
     outcome: "refused",

@@ -36,6 +36,7 @@ export interface ParkNode {
   /** One before each server. */
   readonly proxies: readonly ChaosProxy[];
   readonly stateDir: string;
+  readonly workloadSocket: string;
   readonly log: string[];
   /** Added to the machine's time from the next start on. */
   skewMs: number;
@@ -79,7 +80,17 @@ export interface Park {
   leave(): Promise<void>;
 }
 
-export async function openFleetPark(servers: readonly NatsServer[], size: number, seed: number): Promise<Park> {
+export interface ParkOptions {
+  /** Serve the Workload API on each node. */
+  readonly workloadApi?: boolean;
+}
+
+export async function openFleetPark(
+  servers: readonly NatsServer[],
+  size: number,
+  seed: number,
+  options: ParkOptions = {},
+): Promise<Park> {
   const folder = mkdtempSync(join(tmpdir(), "riprap-fleet-"));
   const random = seededRandom(seed);
   const nodes: LocalNode[] = [];
@@ -87,7 +98,7 @@ export async function openFleetPark(servers: readonly NatsServer[], size: number
     const open = (server: NatsServer, j: number) =>
       openChaosProxy(() => server.port, seededRandom(seed * 1000 + 10 * i + j));
     const proxies = await Promise.all(servers.map(open));
-    nodes.push(new LocalNode(join(folder, `node-${i}`), `node-${i}`, { proxies, random }));
+    nodes.push(new LocalNode(join(folder, `node-${i}`), `node-${i}`, { proxies, random, ...options }));
   }
   const [first, ...rest] = nodes as [LocalNode, ...LocalNode[]];
   const { stateDir } = first;
@@ -108,6 +119,7 @@ class LocalNode implements ParkNode {
   readonly proxies: readonly ChaosProxy[];
   readonly stateDir: string;
   readonly log: string[] = [];
+  readonly workloadSocket: string;
   skewMs = 0;
   readonly #folder: string;
   readonly #config: DaemonConfig;
@@ -117,13 +129,14 @@ class LocalNode implements ParkNode {
   constructor(
     folder: string,
     name: string,
-    { proxies, random }: { proxies: readonly ChaosProxy[]; random: () => number },
+    { proxies, random, workloadApi = false }: ParkOptions & { proxies: readonly ChaosProxy[]; random: () => number },
   ) {
     this.#folder = folder;
     this.name = name;
     this.proxies = proxies;
     this.#random = random;
     this.stateDir = join(folder, "state");
+    this.workloadSocket = join(folder, "workload.sock");
     mkdirSync(join(folder, "rules"), { recursive: true });
     mkdirSync(this.stateDir, { mode: 0o700 });
     this.#config = parseConfig(
@@ -131,7 +144,8 @@ class LocalNode implements ParkNode {
         `stateDir: ${this.stateDir}`,
         `rulesDir: ${join(folder, "rules")}`,
         `controlSocket: ${join(folder, "control.sock")}`,
-        "workloadApi: false",
+        `workloadApi: ${workloadApi}`,
+        `workloadSocket: ${join(folder, "workload.sock")}`,
         "keyCustody: file",
         "logLevel: debug",
         `natsServers: ${proxies.map(({ url }) => url).join(",")}`,

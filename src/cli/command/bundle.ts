@@ -108,7 +108,7 @@ const pin: Command = {
   words: ["bundle", "pin"],
   group: "Rules",
   sentence:
-    "Say by which fingerprint a trust domain's first bundle over NATS is known.",
+    "Pin the first bundle of another trust domain that comes over NATS.",
   notes: [
     "Compare it with a person there: `riprap bundle show` prints the fingerprint of the bundle (sha256:…), `riprap authority list --json` that of the root (64 digits), which stays the same when token keys are replaced. It counts at the first contact; later bundles rest on those before them.",
   ],

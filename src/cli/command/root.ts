@@ -51,7 +51,7 @@ const exported: Command = {
 const request: Command = {
   words: ["root", "request"],
   group: "Authorities",
-  sentence: "Ask the root for an issuing CA, an operator's rights, or its word about the roots.",
+  sentence: "Ask the root for an issuing CA, rights, or its word about the roots.",
   notes: [
     "An issuing node signs the intermediates of other nodes and admits them. An operator's key says what riprap apply --fleet and riprap revoke say; it is made on this machine and stays here.",
   ],

@@ -7,8 +7,14 @@ export interface WantedLabels {
   hasPrefix(prefix: string): boolean;
 }
 
-/** For a person who asks: everything. */
-export const ALL_LABELS: WantedLabels = { has: () => true, hasPrefix: () => true };
+/**
+ * The label by which an executable is revoked: of what runs, whatever has become of its file. A rule's `process:exe:sha256` is another thing, the
+ * digest of a file that is as it was when the program began; one that anybody can void by touching the file must not be what a revocation looks at.
+ */
+export const RUNNING_DIGEST = "process:exe:sha256:running";
+
+/** For a person who asks: everything that a rule can name. */
+export const ALL_LABELS: WantedLabels = { has: (label) => label !== RUNNING_DIGEST, hasPrefix: () => true };
 
 /** The labels of every selector and of every SPIFFE ID template. */
 export function wantedLabels(resources: Pick<ResourceSet, "identities">): WantedLabels {
