@@ -1,4 +1,4 @@
-"""A TLS peer that holds a certificate of the test's choice and misbehaves: presents it, stalls, drips, says what is no TLS.
+"""A TLS peer that holds a certificate of the test's choice and misbehaves in the handshake: presents it, stalls, drips, runs away.
 
 Knows nothing of riprap. Every deed prints JSON lines; the test knows what each must be.
 """
@@ -87,9 +87,10 @@ def certificates(names):
 class Bio:
     """A TLS object whose records this program carries itself."""
 
-    def __init__(self, server):
+    def __init__(self, server, name="good", made=None, session=None):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context(server, "good").wrap_bio(self.incoming, self.outgoing, server_side=server)
+        made = made or context(server, name)
+        self.tls = made.wrap_bio(self.incoming, self.outgoing, server_side=server, session=session)
 
     def step(self):
         try:
@@ -113,9 +114,9 @@ class Bio:
         return found
 
 
-def client_flights(plain, first):
+def client_flights(plain, first, **options):
     """Sends the first flight by `first`, and gives the records of the second."""
-    bio = Bio(False)
+    bio = Bio(False, **options)
     bio.step()
     first(bio.records())
     while not bio.step():
@@ -165,14 +166,19 @@ def stall_client(point):
         report(role="client", point=point, end=end)
 
 
+def server_flight(plain, name="good"):
+    """Its TLS object, and the records that a server answers a ClientHello with."""
+    bio = Bio(True, name)
+    while not (bio.feed(plain) or bio.step() or bio.outgoing.pending):
+        pass
+    return bio, bio.records()
+
+
 def stall_server(plain, point, client):
     """So many records of the server's flight."""
     with plain:
-        bio = Bio(True)
         if point:
-            while not (bio.feed(plain) or bio.step() or bio.outgoing.pending):
-                pass
-            plain.sendall(b"".join(bio.records()[:point]))
+            plain.sendall(b"".join(server_flight(plain)[1][:point]))
         wait_for_end(plain)
         report(role="server", point=point, client=client.communicate()[0].strip())
 
@@ -209,26 +215,37 @@ def drip():
         report(name="drip", outcome="spoke" if said == b"word\n" else "garbled")
 
 
-def garbage():
-    """A connection that is under way, and then bytes that are none of its records."""
-    for name, data in {
-        "clear_text": b"GET / HTTP/1.0\r\n\r\n",
-        "forged_record": b"\x17\x03\x03\x00\x20" + bytes(32),
-        "long_record": b"\x17\x03\x03\x41\x01" + bytes(16641),
-        "clear_alert": b"\x15\x03\x03\x00\x02\x01\x00",
-        "hello_again": b"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
-    }.items():
-        with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
-            bio, second = client_flights(plain, lambda records: plain.sendall(b"".join(records)))
-            bio.tls.write(b"word\n")
-            plain.sendall(b"".join(second) + bio.outgoing.read())
-            bio.feed(plain)
-            try:
-                plain.sendall(data)
-                end, _ = wait_for_end(plain)
-            except OSError as error:
-                end = error.strerror
-            report(name=name, end=end)
+def leave():
+    """A server whose chain is refused, and which is gone when the alert comes: its kernel answers that with a reset at once."""
+    listener = listen()
+    for name in ("expired", "foreign_root", "two_uris"):
+        client = managed_client()
+        plain, _ = listener.accept()
+        with plain:
+            plain.sendall(b"".join(server_flight(plain, name)[1]))
+        report(name=name, client=client.communicate()[0].strip())
+
+
+def old():
+    """Knows no version but TLS 1.2."""
+    made = context(False, "good")
+    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with socket.create_connection((HERE, SERVER_PORT), 30) as plain, made.wrap_socket(plain) as wrapped:
+            report(role="client", outcome=converse(wrapped))
+    except OSError as error:
+        report(role="client", outcome=getattr(error, "reason", None) or error.strerror)
+    listener, client = listen(), managed_client()
+    plain, _ = listener.accept()
+    made = context(True, "good")
+    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
+    said = "spoke"
+    try:
+        with plain, made.wrap_socket(plain, server_side=True) as wrapped:
+            converse(wrapped)
+    except OSError as error:
+        said = getattr(error, "reason", None) or error.strerror
+    report(role="server", outcome=said, client=client.communicate()[0].strip())
 
 
 if __name__ == "__main__":
@@ -236,4 +253,4 @@ if __name__ == "__main__":
     if deed == "certificates":
         certificates(sys.argv[2:])
     else:
-        {"stalls": stalls, "drip": drip, "garbage": garbage}[deed]()
+        {"stalls": stalls, "drip": drip, "leave": leave, "old": old}[deed]()

@@ -3,18 +3,21 @@
  * The plain ends of hostile_peer.test.ts: an echo server and a client, which the
  * rules select, and a flood of connections that never say a word.
  *
- *	hostile_peer serve PORT          echoes, as many connections at once as there are
+ *	hostile_peer serve PORT          echoes, as many connections at once as there are; writes the errno of each that breaks
  *	hostile_peer connect PORT WORD   writes "spoke", or what became of it
  *	hostile_peer later PORT WORD     the same once its input has ended
- *	hostile_peer flood PORT COUNT    "flood N" when N are open; holds them until its input ends
+ *	hostile_peer flood PORT COUNT REST   opens COUNT one after the other, and once all but REST are reset writes
+ *	                                 "flood OPENED reset N last I", the last that is; the same when its input ends
  */
 #include "hostile.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
 #define DESCRIPTORS	30000
 #define EVENTS		256
+#define FLOOD_TRIES	600	/* tenths of a second */
 
 static void want_descriptors(void)
 {
@@ -44,6 +47,8 @@ static void echo_once(int fd)
 
 	if (n < 0 && errno == EAGAIN)
 		return;
+	if (n < 0)
+		printf("broke %s\n", errno_word());
 	if (n <= 0 || send(fd, data, n, MSG_NOSIGNAL) != n)
 		close(fd);
 }
@@ -70,23 +75,52 @@ static int serve(int port)
 	}
 }
 
-static int flood(int port, int count)
+/* How many of them the other end has reset; the place of the last one. */
+static int count_resets(const int *fds, int count, int *last)
+{
+	int resets = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct pollfd state = { .fd = fds[i] };
+
+		if (poll(&state, 1, 0) != 1 || !(state.revents & POLLERR))
+			continue;
+		resets++;
+		*last = i + 1;
+	}
+	return resets;
+}
+
+static void tell_resets(const int *fds, int opened, int expected)
+{
+	int last = 0, resets, tries = 0;
+
+	while ((resets = count_resets(fds, opened, &last)) < expected && tries++ < FLOOD_TRIES)
+		usleep(100 * 1000);
+	printf("flood %d reset %d last %d\n", opened, resets, last);
+}
+
+static int flood(int port, int count, int rest)
 {
 	struct sockaddr_in address = address_of(port);
+	int *fds = calloc(count, sizeof(*fds));
 	char byte;
 	int opened = 0;
 
 	want_descriptors();
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; fds && i < count; i++) {
 		int fd = tcp_socket();
 
 		if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
 			close(fd);
 		else
-			opened++;
+			fds[opened++] = fd;
 	}
-	printf("flood %d\n", opened);
-	return read(0, &byte, 1) < 0;
+	tell_resets(fds, opened, opened - rest);
+	while (read(0, &byte, 1) > 0)
+		;
+	tell_resets(fds, opened, 0);
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -96,10 +130,10 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		return serve(atoi(argv[2]));
+	if (argc == 5 && !strcmp(argv[1], "flood"))
+		return flood(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
 	if (argc != 4)
 		return 2;
-	if (!strcmp(argv[1], "flood"))
-		return flood(atoi(argv[2]), atoi(argv[3]));
 	/* Known to the daemon by then, however busy that is. */
 	if (!strcmp(argv[1], "later"))
 		while (read(0, &byte, 1) > 0)
