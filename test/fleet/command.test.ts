@@ -1,0 +1,333 @@
+// The commands of enrolment and of the fleet's rules, as people type them, over a real server: approval, denial, tokens, groups, nodes by file, credentials.
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { nkeys } from "nats";
+import { runCli } from "../../src/cli.ts";
+import { parseConfig } from "../../src/daemon/config.ts";
+import type { FleetStatusView, TokenView } from "../../src/daemon/fleet/port.ts";
+import { type Daemon, startDaemon } from "../../src/daemon.ts";
+import { RiprapError } from "../../src/error.ts";
+import { type FakeTerminal, fakeTerminal } from "../cli/fake_terminal.ts";
+import { NATS_SERVER, type NatsPark, type NatsServer, openPark } from "./nats_server.ts";
+
+const TEST_MS = 60_000;
+const PATIENCE_MS = 20_000;
+const HAS_SERVER = NATS_SERVER !== null;
+
+interface Ran {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** One machine: its configuration, its daemon, and the person at it. */
+class Machine {
+  readonly folder: string;
+  readonly config: string;
+  #daemon: Daemon | undefined;
+
+  constructor(folder: string, settings: Readonly<Record<string, string>>) {
+    this.folder = folder;
+    mkdirSync(join(folder, "rules"), { recursive: true });
+    mkdirSync(join(folder, "state"), { mode: 0o700 });
+    this.config = join(folder, "riprap.yaml");
+    const all = {
+      stateDir: join(folder, "state"),
+      rulesDir: join(folder, "rules"),
+      controlSocket: join(folder, "control.sock"),
+      ...{ workloadApi: "false", keyCustody: "file", ...settings },
+    };
+    const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\n`);
+    writeFileSync(this.config, lines.join(""));
+  }
+
+  async cli(argv: readonly string[], terminal: FakeTerminal = fakeTerminal()): Promise<Ran> {
+    const status = await runCli([...argv, "--config", this.config], terminal);
+    return { status, out: terminal.out.join("\n"), err: terminal.err.join("\n") };
+  }
+
+  /** What a command prints as JSON, when it does what it is asked. */
+  async json<T>(...argv: string[]): Promise<T> {
+    const { status, out, err } = await this.cli([...argv, "--json"]);
+    if (status !== 0) throw new Error(`riprap ${argv.join(" ")}: ${err}`);
+    return JSON.parse(out) as T;
+  }
+
+  async start(): Promise<void> {
+    this.#daemon = await startDaemon(parseConfig(readFileSync(this.config, "utf8")), {
+      watch: false,
+      environment: {},
+      openDevice: () => {
+        throw new RiprapError("ENOENT", "there is no module here");
+      },
+      writeLog: () => undefined,
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#daemon?.stop();
+    this.#daemon = undefined;
+  }
+}
+
+let nats: NatsPark;
+let server: NatsServer;
+let folder: string;
+let machines: Machine[] = [];
+
+beforeAll(async () => {
+  if (!HAS_SERVER) return;
+  nats = openPark();
+  server = await nats.single();
+});
+afterAll(async () => {
+  await nats?.leave();
+});
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "riprap-commands-"));
+});
+afterEach(async () => {
+  for (const machine of machines) await machine.stop();
+  machines = [];
+  rmSync(folder, { recursive: true, force: true });
+}, TEST_MS);
+
+function machine(name: string, settings: Readonly<Record<string, string>> = { natsServers: server.url }): Machine {
+  const made = new Machine(join(folder, name), settings);
+  machines.push(made);
+  return made;
+}
+
+async function found(name: string, settings?: Readonly<Record<string, string>>): Promise<Machine> {
+  const first = machine(name, settings);
+  expect((await first.cli(["init", "town.example", "--node", name])).status).toBe(0);
+  await first.start();
+  await until(first, ({ state }) => state === "connected");
+  return first;
+}
+
+async function until(on: Machine, holds: (view: FleetStatusView) => boolean): Promise<FleetStatusView> {
+  for (const end = performance.now() + PATIENCE_MS; ; await Bun.sleep(30)) {
+    const view = await on.json<FleetStatusView>("fleet", "status");
+    if (holds(view)) return view;
+    if (performance.now() > end) throw new Error(`never came true: ${JSON.stringify(view)}`);
+  }
+}
+
+/** With the token on standard input, as other users cannot see it. */
+const join_ = (on: Machine, name: string, token: string, terminal = fakeTerminal(token)) =>
+  on.cli(["join", "-", "--node", name], terminal);
+
+async function member(first: Machine, name: string, ...options: string[]): Promise<Machine> {
+  const { out } = await first.cli(["token", "create", ...options]);
+  const other = machine(name);
+  expect(await join_(other, name, out)).toMatchObject({ status: 0 });
+  await other.start();
+  await until(other, ({ state }) => state === "connected");
+  return other;
+}
+
+/** Who waits on the issuing node, when somebody does. */
+async function waiting(first: Machine): Promise<{ nodeName: string; fingerprint: string }> {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await Bun.sleep(30)) {
+    const [one] = await first.json<{ nodeName: string; fingerprint: string }[]>("node", "pending");
+    if (one !== undefined) return one;
+  }
+  throw new Error("nobody waits");
+}
+
+describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
+  test(
+    "join waits for node approve, and both machines show the same fingerprint",
+    async () => {
+      const first = await found("gate-1");
+      const { out: token } = await first.cli(["token", "create", "--approve", "--group", "gates"]);
+      const terminal = fakeTerminal(token);
+      const second = machine("gate-2");
+      const joining = join_(second, "gate-2", token, terminal);
+      const one = await waiting(first);
+      expect(one.nodeName).toBe("gate-2");
+      for (let i = 0; i < 400 && terminal.err.length === 0; i++) await Bun.sleep(20);
+      expect(terminal.err.join()).toContain(one.fingerprint);
+      expect(one.fingerprint).toMatch(/^([0-9a-f]{4}-){7}[0-9a-f]{4}$/);
+      expect(await first.json<object>("node", "approve", "gate-2")).toMatchObject({ decision: "approved" });
+      expect(await joining).toMatchObject({ status: 0 });
+      await second.start();
+      const view = await until(first, ({ nodes }) =>
+        nodes.some(({ name, applied }) => name === "gate-2" && applied !== undefined),
+      );
+      expect(view.nodes.find(({ name }) => name === "gate-2")).toMatchObject({ group: "gates", state: "active" });
+      expect((await first.cli(["node", "pending"])).out).toBe("No node waits.");
+      expect(await first.cli(["node", "approve", "gate-2"])).toMatchObject({
+        status: 1,
+        err: expect.stringContaining("no node of this name waits"),
+      });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "node deny refuses who waits, and token revoke makes a token worthless",
+    async () => {
+      const first = await found("gate-1");
+      const { out: denied } = await first.cli(["token", "create", "--approve"]);
+      const joining = join_(machine("gate-2"), "gate-2", denied);
+      await waiting(first);
+      expect(await first.cli(["node", "deny", "gate-2"])).toMatchObject({ status: 0 });
+      expect(await joining).toMatchObject({ status: 1, err: expect.stringContaining("a person has denied it") });
+      const { id, token } = await first.json<TokenView & { token: string }>("token", "create");
+      expect((await first.cli(["token", "revoke", id])).status).toBe(0);
+      expect(await join_(machine("gate-3"), "gate-3", token)).toMatchObject({
+        status: 1,
+        err: expect.stringContaining("the token is revoked"),
+      });
+      const events = await first.json<{ event: string; detail: string }[]>("fleet", "log");
+      const refused = events.filter(({ event }) => event === "join refused").map(({ detail }) => detail.split(":")[0]);
+      expect(new Set(refused)).toEqual(new Set(["join_denied", "token_revoked"]));
+      const { out } = await first.cli(["token", "list"]);
+      expect(out).toContain("denied");
+    },
+    TEST_MS,
+  );
+
+  test(
+    "apply --fleet brings a rule to all, to a group or to one node, and delete takes it away",
+    async () => {
+      const first = await found("gate-1");
+      const second = await member(first, "gate-2", "--group", "gates");
+      const third = await member(first, "gate-3");
+      const rule = (name: string) => {
+        const file = join(folder, `${name}.yaml`);
+        writeFileSync(
+          file,
+          `apiVersion: riprap.io/v1\nkind: WorkloadIdentity\nmetadata: { name: ${name} }\nspec:\n  workloadID: ${name}\n  selectors: [{ "process:name": "${name}" }]\n`,
+        );
+        return file;
+      };
+      const say = async (...argv: string[]) => expect(await first.cli(argv)).toMatchObject({ status: 0, err: "" });
+      await say("apply", "--fleet", "-f", rule("everywhere"));
+      await say("apply", "--fleet", "--group", "gates", "-f", rule("grouped"));
+      await say("apply", "--fleet", "--node", "gate-3", "-f", rule("alone"));
+      const namesOn = async (on: Machine) =>
+        (await on.json<{ name: string }[]>("get", "WorkloadIdentity")).map(({ name }) => name).sort();
+      await until(
+        first,
+        ({ generation, nodes }) => generation.number === 3 && nodes.every(({ isCurrent }) => isCurrent),
+      );
+      expect(await Promise.all([first, second, third].map(namesOn))).toEqual([
+        ["everywhere"],
+        ["everywhere", "grouped"],
+        ["alone", "everywhere"],
+      ]);
+      await say("delete", "WorkloadIdentity", "grouped", "--fleet");
+      await until(
+        first,
+        ({ generation, nodes }) => generation.number === 4 && nodes.every(({ isCurrent }) => isCurrent),
+      );
+      expect(await namesOn(second)).toEqual(["everywhere"]);
+      const both = await first.cli(["apply", "--fleet", "--group", "a", "--node", "b", "-f", rule("no")]);
+      expect(both).toMatchObject({ status: 2, err: expect.stringContaining("--group and --node together") });
+      // Only the machine of the first node has the operator's key.
+      expect(await second.cli(["apply", "--fleet", "-f", rule("no")])).toMatchObject({
+        status: 1,
+        err: expect.stringContaining("operator's key"),
+      });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "enrol puts a node into the roster without a voice, and its revocation is the fleet's",
+    async () => {
+      const first = await found("gate-1");
+      const quiet = machine("cellar", {});
+      const [ask, grant] = [join(folder, "ask"), join(folder, "grant")];
+      expect((await quiet.cli(["enrol", "request", "town.example", "--node", "cellar", "--out", ask])).status).toBe(0);
+      expect((await first.cli(["enrol", "sign", ask, "--out", grant])).status).toBe(0);
+      expect((await quiet.cli(["enrol", "install", grant])).status).toBe(0);
+      const view = await until(first, ({ nodes }) => nodes.some(({ name }) => name === "cellar"));
+      const entry = view.nodes.find(({ name }) => name === "cellar");
+      expect(entry).toMatchObject({ admittedBy: "file", state: "active", authorities: [expect.any(String)] });
+      expect(entry?.lastSeen).toBeUndefined();
+      await quiet.start();
+      expect(await quiet.json<FleetStatusView>("fleet", "status")).toMatchObject({ state: "alone" });
+      expect((await first.cli(["revoke", "node:cellar", "--reason", "it is gone"])).status).toBe(0);
+      await until(first, ({ nodes }) => nodes.find(({ name }) => name === "cellar")?.state === "revoked");
+    },
+    TEST_MS,
+  );
+});
+
+describe.skipIf(!HAS_SERVER)("natsCredentials (skipped without nats-server)", () => {
+  test(
+    "a node proves itself with an nkey seed in a private file, and prints that nkey for the server",
+    async () => {
+      const user = nkeys.createUser();
+      const own = await nats.single({ config: `authorization { users: [ { nkey: ${user.getPublicKey()} } ] }` });
+      const file = join(folder, "nkey");
+      writeFileSync(file, `${new TextDecoder().decode(user.getSeed())}\n`, { mode: 0o600 });
+      const first = await found("gate-1", { natsServers: own.url, natsCredentials: file });
+      expect((await first.cli(["fleet", "nats-config"])).out).toContain(user.getPublicKey());
+      await first.stop();
+      chmodSync(file, 0o644);
+      await expect(first.start()).rejects.toThrow(file);
+      writeFileSync(file, "no seed");
+      chmodSync(file, 0o600);
+      await expect(first.start()).rejects.toMatchObject({ code: "fleet_credentials" });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "a node proves itself with a credentials file of a server that knows operators and accounts by their JWTs",
+    async () => {
+      const [operator, account, user] = [nkeys.createOperator(), nkeys.createAccount(), nkeys.createUser()];
+      const unlimited = { subs: -1, data: -1, payload: -1 };
+      const limits = { ...unlimited, imports: -1, exports: -1, wildcards: true, conn: -1, leaf: -1 };
+      const accountKey = account.getPublicKey();
+      const own = await nats.single({
+        config: [
+          `operator: ${claim(operator, operator, { type: "operator" })}`,
+          "resolver: MEMORY",
+          `resolver_preload: { ${accountKey}: ${claim(operator, account, { type: "account", limits })} }`,
+        ].join("\n"),
+      });
+      const file = join(folder, "node.creds");
+      const seed = new TextDecoder().decode(user.getSeed());
+      writeFileSync(file, credentials(claim(account, user, { type: "user", ...unlimited }), seed), { mode: 0o600 });
+      await found("gate-1", { natsServers: own.url, natsCredentials: file });
+      // Another's credentials are refused by the server, and the node says so and goes on.
+      const stranger = nkeys.createUser();
+      const false_ = claim(nkeys.createAccount(), stranger, { type: "user", ...unlimited });
+      const other = join(folder, "other.creds");
+      writeFileSync(other, credentials(false_, new TextDecoder().decode(stranger.getSeed())), { mode: 0o600 });
+      const second = machine("gate-2", { natsServers: own.url, natsCredentials: other });
+      expect((await second.cli(["init", "town.example", "--node", "gate-2"])).status).toBe(0);
+      await second.start();
+      const view = await until(second, ({ reason = "" }) =>
+        reason.includes("does not take this node's nkey or credentials"),
+      );
+      expect(view.state).toBe("offline");
+    },
+    TEST_MS,
+  );
+});
+
+type Pair = ReturnType<typeof nkeys.createUser>;
+
+/** A JWT of NATS: signed by the issuer's nkey about the subject's. */
+function claim(issuer: Pair, subject: Pair, body: Readonly<Record<string, unknown>>): string {
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const iat = Math.floor(Date.now() / 1000);
+  const [iss, sub] = [issuer.getPublicKey(), subject.getPublicKey()];
+  const head = part({ typ: "JWT", alg: "ed25519-nkey" });
+  const signed = `${head}.${part({ jti: sub, iat, iss, sub, name: "a test", nats: { ...body, version: 2 } })}`;
+  return `${signed}.${Buffer.from(issuer.sign(Buffer.from(signed))).toString("base64url")}`;
+}
+
+function credentials(jwt: string, seed: string): string {
+  return `-----BEGIN NATS USER JWT-----\n${jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n${seed}\n------END USER NKEY SEED------\n`;
+}
