@@ -215,13 +215,12 @@ export function exportNodeKey(stateDir: string, what: { name: string; file: stri
   exportKey(openKeyStore(stateDir), what);
 }
 
-/** The P-256 point (65 bytes) of each certificate, DER. Throws for what is no certificate of such a key. */
+/**
+ * The P-256 point (65 bytes) of each certificate (DER) that has one: a CA with another key is outside of riprap, and says nothing to a fleet. Throws
+ * for what is no certificate.
+ */
 export function publicKeysOf(certificates: readonly Uint8Array[]): readonly Uint8Array[] {
-  return certificates.map((bytes) => {
-    const { publicKey } = parseCertificate(bytes);
-    if (publicKey === undefined) throw new TypeError("a certificate of the CA is not for a P-256 key");
-    return publicKey;
-  });
+  return certificates.flatMap((bytes) => parseCertificate(bytes).publicKey ?? []);
 }
 
 /** DER of this node's own CA certificates, its intermediate first, without the root. Throws what openAuthority throws for the files. */

@@ -42,6 +42,8 @@ const UNDERSTOOD: ReadonlySet<string> = new Set([
   OID.nameConstraints,
   OID.extendedKeyUsage,
 ]);
+/** OIDs of RSA's algorithms. */
+const PKCS1 = "1.2.840.113549.1.1.";
 /** No certificate of ours has more than 8; a bound keeps the duplicate check small. */
 const EXTENSIONS_MAX = 32;
 const NAMES_MAX = 64;
@@ -72,6 +74,10 @@ export interface Certificate {
   readonly commonName: string | undefined;
   readonly notBefore: number;
   readonly notAfter: number;
+  /** DER of SubjectPublicKeyInfo. */
+  readonly spki: Uint8Array;
+  /** What key identifiers are made of: the octets of the key's bit string. */
+  readonly keyBits: Uint8Array;
   /** Uncompressed P-256 point (65 octets, not yet checked to be on the curve), or undefined for any other key. */
   readonly publicKey: Uint8Array | undefined;
   readonly ca: boolean;
@@ -110,7 +116,7 @@ export function parseCertificate(bytes: Uint8Array): Certificate {
   const notAfter = readTime(validity.next());
   validity.end();
   const subject = fields.next(TAG.sequence);
-  const publicKey = readPublicKey(fields.next(TAG.sequence));
+  const key = readPublicKey(fields.next(TAG.sequence));
   const extensions = fields.optional(0xa3);
   fields.end();
   return {
@@ -124,7 +130,7 @@ export function parseCertificate(bytes: Uint8Array): Certificate {
     commonName: readCommonName(subject),
     notBefore,
     notAfter,
-    publicKey,
+    ...key,
     ...readExtensions(extensions),
   };
 }
@@ -145,21 +151,31 @@ function readSerial(element: DerElement): string {
   return serial;
 }
 
-/** The algorithm when it has no parameters (RFC 5758 section 3.2); with parameters, a name that nothing accepts. */
+/**
+ * The algorithm as the standards have it: without parameters (RFC 5758 section 3.2), of RSA in PKCS#1 with NULL (RFC 4055 section 5). With others, a
+ * name that nothing accepts.
+ */
 function readAlgorithm(element: DerElement): string {
   const reader = new DerReader(element.content);
   const oid = readOid(reader.next(TAG.oid));
+  if (oid.startsWith(PKCS1)) {
+    if (reader.done) return `${oid} without its parameter`;
+    const parameter = reader.next();
+    if (parameter.tag === TAG.null && parameter.content.length === 0 && reader.done) return oid;
+    return `${oid} with parameters`;
+  }
   return reader.done ? oid : `${oid} with parameters`;
 }
 
-function readPublicKey(element: DerElement): Uint8Array | undefined {
+function readPublicKey(element: DerElement): Pick<Certificate, "spki" | "keyBits" | "publicKey"> {
   const info = new DerReader(element.content);
   const algorithm = info.enter(TAG.sequence);
-  const key = readBitString(info.next(TAG.bitString));
+  const keyBits = readBitString(info.next(TAG.bitString));
   info.end();
-  if (readOid(algorithm.next(TAG.oid)) !== OID.ecPublicKey) return undefined;
-  if (algorithm.peek() !== TAG.oid || readOid(algorithm.next()) !== OID.p256 || !algorithm.done) return undefined;
-  return key.length === 65 && key[0] === 4 ? key : undefined;
+  const isEc = readOid(algorithm.next(TAG.oid)) === OID.ecPublicKey && algorithm.peek() === TAG.oid;
+  const isP256 = isEc && readOid(algorithm.next()) === OID.p256 && algorithm.done;
+  const publicKey = isP256 && keyBits.length === 65 && keyBits[0] === 4 ? keyBits : undefined;
+  return { spki: element.bytes, keyBits, publicKey };
 }
 
 function readCommonName(subject: DerElement): string | undefined {

@@ -2,7 +2,8 @@
 import { describeError } from "../error.ts";
 import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
 import { type Certificate, KEY_USAGE, OID, parseCertificate, sameBytes } from "./certificate.ts";
-import { keyIdentifier, keyOfPoint, verifyBytes } from "./key.ts";
+import { isSignatureTaken, isSignedBy, issuerKeyFault } from "./issuer_key.ts";
+import { keyIdentifier, keyOfPoint } from "./key.ts";
 import { nameConstraintFault } from "./name_constraint.ts";
 import { readsTheSame } from "./second_reader.ts";
 
@@ -204,22 +205,19 @@ function judgePath(path: Path, context: ChainContext): PeerAnswer {
     publicKey: Uint8Array.from(leaf.publicKey as Uint8Array),
     notAfter: new Date(Math.min(...whole.map((certificate) => certificate.notAfter))),
     serials: path.map((certificate) => certificate.serial),
-    signers: whole.slice(1).map(({ publicKey }) => Buffer.from(keyIdentifier(publicKey as Uint8Array)).toString("hex")),
+    signers: whole.slice(1).map(({ keyBits }) => Buffer.from(keyIdentifier(keyBits)).toString("hex")),
     root: anchor.root.bytes,
   };
 }
 
 /** Algorithms and extensions: the same for every certificate of a path. */
 function formFault(certificate: Certificate, i: number): Fault | undefined {
-  if (certificate.signatureAlgorithm !== OID.ecdsaWithSha256) {
-    return [
-      "algorithm_weak",
-      `certificate ${i} is signed with ${certificate.signatureAlgorithm}; only ECDSA with SHA-256 is accepted`,
-    ];
+  if (!isSignatureTaken(certificate.signatureAlgorithm)) {
+    const fact = `certificate ${i} is signed with ${certificate.signatureAlgorithm}`;
+    return ["algorithm_weak", `${fact}; only ECDSA and RSA (PKCS#1 v1.5) with SHA-256 and longer are accepted`];
   }
-  if (certificate.publicKey === undefined || keyOfPoint(certificate.publicKey) === undefined) {
-    return ["key_type", `certificate ${i} holds a key that is not an uncompressed P-256 point`];
-  }
+  const keyFault = certificate.ca ? issuerKeyFault(certificate) : leafKeyFault(certificate);
+  if (keyFault !== undefined) return ["key_type", `certificate ${i} holds ${keyFault}`];
   if (certificate.unknownCritical.length > 0) {
     return [
       "critical_extension",
@@ -234,6 +232,12 @@ function formFault(certificate: Certificate, i: number): Fault | undefined {
     ];
   }
   return undefined;
+}
+
+/** The kernel's handshake knows no other key. */
+function leafKeyFault({ publicKey }: Certificate): string | undefined {
+  const isPoint = publicKey !== undefined && keyOfPoint(publicKey) !== undefined;
+  return isPoint ? undefined : "a key that is not an uncompressed P-256 point";
 }
 
 /** X509-SVID sections 2, 4 and 5.2. */
@@ -334,7 +338,7 @@ function findAnchor(path: Path, anchors: readonly Certificate[]): { root: Certif
   const top = path.at(-1) as Certificate;
   const named = anchors.filter((anchor) => isIssuedBy(top, anchor));
   if (named.length === 0) return { fault: ["unknown_root", "no root of the trust domain issued its last certificate"] };
-  const root = named.find((anchor) => verifyBytes(top.tbs, top.signature, anchor.publicKey as Uint8Array));
+  const root = named.find((anchor) => isSignedBy(top, anchor));
   if (root === undefined)
     return { fault: ["signature_wrong", "its last certificate is not signed by the root that it names"] };
   const fault = boundsFault(path, root);
@@ -342,8 +346,9 @@ function findAnchor(path: Path, anchors: readonly Certificate[]): { root: Certif
 }
 
 function signatureFault(certificate: Certificate, issuer: Certificate, i: number): Fault | undefined {
-  const good = verifyBytes(certificate.tbs, certificate.signature, issuer.publicKey as Uint8Array);
-  return good ? undefined : ["signature_wrong", `certificate ${i} is not signed by the key of its issuer`];
+  return isSignedBy(certificate, issuer)
+    ? undefined
+    : ["signature_wrong", `certificate ${i} is not signed by the key of its issuer`];
 }
 
 function revocationFault(certificate: Certificate, i: number, context: ChainContext): Fault | undefined {

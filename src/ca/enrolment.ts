@@ -17,6 +17,7 @@ import { TrustDomain } from "../spiffe_id.ts";
 import { openStore, storePath } from "../store.ts";
 import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts";
 import { CLOCK_SKEW_MAX_MS, issuersFault, PATH_CERTIFICATES_MAX, rootFault } from "./chain.ts";
+import { isSignedBy } from "./issuer_key.ts";
 import { Journal } from "./journal.ts";
 import { keyIdentifier, verifyBytes } from "./key.ts";
 import { type CaKey, type CustodySetting, type KeyStore, openKeyStore } from "./key_store.ts";
@@ -176,7 +177,7 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
   if (wanted !== undefined && fingerprint !== parseFingerprint(wanted)) {
     throw grantRefused("grant_wrong_root", `its root has the fingerprint ${fingerprint}, which is not the one given`);
   }
-  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, signer.publicKey as Uint8Array)) {
+  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, signer.publicKey)) {
     throw grantRefused(
       "grant_forged",
       "it is not signed by its root as it stands; someone changed it, or it was damaged on the way",
@@ -184,7 +185,7 @@ export function installGrant({ stateDir, grant, clock, rootFingerprint: wanted }
   }
   const keys = openKeyStore(stateDir);
   const key = keys.openKey(KEY_NAME.pending);
-  if (!sameBytes(issuer.publicKey as Uint8Array, key.publicKey)) {
+  if (!sameBytes(issuer.keyBits, key.publicKey)) {
     throw grantRefused(
       "grant_other_key",
       "it is for a key that this node does not have; give it the grant for its latest request",
@@ -305,9 +306,7 @@ export function readGrantChain(
     const fault = issuersFault([issuer, ...above], { trustDomain, anchors });
     if (fault !== undefined) throw new Error(fault);
     const top = above.at(-1) ?? issuer;
-    const root = anchors.find((anchor) =>
-      verifyBytes(top.tbs, top.signature, anchor.publicKey as Uint8Array),
-    ) as Certificate;
+    const root = anchors.find((anchor) => isSignedBy(top, anchor)) as Certificate;
     return { issuer, signer: above[0] ?? root, root, roots: anchors };
   } catch (cause) {
     throw new RiprapError(

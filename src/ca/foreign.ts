@@ -2,12 +2,12 @@
 
 import type { TrustBundle } from "../trust_bundle.ts";
 import { type Certificate, parseCertificate } from "./certificate.ts";
-import { keyOfPoint } from "./key.ts";
+import { issuerKeyFault } from "./issuer_key.ts";
 
 /** A bundle is a value that never changes: its certificates are read once. */
 const READ = new WeakMap<TrustBundle, readonly Certificate[]>();
 
-/** Those of its certificates that may end a path: CAs with a P-256 key that name no other trust domain. */
+/** Those of its certificates that may end a path: CAs with a key that is strong enough, which name no other trust domain. */
 export function anchorsOf(bundle: TrustBundle): readonly Certificate[] {
   const known = READ.get(bundle);
   if (known !== undefined) return known;
@@ -25,7 +25,7 @@ function tryRead(bytes: Uint8Array): Certificate | undefined {
   }
 }
 
-function isAnchor({ ca, publicKey, uris }: Certificate, { trustDomain }: TrustBundle): boolean {
-  const isVerifying = ca && publicKey !== undefined && keyOfPoint(publicKey) !== undefined;
-  return isVerifying && uris.every((uri) => uri === trustDomain.id.toString());
+function isAnchor(root: Certificate, { trustDomain }: TrustBundle): boolean {
+  const { ca, uris } = root;
+  return ca && issuerKeyFault(root) === undefined && uris.every((uri) => uri === trustDomain.id.toString());
 }

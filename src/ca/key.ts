@@ -109,9 +109,9 @@ export function fingerprint(certificate: Uint8Array): string {
   return hash("sha256", certificate, "hex");
 }
 
-/** ECDSA with SHA-256, DER form. */
-export function verifyBytes(bytes: Uint8Array, signature: Uint8Array, point: Uint8Array): boolean {
-  const key = keyOfPoint(point);
+/** ECDSA with SHA-256, DER form. Nothing is signed by a key that is no P-256 point. */
+export function verifyBytes(bytes: Uint8Array, signature: Uint8Array, point: Uint8Array | undefined): boolean {
+  const key = point === undefined ? undefined : keyOfPoint(point);
   return key !== undefined && verify("sha256", bytes, key, signature);
 }
 

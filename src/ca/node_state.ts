@@ -5,7 +5,8 @@ import type { Store } from "../store.ts";
 import { AuthorityTable } from "./authority_table.ts";
 import { type Certificate, parseCertificate, sameBytes } from "./certificate.ts";
 import { issuersFault, rootFault } from "./chain.ts";
-import { fingerprint, verifyBytes } from "./key.ts";
+import { isSignedBy } from "./issuer_key.ts";
+import { fingerprint } from "./key.ts";
 import { type CaKey, type KeyStore, openKeyStore } from "./key_store.ts";
 import { type AuthorityRecord, isInBundle } from "./life_cycle.ts";
 import { type CaFiles, KEY_NAME, type NodeRecord, readCertificates, readRecord, requireCa } from "./state.ts";
@@ -52,7 +53,7 @@ export function loadNodeState(ground: CaGround, now: number): NodeState {
   if (fault !== undefined)
     throw invalidState(files.nodeChain, `its certificates do not lead to a root of ${record.trustDomain}: ${fault}`);
   const top = issuers.at(-1) as Certificate;
-  const root = known.find(({ publicKey }) => verifyBytes(top.tbs, top.signature, publicKey as Uint8Array));
+  const root = known.find((anchor) => isSignedBy(top, anchor));
   const anchorId = fingerprint((root as Certificate).bytes);
   takeIn(filed, { ground, anchorId, now });
   const records = table.list("x509");

@@ -96,11 +96,11 @@ function judgeGrant(
   if (!before.roots.some(({ bytes }) => sameBytes(bytes, root.bytes))) {
     throw refused("grant_wrong_root", "its root is none of those that this node trusts");
   }
-  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, signer.publicKey as Uint8Array)) {
+  if (!verifyBytes(enrolmentGrantBytes(grant), grant.signature, signer.publicKey)) {
     throw refused("grant_forged", "the CA that signed its certificate did not sign it as it stands");
   }
   const key = ground.keys.openKey(RENEWAL_KEY);
-  const isOwn = sameBytes(issuer.publicKey as Uint8Array, key.publicKey);
+  const isOwn = sameBytes(issuer.keyBits, key.publicKey);
   key.close();
   if (!isOwn) throw refused("grant_other_key", "it is for a key that this node did not ask for");
   requireCurrent(issuer, root, now);

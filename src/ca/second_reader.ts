@@ -1,7 +1,6 @@
 // Reads a certificate a second time, with the runtime's own X.509 code. What two readers understand differently is not safe to rely on.
 import { X509Certificate } from "node:crypto";
 import { type Certificate, sameBytes } from "./certificate.ts";
-import { pointOf } from "./key.ts";
 
 /** Whether serial, validity, CA flag, URIs and key are the same for both. Only for certificates whose signature was verified: it is native code. */
 export function readsTheSame(certificate: Certificate): boolean {
@@ -14,8 +13,7 @@ export function readsTheSame(certificate: Certificate): boolean {
       other.ca === certificate.ca &&
       sameBytes(other.raw, certificate.bytes) &&
       urisOf(other).join() === certificate.uris.join() &&
-      certificate.publicKey !== undefined &&
-      sameBytes(pointOf(other.publicKey), certificate.publicKey)
+      sameBytes(other.publicKey.export({ format: "der", type: "spki" }), certificate.spki)
     );
   } catch {
     // It refuses what we accepted: that is a difference too.

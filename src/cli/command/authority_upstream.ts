@@ -21,7 +21,7 @@ const csr: Command = {
   sentence: "Make a certificate request for a CA outside of riprap to sign.",
   notes: [
     "The request asks for this node's intermediate (path length 0), or with --issuing for a CA that signs the intermediates of nodes (path length 1). The key never leaves the node; asking again keeps it until an answer is installed.",
-    "The CA must copy the URI name and sign with critical basicConstraints, keyUsage (keyCertSign, cRLSign) and nameConstraints (permitted;URI: the trust domain). Its key must be P-256, its signatures ECDSA with SHA-256.",
+    "The CA must copy the URI name and sign with critical basicConstraints, keyUsage (keyCertSign, cRLSign) and nameConstraints (permitted;URI: the trust domain). CAs above have keys of P-256, P-384 or RSA from 2048 to 4096 bits, and sign with SHA-256 or longer.",
   ],
   arguments: [],
   options: [
