@@ -8,6 +8,7 @@
  *   cost connect ADDRESS PORT COUNT CGROUP SIZE  the same inside CGROUP, where a cgroup/connect4 eBPF program first looks
  *                                                the address up in a hash of SIZE entries
  *   cost fork COUNT                              fork() and the child's end
+ *   cost exec COUNT                              the same with an execve() of this program between them
  *
  * Prints one JSON line; exits 1 with a sentence on standard error when anything fails.
  */
@@ -155,7 +156,8 @@ static void run_connect(const struct sockaddr_in *to, size_t count)
 	       median(made, count), median(connected, count), median(closed, count), median(elapsed, count));
 }
 
-static void run_fork(size_t count)
+/* The child ends at once, after it has executed this program where `path` names it. */
+static void run_fork(const char *what, const char *path, size_t count)
 {
 	uint64_t *took = calloc(count, 8);
 
@@ -163,17 +165,24 @@ static void run_fork(size_t count)
 		uint64_t start = now_ns();
 		pid_t child = fork();
 
-		if (!child)
-			_exit(0);
-		if (child < 0 || waitpid(child, NULL, 0) != child)
-			die("fork");
+		if (!child) {
+			if (path)
+				execl(path, path, "exit", NULL);
+			_exit(path ? 1 : 0);
+		}
+		int status;
+
+		if (child < 0 || waitpid(child, &status, 0) != child || status)
+			die(what);
 		took[i < WARM_UP ? 0 : i - WARM_UP] = now_ns() - start;
 	}
-	printf("{\"what\":\"fork\",\"count\":%zu,\"fork\":%lu}\n", count, median(took, count));
+	printf("{\"what\":\"%s\",\"count\":%zu,\"%s\":%lu}\n", what, count, what, median(took, count));
 }
 
 int main(int argc, char **argv)
 {
+	if (argc == 2 && !strcmp(argv[1], "exit"))
+		return 0;
 	if (argc == 3 && !strcmp(argv[1], "sink"))
 		sink((uint16_t)atoi(argv[2]));
 	if ((argc == 5 || argc == 7) && !strcmp(argv[1], "connect")) {
@@ -187,9 +196,11 @@ int main(int argc, char **argv)
 		}
 		run_connect(&to, strtoul(argv[4], NULL, 10));
 	} else if (argc == 3 && !strcmp(argv[1], "fork")) {
-		run_fork(strtoul(argv[2], NULL, 10));
+		run_fork("fork", NULL, strtoul(argv[2], NULL, 10));
+	} else if (argc == 3 && !strcmp(argv[1], "exec")) {
+		run_fork("exec", argv[0], strtoul(argv[2], NULL, 10));
 	} else {
-		fprintf(stderr, "usage: cost sink PORT | connect ADDRESS PORT COUNT [CGROUP SIZE] | fork COUNT\n");
+		fprintf(stderr, "usage: cost sink PORT | connect ADDRESS PORT COUNT [CGROUP SIZE] | fork COUNT | exec COUNT\n");
 		return 2;
 	}
 	return 0;

@@ -1,4 +1,4 @@
-// What the module costs a connect() and a fork(), in instructions: unmanaged without and with the module, managed under 10 to
+// What the module costs a connect(), a fork() and an exec, in instructions: unmanaged without and with the module, managed under 10 to
 // 100,000 rules, and the peer: a cgroup/connect4 eBPF program that asks a hash.
 import type { Vm } from "../vm/lab.ts";
 import { bootNode, enrolNodes, type RiprapNode } from "../vm/node.ts";
@@ -17,7 +17,14 @@ const PORTS_MAX = 100;
 const EMPTY = "bpf_lsm_socket_connect";
 
 export interface Cost {
-  readonly metric: "socket()" | "connect()" | "close()" | "verdict" | "socket() to connected, elapsed" | "fork()";
+  readonly metric:
+    | "socket()"
+    | "connect()"
+    | "close()"
+    | "verdict"
+    | "socket() to connected, elapsed"
+    | "fork()"
+    | "fork() and exec";
   readonly who: string;
   readonly instructions: number;
 }
@@ -28,6 +35,7 @@ interface Printed {
   readonly close: number;
   readonly elapsed: number;
   readonly fork: number;
+  readonly exec: number;
 }
 
 /** As rows of one round: two boots agree, so that more would say the same. */
@@ -66,12 +74,14 @@ export async function measureCost(sizes: readonly number[]): Promise<Cost[]> {
 async function measure(vm: Vm, who: string, program: string): Promise<Cost[]> {
   const connect = await ask(vm, `${program} connect 127.0.0.1 ${PORT} ${CONNECTS}`);
   const { fork } = await ask(vm, `${program} fork ${FORKS}`);
+  const { exec } = await ask(vm, `${program} exec ${FORKS}`);
   return [
     { metric: "socket()", who, instructions: connect.socket },
     { metric: "connect()", who, instructions: connect.connect },
     { metric: "close()", who, instructions: connect.close },
     { metric: "socket() to connected, elapsed", who, instructions: connect.elapsed },
     { metric: "fork()", who, instructions: fork },
+    { metric: "fork() and exec", who, instructions: exec },
   ];
 }
 

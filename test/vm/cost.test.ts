@@ -26,6 +26,13 @@ describeVm("the module's cost in instructions", () => {
     expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.04);
   });
 
+  test("fork() and exec of a process that no rule selects cost at most 4 % more when the module is loaded", () => {
+    const [without, loaded] = ["unmanaged, no module", "unmanaged, module loaded"].map((who) =>
+      cost("fork() and exec", who),
+    );
+    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.04);
+  });
+
   // Where the rule lies depends on the table's seed: each slot that another rule has taken before it costs some sixty instructions.
   test("riprap_table_verdict() takes at most 440 instructions where one rule lies before its own, and 1,000 where several do", () => {
     const found = [cost("verdict", "riprap, 10 rules"), cost("verdict", "riprap, 1000 rules")];
