@@ -256,8 +256,8 @@ static void client_hears(int fd)
 	NEED(read_exactly(fd, data, 3));
 	events = wait_for(fd, POLLIN | POLLRDHUP, 10000);
 	CHECK(events & POLLIN);
-	sleep_ms(50);
-	CHECK(wait_for(fd, POLLIN | POLLRDHUP, 10000) & POLLRDHUP);
+	/* close_notify can be read before the FIN behind it has come, in a slow kernel by much. */
+	CHECK(wait_for(fd, POLLRDHUP, 10000) & POLLRDHUP);
 	EQUAL(read(fd, data, 1), 0);
 	CHECK(wait_for(fd, POLLIN, 10000) & POLLIN);
 	EQUAL(read(fd, data, 1), 0);
