@@ -5,19 +5,14 @@ import { AntiEntropy, ROUND_EVERY_MS } from "../../src/daemon/fleet/anti_entropy
 import { Wire } from "../../src/daemon/fleet/wire.ts";
 import type { Log } from "../../src/daemon/log.ts";
 import { writeBody } from "../../src/federation/body.ts";
-import { FleetState } from "../../src/federation/fleet_state.ts";
-import { Gate } from "../../src/federation/gate.ts";
 import { parseMessage, writeMessage } from "../../src/federation/message.ts";
-import { openNats } from "../../src/federation/nats.ts";
 import { draftResource } from "../../src/federation/resource_claim.ts";
 import { authorOf } from "../../src/federation/roster.ts";
 import { type Statement, signStatement } from "../../src/federation/statement.ts";
-import { fleetSubjects } from "../../src/federation/subject.ts";
-import type { Transport } from "../../src/federation/transport.ts";
-import { Voice } from "../../src/federation/voice.ts";
-import { DOMAIN, makeRoot, say, sayNode, voice } from "../federation/fleet_fixture.ts";
+import { DOMAIN, sayNode, voice } from "../federation/fleet_fixture.ts";
 import { openFleetPark } from "../fleet/fleet_park.ts";
 import { type NatsServer, openPark } from "../fleet/nats_server.ts";
+import { connected, openGate, openState, openTransport, openVoice, SPEAKER, SUBJECTS } from "./fleet_peer.ts";
 import type { BenchResult } from "./section.ts";
 import type { Row } from "./table.ts";
 
@@ -29,8 +24,6 @@ export interface FleetBenchOptions {
   readonly rounds: number;
 }
 
-const SUBJECTS = fleetSubjects(DOMAIN);
-const SPEAKER = "speaker";
 const AT_ONCE = 5;
 const QUIET: Log = { error() {}, warn() {}, info() {}, debug() {} };
 
@@ -53,64 +46,6 @@ export async function benchFleet(options: FleetBenchOptions): Promise<BenchResul
 
 type AddRow = (round: number, metric: string, value: number, peer?: string) => void;
 
-/** What every node of a fleet knows from its token: who the root made an issuing node and an operator, and who speaks. */
-function groundStatements(): { root: ReturnType<typeof makeRoot>; ground: Statement[] } {
-  const root = makeRoot();
-  const speaker = voice(SPEAKER);
-  const key = Buffer.from(speaker.publicKey).toString("hex");
-  const rights = {
-    kinds: ["Service", "AccessPolicy"],
-    groups: undefined,
-    idPrefixes: undefined,
-    revoke: ["id"] as const,
-  };
-  const ground = [
-    say(root, ["issuer", SPEAKER], { key, authority: undefined, idPrefixes: [`spiffe://${DOMAIN}/`] }),
-    say(root, ["operator", "admin"], { key, ...rights }),
-    sayNode(speaker, SPEAKER),
-  ];
-  return { root, ground };
-}
-
-function openState(extra: readonly Statement[] = []): FleetState {
-  const { root, ground } = groundStatements();
-  const state = new FleetState({ trustDomain: DOMAIN, roots: [root.publicKey] });
-  state.applyAll([...ground, ...extra], Date.now());
-  return state;
-}
-
-function open(server: NatsServer, name: string): Transport {
-  return openNats({
-    servers: [server.url],
-    name,
-    inboxPrefix: SUBJECTS.inbox(name),
-    clock: systemClock,
-    random: Math.random,
-  });
-}
-
-function connected(transport: Transport): Promise<void> {
-  return new Promise((resolve) => {
-    if (transport.state.phase === "connected") resolve();
-    transport.onState(({ phase }) => phase === "connected" && resolve());
-  });
-}
-
-function openVoice(name: string): Voice {
-  let epoch = Date.now() % 1_000_000;
-  const store = {
-    read: () => epoch,
-    write(value: number) {
-      epoch = value;
-    },
-  };
-  return new Voice({ trustDomain: DOMAIN, signer: voice(name), store });
-}
-
-function openGate(state: FleetState): Gate {
-  return new Gate({ trustDomain: DOMAIN, authorOf: (key) => authorOf(state, key), startedAt: Date.now() - 1000 });
-}
-
 /** A message to all nodes, and the moment at which the last has verified and taken it. */
 async function storm(server: NatsServer, { nodes, rounds }: FleetBenchOptions, row: AddRow): Promise<void> {
   let waiting = 0;
@@ -124,7 +59,7 @@ async function storm(server: NatsServer, { nodes, rounds }: FleetBenchOptions, r
     return new Promise<void>((resolve) => (done = resolve));
   };
   const begun = performance.now();
-  const peers = Array.from({ length: nodes }, (_, i) => open(server, `node-${i}`));
+  const peers = Array.from({ length: nodes }, (_, i) => openTransport(server, `node-${i}`));
   await Promise.all(peers.map(connected));
   row(1, `${nodes} nodes connect, ms`, performance.now() - begun);
   const before = process.memoryUsage.rss();
@@ -141,7 +76,7 @@ async function storm(server: NatsServer, { nodes, rounds }: FleetBenchOptions, r
     transport.subscribe("bare", took);
   }
   row(1, "memory of a simulated node beside its connection, KiB", (process.memoryUsage.rss() - before) / nodes / 1024);
-  const speaker = open(server, SPEAKER);
+  const speaker = openTransport(server, SPEAKER);
   await connected(speaker);
   await Bun.sleep(500);
   const said = openVoice(SPEAKER);
@@ -206,8 +141,8 @@ async function coldNode(server: NatsServer, { nodes, services, rules }: FleetBen
   await Promise.all(ends.map(({ transport }) => transport.close()));
 }
 
-function endOf(server: NatsServer, node: string, state: FleetState) {
-  const transport = open(server, node);
+function endOf(server: NatsServer, node: string, state: ReturnType<typeof openState>) {
+  const transport = openTransport(server, node);
   const take = (statements: readonly Statement[]) =>
     state.applyAll(statements, Date.now()).filter(({ outcome }) => outcome.outcome === "accepted").length;
   const wire: Wire = new Wire({

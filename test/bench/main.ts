@@ -8,6 +8,7 @@ import { measureFootprint } from "./footprint.ts";
 import { measureHandshakes } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
 import { benchIssuance } from "./issuance.ts";
+import { benchRevoke } from "./revoke.ts";
 import { type BenchResult, writeSection } from "./section.ts";
 import type { Row } from "./table.ts";
 
@@ -57,6 +58,7 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
       joins: quick ? 10 : 20,
       rounds,
     }),
+  revoke: ({ rounds }) => benchRevoke({ rounds }),
   async footprint({ rounds }) {
     return { rows: await measureFootprint(rounds, OUTPUT), reference: "bare Bun server", circumstances: {} };
   },
