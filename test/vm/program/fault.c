@@ -1,31 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A daemon that dies, or falls silent, at each step of each exchange while a program connects: what the program gets,
+ * A daemon that dies, falls silent or is late at each step of each exchange while a program connects: what the program gets,
  * and that a daemon after it finds everything usable. This program is the daemon; its children are the programs.
  *
  *	fault               all cases; "fault: N passed, N failed" at the end
+ *	fault daemon        no cases: says "ready", and answers well whatever is named riprap-child, until it is killed
  *	riprap-child …      a process under test, named by a filter of the table
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "device.h"
+#include "fault_child.h"
 
 #define CLIENT		7	/* subjects of the table */
 #define SERVER		8
-#define PORT		8080
-#define CHILD		"/tmp/riprap-child"
 #define CLIENT_ID	"spiffe://fault.test/client"
 #define SERVER_ID	"spiffe://fault.test/server"
 #define ATTEST_MS	3000
 #define HANDSHAKE_MS	6000
 #define LATE_MS		2000	/* how much past its time an answer to the program may come: emulation is slow */
-#define KILL_MS		20000	/* a killed process ends at once, on a machine that has the time */
 
 /* Where the daemon stops. Of the client unless the name says otherwise. */
 enum step {
@@ -37,117 +31,7 @@ static const char *const step_name[] = {
 	"before VERIFIED (of the client)", "in the middle of a table", "before the ACK of TRUST",
 };
 
-enum manner { DIES, FALLS_SILENT };
-
-/* ---- a process under test: one byte on standard input is one connection, what came of it goes to descriptor 3 ---- */
-
-struct result {
-	int error;
-	int ms;
-};
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static struct sockaddr_in server_address(void)
-{
-	return (struct sockaddr_in){
-		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-}
-
-static int connect_and_echo(void)
-{
-	struct sockaddr_in address = server_address();
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), error = 0;
-	char byte = 'x';
-
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, &byte, 1) != 1)
-		error = errno;
-	else if (read(fd, &byte, 1) != 1)
-		error = errno ?: ECONNRESET;
-	close(fd);
-	return error;
-}
-
-static int be_client(void)
-{
-	struct result result;
-	char byte;
-
-	while (read(0, &byte, 1) == 1) {
-		long begun = now_ms();
-
-		errno = 0;
-		result.error = connect_and_echo();
-		result.ms = now_ms() - begun;
-		if (write(3, &result, sizeof(result)) != sizeof(result))
-			return 1;
-	}
-	return 0;
-}
-
-static int be_server(void)
-{
-	struct sockaddr_in address = server_address();
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
-	char byte;
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 64))
-		return 1;
-	for (;;) {
-		peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-		if (peer < 0)
-			continue;
-		if (read(peer, &byte, 1) == 1 && write(peer, &byte, 1) == 1)
-			(void)!read(peer, &byte, 1);
-		close(peer);
-	}
-}
-
-struct child {
-	pid_t pid;
-	int in, out;
-};
-
-static struct child start_child(const char *role)
-{
-	int in[2], out[2];
-	struct child child;
-
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
-		exit(1);
-	child = (struct child){ .pid = fork(), .in = in[1], .out = out[0] };
-	if (!child.pid) {
-		dup2(in[0], 0);
-		dup2(out[1], 3);
-		execl(CHILD, "riprap-child", role, NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	return child;
-}
-
-/* False when it is stuck in the kernel. */
-static bool end_child(struct child *child)
-{
-	long begun = now_ms();
-	bool is_gone;
-
-	kill(child->pid, SIGKILL);
-	while (!(is_gone = waitpid(child->pid, NULL, WNOHANG) == child->pid) && now_ms() - begun < KILL_MS)
-		usleep(10000);
-	close(child->in);
-	close(child->out);
-	return is_gone;
-}
+enum manner { DIES, FALLS_SILENT, IS_LATE };
 
 /* ---- the daemon ---- */
 
@@ -155,6 +39,8 @@ static struct child server, client;
 static enum step stop_at = NEVER;
 static enum manner manner;
 static bool stopped;
+static int late_ms;		/* how long the frame at `stop_at` lies there */
+static bool for_others;		/* whom it answers is not ours, and is client and server in one */
 static struct { int state, reason; } last_flow[2];	/* final ones, by RIPRAP_FLOW_INBOUND */
 
 static bool is_clients(uint64_t instance)
@@ -171,6 +57,11 @@ static bool stops_at(enum step step)
 {
 	if (stop_at != step || stopped)
 		return stopped;
+	if (manner == IS_LATE) {
+		stop_at = NEVER;
+		usleep(late_ms * 1000);
+		return false;
+	}
 	stopped = true;
 	if (manner == DIES) {
 		close(device.fd);
@@ -196,7 +87,7 @@ static void on_key(void)
 	const struct riprap_key key = device.body.key;
 
 	if (!is_clients(key.instance) || !stops_at(AT_KEY))
-		put_svid(&key, false, 300);
+		put_svid(&key, false, for_others ? 86400 : 300);
 }
 
 static void on_verify(void)
@@ -204,7 +95,7 @@ static void on_verify(void)
 	bool of_server = device.body.verify.peer_is_server;
 
 	if (!stops_at(of_server ? AT_VERIFY_SERVER : AT_VERIFY_CLIENT))
-		put_verified(of_server ? SERVER_ID : CLIENT_ID);
+		put_verified(of_server || for_others ? SERVER_ID : CLIENT_ID);
 }
 
 static void on_flow(void)
@@ -267,15 +158,16 @@ static size_t build_table(uint8_t *out, uint64_t generation)
 	static const char strings[] = "riprap-child";
 	const struct riprap_table head = {
 		.magic = RIPRAP_TABLE_MAGIC, .version = RIPRAP_ABI_VERSION, .generation = generation,
-		.subjects = 2, .rules = 2, .filters = 1, .string_bytes = sizeof(strings) - 1,
+		.subjects = 2, .rules = 3, .filters = 1, .string_bytes = sizeof(strings) - 1,
 	};
 	const struct riprap_table_subject subjects[] = {
 		{ .subject = CLIENT, .egress_mode = RIPRAP_MODE_ENFORCE },
-		{ .subject = SERVER, .ingress_mode = RIPRAP_MODE_ENFORCE },
+		{ .subject = SERVER, .egress_mode = RIPRAP_MODE_ENFORCE, .ingress_mode = RIPRAP_MODE_ENFORCE },
 	};
 	const struct riprap_table_rule rules[] = {
 		{ .number = 31, .subject = CLIENT, .port = PORT, .port_bits = 16, .action = RIPRAP_ACTION_MUTUAL },
-		{ .number = 32, .subject = SERVER, .port = PORT, .port_bits = 16, .inbound = 1,
+		{ .number = 32, .subject = SERVER, .port = PORT, .port_bits = 16, .action = RIPRAP_ACTION_MUTUAL },
+		{ .number = 33, .subject = SERVER, .port = PORT, .port_bits = 16, .inbound = 1,
 		  .action = RIPRAP_ACTION_MUTUAL },
 	};
 	const struct riprap_table_filter filter = { .has = RIPRAP_FILTER_NAME, .name = 0, .name_len = 12 };
@@ -420,6 +312,26 @@ static void case_killed_while_waiting(enum step step)
 	stop_daemon();
 }
 
+/* In time, the program waits; too late, it gets its errno, and what was said late holds for the next connection. */
+static void case_late(enum step step, int ms, int want)
+{
+	struct result result;
+
+	start_daemon();
+	stop_at = step;
+	manner = IS_LATE;
+	late_ms = ms;
+	client = start_child("client");
+	result = connect_once();
+	CHECK_THAT(stop_at == NEVER, "the exchange never came to \"%s\"", step_name[step]);
+	CHECK_THAT(result.error == want || (want == ETIMEDOUT && result.error == ECONNRESET), "%d ms %s: %s", ms, step_name[step],
+		   strerror(result.error));
+	CHECK_THAT(want || result.ms >= ms, "%d ms %s: answered after %d", ms, step_name[step], result.ms);
+	CHECK_THAT(connect_once().error == 0, "no connection follows %d ms %s", ms, step_name[step]);
+	CHECK(end_child(&client));
+	stop_daemon();
+}
+
 static void run_cases(void)
 {
 	enum step step;
@@ -442,8 +354,24 @@ static void run_cases(void)
 	case_stop(AT_VERIFY_CLIENT, FALLS_SILENT, ECONNRESET, HANDSHAKE_MS);
 
 	for (step = AT_PROCESS; step <= AT_VERIFY_CLIENT; step++)
+		case_late(step, ATTEST_MS / 2, 0);
+	case_late(AT_PROCESS, ATTEST_MS + LATE_MS, EACCES);
+	case_late(AT_KEY, ATTEST_MS + LATE_MS, EACCES);
+	case_late(AT_VERIFY_SERVER, HANDSHAKE_MS + LATE_MS, ETIMEDOUT);
+
+	for (step = AT_PROCESS; step <= AT_VERIFY_CLIENT; step++)
 		case_killed_while_waiting(step);
 	CHECK(end_child(&server));
+}
+
+static void answer_others(void)
+{
+	for_others = true;
+	start_daemon();
+	printf("ready\n");
+	for (;;)
+		if (device_next(1000))
+			act();
 }
 
 int main(int argc, char **argv)
@@ -452,6 +380,8 @@ int main(int argc, char **argv)
 		return !strcmp(argv[1], "server") ? be_server() : be_client();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1 && !strcmp(argv[1], "daemon"))
+		answer_others();
 	if (system("cp /proc/$PPID/exe " CHILD " && chmod 755 " CHILD " && ip link set lo up")) {
 		printf("FAIL cannot prepare " CHILD "\n");
 		return 1;
