@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { FlowView } from "../../src/daemon/control/port.ts";
 import { type ChainName, forgePeer } from "./hostile_peer/certificate.ts";
 import type { VmProcess } from "./lab/agent.ts";
-import { CHOSEN_KERNEL, KERNEL_LINES } from "./lab/kernel.ts";
+import { CHOSEN_KERNEL, KERNEL_LINES, SLOWDOWN } from "./lab/kernel.ts";
 import { PROGRAM_DIR } from "./lab/product.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
@@ -14,8 +14,8 @@ const DOMAIN = "peers.test";
 const PROGRAM = `${PROGRAM_DIR}/hostile_peer`;
 const MANAGED = "/srv/managed/hostile_peer";
 /** Below that of a test, which tells less when it is over. */
-const PEER_MS = 100_000;
-const HANDSHAKE_SECONDS = 8;
+const PEER_MS = 100_000 * SLOWDOWN;
+const HANDSHAKE_SECONDS = 8 * Math.min(SLOWDOWN, 4);
 /** Longer than the flood takes: what ends a handshake then is the next one. The longest that there is. */
 const FLOOD_HANDSHAKE_SECONDS = 120;
 /** A kernel that looks for its own faults opens a tenth as many a second. */
