@@ -240,6 +240,45 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
   );
 
   test(
+    "root request, sign and install make a second issuing node with an offline key, and either may be gone",
+    async () => {
+      const first = await found("gate-1");
+      const second = await member(first, "gate-2");
+      const third = await member(first, "gate-3");
+      const key = join(folder, "root.key");
+      expect((await first.cli(["root", "export", key])).status).toBe(0);
+      for (const [name, on] of [
+        ["gate-1", first],
+        ["gate-2", second],
+      ] as const) {
+        const [ask, answer] = [join(folder, `${name}.ask`), join(folder, `${name}.answer`)];
+        expect(await on.cli(["root", "request", "--issuing", "--out", ask])).toMatchObject({ status: 0 });
+        // On a machine of its own, which has the key and nothing else.
+        const safe = new Machine(join(folder, `safe-${name}`), {});
+        expect(await safe.cli(["root", "sign", ask, "--key", key, "--out", answer])).toMatchObject({ status: 0 });
+        expect(await on.cli(["root", "install", answer])).toMatchObject({ status: 0 });
+      }
+      const isIssuer = (name: string) => (view: FleetStatusView) =>
+        view.nodes.find((node) => node.name === name)?.isIssuer === true;
+      await until(third, isIssuer("gate-2"));
+      await first.stop();
+      const { out: token } = await second.cli(["token", "create"]);
+      const fourth = machine("gate-4");
+      expect(await join_(fourth, "gate-4", token)).toMatchObject({ status: 0 });
+      expect(await third.cli(["fleet", "renew"])).toMatchObject({ status: 0 });
+      await fourth.start();
+      await until(fourth, ({ state, nodes }) => state === "connected" && nodes.length === 4);
+      await first.start();
+      await until(first, ({ state, nodes }) => state === "connected" && nodes.length === 4);
+      await second.stop();
+      expect(await third.cli(["fleet", "renew"])).toMatchObject({ status: 0 });
+      const { out: another } = await first.cli(["token", "create"]);
+      expect(await join_(machine("gate-5"), "gate-5", another)).toMatchObject({ status: 0 });
+    },
+    TEST_MS,
+  );
+
+  test(
     "enrol puts a node into the roster without a voice, and its revocation is the fleet's",
     async () => {
       const first = await found("gate-1");
