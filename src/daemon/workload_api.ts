@@ -28,6 +28,7 @@ import { RootBook } from "./workload_api/root_book.ts";
 import { createSds, SDS_SERVICE } from "./workload_api/sds.ts";
 import type { GrpcOptions, GrpcServer } from "./workload_api/server.ts";
 import { createService, type WorkloadCounters } from "./workload_api/service.ts";
+import { Tidy } from "./workload_api/tidy.ts";
 
 export interface WorkloadApiParts {
   readonly path: string;
@@ -122,10 +123,14 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
     services: rooms.services,
     onBug: (thrown) => log.error("a call of the Workload API failed", { error: describeBug(thrown) }),
   });
+  const tidy = new Tidy(parts);
   const listener = await listenForWorkloads({
     ...parts,
     limits,
-    take: (socket, caller) => server.take(socket, caller),
+    take(socket, caller) {
+      tidy.connected();
+      server.take(socket, caller);
+    },
     gone: ({ pid, startTimeNs }) => void ledger.lookSoon({ pid, startTimeNs }),
   });
   const stopping = new AbortController();
@@ -133,7 +138,8 @@ export async function openWorkloadApi(parts: WorkloadApiParts): Promise<Workload
     health.refresh();
     await live.refresh();
   };
-  const loops = [live.run(stopping.signal), ledger.run(stopping.signal), followRules(parts, refresh, stopping.signal)];
+  const { signal } = stopping;
+  const loops = [live.run(signal), ledger.run(signal), tidy.run(signal), followRules(parts, refresh, signal)];
   for (const loop of loops) {
     loop.catch((thrown: unknown) => log.error("a loop of the daemon ended", { error: describeError(thrown) }));
   }

@@ -20,7 +20,7 @@ const PUSH_ROUNDS = 100;
 const SINGLE_ROUNDS = 200;
 const PERCENTILE = 0.99;
 
-const WARM_UP_ROUNDS = 20;
+const WARM_UP_ROUNDS = 60;
 /** Of a life that is another one at each round: the SVID is made anew, and its identity stays. */
 const LIVES = ["1h", "59m"] as const;
 

@@ -11,7 +11,7 @@ const CLIENTS = 8;
 const STREAMS_EACH = 63;
 export const IDLE_STREAMS = CLIENTS * STREAMS_EACH;
 /** What was needed to open the streams is collected by then. */
-const REST_MS = 10_000;
+const REST_MS = 15_000;
 
 /** Megabytes. */
 export async function measureIdleMemory(folder: string): Promise<number> {
