@@ -1,7 +1,6 @@
 // This node in its fleet: keeps what stands, says what is its own, and tells the other rooms what changed. Goes on without a broker and without a peer.
 
-import { type KeyStore, publicKeysOf } from "../ca.ts";
-import type { Clock } from "../clock.ts";
+import { publicKeysOf } from "../ca.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { Signer } from "../federation/curve.ts";
 import { type Change, FleetState } from "../federation/fleet_state.ts";
@@ -18,15 +17,14 @@ import type { Transport } from "../federation/transport.ts";
 import { Voice } from "../federation/voice.ts";
 import type { FleetNode } from "../fleet.ts";
 import type { ResourceText } from "../resource.ts";
-import type { Store } from "../store.ts";
 import type { JwtKey } from "../trust_bundle.ts";
 import { AntiEntropy } from "./fleet/anti_entropy.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
-import type { FleetHooks } from "./fleet/hook.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
 import { authorityDraft, foundFleet, openFleetKey, signDraft } from "./fleet/member.ts";
 import { OwnVoice } from "./fleet/own_voice.ts";
+import type { FleetParts } from "./fleet/part.ts";
 import {
   isFirstIssuer,
   peersToAsk,
@@ -37,34 +35,7 @@ import {
 } from "./fleet/reading.ts";
 import { RosterKeeper } from "./fleet/roster_keeper.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
-import type { Log } from "./log.ts";
-
-export interface FleetParts {
-  readonly stateDir: string;
-  readonly nodeName: string;
-  readonly trustDomain: string;
-  /** DER of the roots at the start. */
-  readonly bundle: readonly Uint8Array[];
-  readonly idPrefixes: readonly string[];
-  /** Point of this node's intermediate, which is made anew now and then. */
-  authorityKey(): Uint8Array;
-  readonly keys: KeyStore;
-  /** Its public nkey, where it has a broker. */
-  readonly nkey?: string | undefined;
-  readonly store: Store;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly random: () => number;
-  readonly hooks: FleetHooks;
-  /** Undefined: this node has no broker. Opened when the fleet runs. */
-  readonly openTransport: (() => Promise<Transport>) | undefined;
-  /** Told when there is a broker: who answers more than the comparison of states subscribes then. */
-  onTransport?(transport: Transport): void;
-  /** What else runs for as long as the fleet does. */
-  run?(signal: AbortSignal): Promise<void>;
-  /** Answers to questions that are not of the comparison of states, as the renewal of an intermediate. */
-  answer?(said: Said): Promise<Reply | undefined>;
-}
+import { asStateFault } from "./state_fault.ts";
 
 export class Fleet {
   readonly state: FleetState;
@@ -117,6 +88,7 @@ export class Fleet {
       state: this.state,
       word: parts.hooks,
       say: (draft) => this.say(draft),
+      onFault: (thrown) => log.warn("this node could not speak of itself", { error: describeError(thrown) }),
     });
     this.antiEntropy = new AntiEntropy({
       state: this.state,
@@ -205,7 +177,12 @@ export class Fleet {
     const outcome = this.#takeAll([statement], from, "own")[0]?.outcome;
     const { key } = statement;
     if (outcome?.outcome === "accepted" || outcome?.outcome === "duplicate") return { key, taken: true };
-    const reason = outcome?.outcome === "refused" ? outcome.message : "a later word stands";
+    const reason =
+      outcome === undefined
+        ? "this node cannot keep it; see its log"
+        : outcome.outcome === "refused"
+          ? outcome.message
+          : "a later word stands";
     return { key, taken: false, reason };
   }
 
@@ -216,7 +193,7 @@ export class Fleet {
 
   #takeAll(statements: readonly Statement[], from: string, way: "own" | "broadcast" | "comparison") {
     const { clock, log } = this.#parts;
-    const results = this.state.applyAll(statements, clock.now());
+    const results = this.#apply(statements, clock.now());
     const fresh = results.flatMap(({ statement, outcome }) => (outcome.outcome === "accepted" ? [statement] : []));
     for (const { statement, outcome } of results) {
       if (outcome.outcome === "accepted") continue;
@@ -232,6 +209,17 @@ export class Fleet {
     const changes = results.flatMap(({ outcome }) => (outcome.outcome === "accepted" ? outcome.changes : []));
     if (changes.length > 0) this.#follow(changes, from);
     return results;
+  }
+
+  #apply(statements: readonly Statement[], now: number): ReturnType<FleetState["applyAll"]> {
+    try {
+      return this.state.applyAll(statements, now);
+    } catch (thrown) {
+      this.#parts.log.error("the fleet's word could not be kept; of it only revocations are in force", {
+        error: describeError(asStateFault(thrown, "keep what the fleet says")),
+      });
+      return this.state.applyUnkept(statements, now);
+    }
   }
 
   /** Asks one node. Throws what Wire.ask throws, or `nats_not_connected`. */

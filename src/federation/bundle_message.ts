@@ -39,6 +39,7 @@ export interface BundleMessage extends BundleSaid {
 }
 
 export const BUNDLE_REFUSALS = [
+  "too_often",
   "too_large",
   "malformed",
   "wrong_subject",

@@ -94,6 +94,9 @@ export class FleetState {
   readonly #rights: RightContext;
   /** Takes back, step by step, what the work that runs has changed in memory; undefined while none runs. */
   #undo: (() => void)[] | undefined;
+  /** Keys of what changed in memory when the store could not keep it: kept with the next that it can. */
+  readonly #unkept = new Set<string>();
+  #isKept = true;
 
   constructor({ trustDomain, roots, store, verify = verifyStatement }: FleetStateOptions) {
     this.trustDomain = trustDomain;
@@ -124,6 +127,21 @@ export class FleetState {
     return this.#commit(() =>
       sortByKind(statements).map((statement) => ({ statement, outcome: this.apply(statement, now) })),
     );
+  }
+
+  /**
+   * The revocations among them, in force in memory though the store fails: what is revoked must not be let in for want of a disk. They are kept
+   * with the next change that the store takes.
+   */
+  applyUnkept(statements: readonly Statement[], now: number): { statement: Statement; outcome: ApplyOutcome }[] {
+    this.#isKept = false;
+    try {
+      return sortByKind(statements)
+        .filter(({ kind }) => kind === "revocation")
+        .map((statement) => ({ statement, outcome: this.apply(statement, now) }));
+    } finally {
+      this.#isKept = true;
+    }
   }
 
   /** Removes what has ended. */
@@ -255,14 +273,24 @@ export class FleetState {
   #put(statement: Statement, held: Statement | undefined): Change[] {
     const before = held === undefined ? [] : this.#forget(held);
     const after = this.#note(statement);
-    this.#store?.put(statement.key, statement.bytes);
+    this.#keep(statement.key);
     return this.#judgeAll([...before, ...after]);
   }
 
   #remove(statement: Statement, reason: string): Change[] {
     const keys = this.#forget(statement);
-    this.#store?.remove(statement.key);
+    this.#keep(statement.key);
     return [{ type: "removed", statement, reason }, ...this.#judgeAll(keys)];
+  }
+
+  #keep(key: string): void {
+    if (!this.#isKept) {
+      this.#unkept.add(key);
+      return;
+    }
+    const statement = this.#held.get(key);
+    if (statement === undefined) this.#store?.remove(key);
+    else this.#store?.put(key, statement.bytes);
   }
 
   /** Into every index; answers the keys whose words must be judged again. */
@@ -300,7 +328,13 @@ export class FleetState {
     const undo: (() => void)[] = [];
     this.#undo = undo;
     try {
-      return this.#store === undefined ? work() : this.#store.atomically(work);
+      if (this.#store === undefined || !this.#isKept) return work();
+      const done = this.#store.atomically(() => {
+        for (const key of this.#unkept) this.#keep(key);
+        return work();
+      });
+      this.#unkept.clear();
+      return done;
     } catch (thrown) {
       this.#undo = undefined;
       for (const step of undo.reverse()) step();

@@ -333,6 +333,30 @@ describe("revocation", () => {
     expect(state.applyAll(batch, NOW).map(({ outcome }) => outcome.outcome)).toEqual(batch.map(() => "accepted"));
     expect(state.standing.revocationsOf("operator:otto")).toHaveLength(1);
   });
+
+  test("applyUnkept() has a revocation in force though the store fails, and keeps it with the next that it takes", () => {
+    const kept = memoryStore();
+    let isFull = false;
+    const store = {
+      ...kept,
+      put(key: string, bytes: Uint8Array) {
+        if (isFull) throw new Error("the disk is full");
+        kept.put(key, bytes);
+      },
+    };
+    const state = fleet.state(store);
+    const batch = [sayRevoked(voice("iris"), { type: "node", value: "ben" }), sayNode(voice("iris"), "cleo")];
+    isFull = true;
+    expect(() => state.applyAll(batch, NOW)).toThrow("the disk is full");
+    expect(state.applyUnkept(batch, NOW)).toMatchObject([{ outcome: { outcome: "accepted" } }]);
+    expect(state.standing.revocationsOf("node:ben")).toHaveLength(1);
+    expect(state.standing.grantOf("node", "cleo")).toBeUndefined();
+    expect([...kept.rows.keys()].some((key) => key.startsWith("revocation/"))).toBe(false);
+    isFull = false;
+    take(state, sayNode(voice("iris"), "cleo"));
+    const again = new FleetState({ trustDomain: DOMAIN, roots: [fleet.root.publicKey], store: kept });
+    expect(again.root()).toBe(state.root());
+  });
 });
 
 describe("order", () => {

@@ -149,6 +149,10 @@ describe.skipIf(NATS_SERVER === null)("a root of a fleet (skipped without nats-s
       for (const node of park.nodes) await node.stop();
       for (const node of park.nodes) await node.start();
       await park.until("all agree", agree);
+      for (const { roots, warnings } of await Promise.all(park.nodes.map((node) => node.status()))) {
+        expect(roots.map(({ state }) => state)).toEqual(["revoked", "trusted"]);
+        expect(warnings).toEqual([]);
+      }
       for (const node of park.nodes) expect(await phasesOf(node)).toMatchObject({ [ids.old]: "revoked" });
       await expectAllPeersTaken(park.nodes);
       await park.apply(identityDocument(2), park.nodes[2] as ParkNode);

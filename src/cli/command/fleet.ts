@@ -191,6 +191,7 @@ function describeStatus(view: FleetStatusView): string[] {
         each.failure ?? "",
       ]),
     ),
+    ...view.roots.map(({ fingerprint, state: each }) => `root ${fingerprint}: ${each}`),
     ...view.revocations.map(
       ({ target, reason: why, statement }) => `revoked ${target}: ${why} (statement ${statement.slice(0, 16)})`,
     ),

@@ -49,6 +49,10 @@ interface Speaking {
 
 type NumberedBundle = TrustBundle & { readonly sequence: bigint };
 
+/** A partner says his bundle twice a minute; more than this in a second is somebody who has our processor in mind. */
+const HEARD_MAX = 16;
+const HEARD_IN_MS = 1000;
+
 /** Core NATS keeps nothing: who begins to listen waits for the next. */
 const SAY_EVERY_MS = 30_000;
 const LOOK_EVERY_MS = 2_000;
@@ -62,6 +66,8 @@ export class Courier {
   /** By trust domain: the time of the last message that was believed. */
   readonly #last = new Map<string, number>();
   readonly #told = new Map<string, string>();
+  #heardFrom = Number.NEGATIVE_INFINITY;
+  #heardCount = 0;
   #transport: Transport | undefined;
   /** A bundle is a value that never changes: the last one is numbered once. */
   #numbered: { readonly bundle: TrustBundle; readonly published: NumberedBundle } | undefined;
@@ -135,6 +141,7 @@ export class Courier {
 
   #judge(trustDomain: TrustDomain, { subject, data }: { subject: string; data: Uint8Array }): BundleFault | undefined {
     const { book, clock } = this.#parts;
+    if (this.#isTooOften(clock.now())) return ["too_often", `more than ${HEARD_MAX} messages came within a second`];
     if (data.length > BUNDLE_MESSAGE_MAX) return ["too_large", `the message has more than ${BUNDLE_MESSAGE_MAX} bytes`];
     const resource = book.configured().find((each) => each.trustDomain.equals(trustDomain));
     if (resource === undefined) return ["unknown_domain", "no rule trusts it"];
@@ -145,6 +152,13 @@ export class Courier {
     const last = this.#last.get(trustDomain.name);
     const early = bundleMessageFault(message, { subject, of: trustDomain, now: clock.now(), last });
     return early ?? this.#takeFrom(resource, message);
+  }
+
+  /** Chains are verified for anybody who may publish there: that is what has to have a bound. */
+  #isTooOften(now: number): boolean {
+    if (Math.abs(now - this.#heardFrom) >= HEARD_IN_MS) [this.#heardFrom, this.#heardCount] = [now, 0];
+    this.#heardCount += 1;
+    return this.#heardCount > HEARD_MAX;
   }
 
   #takeFrom(resource: ForeignTrustDomain, message: BundleMessage): BundleFault | undefined {

@@ -1,5 +1,6 @@
 // Writes what became of statements into the fleet's journal and the log, in the words that a person reads.
 
+import { describeError } from "../../error.ts";
 import type { Change } from "../../federation/fleet_state.ts";
 import type { Statement } from "../../federation/statement.ts";
 import type { Log } from "../log.ts";
@@ -15,8 +16,16 @@ export class Chronicle {
     this.#log = log;
   }
 
-  /** What a node says of itself by the minute is no event. */
+  /** What a node says of itself by the minute is no event. Never throws: what follows from a change must not wait for a disk. */
   record(change: Change, from: string): void {
+    try {
+      this.#record(change, from);
+    } catch (thrown) {
+      this.#log.error("the fleet's journal cannot be written", { error: describeError(thrown) });
+    }
+  }
+
+  #record(change: Change, from: string): void {
     const { statement } = change;
     const by = `by ${statement.authorId}, statement ${statement.hash.slice(0, 16)}, from ${from}`;
     if (change.type === "removed") {

@@ -43,6 +43,8 @@ export interface FleetRoom {
   readonly admitter: Admitter;
   readonly renewer: Renewer;
   readonly servers: readonly string[];
+  /** Has the root above this node's intermediate retired? */
+  isRootEnding(): boolean;
 }
 
 const CREDENTIAL_BYTES_MAX = 16_384;
@@ -109,7 +111,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       fleet.nameAuthority(node, publicKeysOf(chain.slice(0, 1))[0] ?? new Uint8Array()),
     onRenewed: () => hooks.trustChanged([], []),
   });
-  return { fleet, admitter, renewer, servers };
+  return { fleet, admitter, renewer, servers, isRootEnding };
 }
 
 function rootRetired(): RiprapError {

@@ -25,6 +25,8 @@ export interface OwnVoiceParts {
   readonly state: FleetState;
   readonly word: OwnWord;
   say(draft: Omit<StatementDraft, "trustDomain" | "revision">): unknown;
+  /** It could not be said now; it is tried again. */
+  onFault(thrown: unknown): void;
 }
 
 const PRESENCE_LEAST_MS = 30_000;
@@ -76,13 +78,21 @@ export class OwnVoice {
     const { clock, random, state } = this.#parts;
     while (!signal.aborted) {
       this.#wake = new AbortController();
-      if (isMember()) this.#presence();
+      if (isMember()) this.#try(() => this.#presence());
       const nodes = state.list("node").length;
       const wait = hasBroker ? this.intervalMs(nodes) * (0.75 + random() / 2) : PRESENCE_MOST_MS;
       await clock.sleep(wait, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
       // Several reasons in a row are one word.
       if (this.#wake.signal.aborted)
         await clock.sleep(SOON_LEAST_MS + nodes * SOON_EACH_MS * random(), signal).catch(() => undefined);
+    }
+  }
+
+  #try(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      this.#parts.onFault(thrown);
     }
   }
 
@@ -97,8 +107,8 @@ export class OwnVoice {
     const { clock } = this.#parts;
     while (!signal.aborted) {
       if (isMember()) {
-        this.#endpoints();
-        this.#keys();
+        this.#try(() => this.#endpoints());
+        this.#try(() => this.#keys());
       }
       await clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
     }

@@ -7,6 +7,7 @@ import { BUNDLE_REFUSALS } from "../../federation/bundle_message.ts";
 import { type NatsConfigInput, natsConfig } from "../../federation/nats_config.ts";
 import { keepOf, listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
+import { fingerprintOf } from "../../federation/succession.ts";
 import {
   type Admission,
   type FleetGeneration,
@@ -39,6 +40,8 @@ export interface FleetStatusView {
   readonly lagMs: number;
   readonly counters: Readonly<Record<string, number>>;
   readonly nodes: readonly FleetNodeView[];
+  /** Of the trust domain, where there was ever more than one: SHA-256 and whether it may speak. */
+  readonly roots: readonly { readonly fingerprint: string; readonly state: string }[];
   readonly revocations: readonly { readonly target: string; readonly reason: string; readonly statement: string }[];
   readonly warnings: readonly string[];
 }
@@ -124,8 +127,9 @@ export interface PortPlace {
   readonly courier: Pick<Courier, "counters" | "refused">;
 }
 
-export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom, place: PortPlace): FleetPort {
-  const status = () => statusView(fleet, { servers, nodeName: place.nodeName });
+export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
+  const { fleet, admitter, renewer } = room;
+  const status = () => statusView(room, place.nodeName);
   const tokenViews = () => admitter.list().map(tokenView);
   return {
     status,
@@ -188,10 +192,7 @@ export function createFleetPort({ fleet, admitter, renewer, servers }: FleetRoom
 
 type Fleet = FleetRoom["fleet"];
 
-function statusView(
-  fleet: Fleet,
-  { servers, nodeName }: { servers: readonly string[]; nodeName: string },
-): FleetStatusView {
+function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: string): FleetStatusView {
   const { self, transport, wire, antiEntropy } = fleet;
   const state = transport?.state;
   const phase =
@@ -220,13 +221,24 @@ function statusView(
     lagMs: wire?.counters.lagMs ?? 0,
     counters: countersOf(fleet),
     nodes: fleet.nodes().map((node) => nodeView(node, generation)),
+    roots: (fleet.state.roots ?? []).map((entry) => ({ fingerprint: fingerprintOf(entry), state: entry.state })),
     revocations: listRevocations(fleet.state).map(({ target, reason: why, statement }) => ({
       target: writeTarget(target),
       reason: why,
       statement: statement.hash,
     })),
-    warnings: clockFault === undefined ? [] : [clockFault],
+    warnings: [
+      ...(clockFault === undefined ? [] : [clockFault]),
+      ...(isRootEnding() ? [rootWarning(self?.isIssuer === true)] : []),
+    ],
   };
+}
+
+function rootWarning(isIssuer: boolean): string {
+  const remedy = isIssuer
+    ? "it signs for no other node: ask for another CA with riprap root request --issuing"
+    : "it asks issuing nodes for another; riprap fleet renew does so now";
+  return `The root above this node's intermediate has retired, and ${remedy}.`;
 }
 
 function reasonOf({ transport }: Fleet, phase: FleetStatusView["state"]): string | undefined {

@@ -201,8 +201,10 @@ describe("Courier", () => {
     for (let at = 0; at < data.length; at += 7) {
       const altered = Uint8Array.from(data);
       altered[at] = (altered[at] ?? 0) ^ 1;
+      if (at % 70 === 0) await clock.advance(1000);
       hear(altered);
     }
+    await clock.advance(1000);
     for (const cut of [0, 1, 40, data.length - 1]) hear(data.subarray(0, cut));
     const voice = openEd25519(new Uint8Array(32));
     hear(writeBundleMessage(parseBundleMessage(data), (bytes) => voice.sign(bytes)));
@@ -268,6 +270,18 @@ describe("Courier", () => {
     configure({ endpoint: { url: "https://partner.test/bundle", profile: "https_web" } });
     hear(await sayOf(sides.partner));
     expect(counts()).toEqual({ too_large: 1, unknown_domain: 1, has_endpoint: 1 });
+  });
+
+  test("hear() looks at so many messages in a second and at no more, and goes on in the next", async () => {
+    configure();
+    sides.ours.book.pin(PARTNER, rootOf(sides.partner));
+    for (let i = 0; i < 100; i++) hear(new Uint8Array(10));
+    const data = await sayOf(sides.partner);
+    hear(data);
+    expect(counts()).toEqual({ malformed: 16, too_often: 85 });
+    await clock.advance(1000);
+    hear(data);
+    expect(counts()).toMatchObject({ taken: 1 });
   });
 
   test("run() says what was changed once, with a greater number, and nothing that is too large for a message", async () => {
