@@ -58,7 +58,16 @@ const OUTCOME: Record<string, { outcome: string; why: string }> = {
   tcp_repair: { outcome: "EPERM", why: "it would read and set what TLS rests on" },
   sol_tls: { outcome: "ENOPROTOOPT", why: "keys are not the program's to set" },
   attach_bpf: { outcome: "spoke", why: "a filter of a socket sees the records, which are encrypted" },
+  sockmap: { outcome: "EINVAL", why: "what has a ULP joins no map of sockets" },
+  kcm_attached: {
+    outcome: "EPERM",
+    why: "what it writes is sealed, and its parser is given records, which it refuses",
+  },
   reconnect: { outcome: "EOPNOTSUPP", why: "what kTLS has is not dissolved: it can only be closed" },
+  smc_socket: {
+    outcome: "EACCES",
+    why: "its TCP socket is the kernel's, but it connects in the program's own context",
+  },
   udp: { outcome: "sent", why: "not stopped: only TCP is mediated" },
   raw_tcp: { outcome: "sent", why: "not stopped: CAP_NET_RAW is a right to send anything" },
   packet: { outcome: "opened", why: "not stopped: as raw_tcp" },
@@ -81,7 +90,11 @@ for (const kernel of KERNEL_LINES) {
       node.vm.spawn([STRANGER, "stranger"]);
       node.vm.spawn([MANAGED, "serve"]);
       await node.vm.waitFor("test -S /tmp/stranger && ss -Hltn sport = :7001 | grep -q .");
+      const wire = node.vm.spawn(["tcpdump", "-i", "lo", "-s", "0", "-U", "-w", "/tmp/wire", "tcp port 7001"]);
+      await node.vm.waitFor("test -s /tmp/wire");
       const said = await node.vm.run([MANAGED, "all"]);
+      wire.kill("INT");
+      await wire.exited;
       const lines = said.stdout.split("\n").filter(Boolean);
       outcomes = new Map(lines.map((line) => line.split(" ", 2) as [string, string]));
     }, BOOT_TEST_MS);
@@ -102,6 +115,20 @@ for (const kernel of KERNEL_LINES) {
         );
         const heard = await node.vm.check(["cat", "/tmp/heard"]);
         expect(heard.split("\n").filter(Boolean).sort()).toEqual(open.map(([name]) => name).sort());
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "no word is in the clear on the allowed port when all has been tried",
+      async () => {
+        const wire = Buffer.from(await node.vm.get("/tmp/wire"));
+        expect(wire.length).toBeGreaterThan(10_000);
+        // Three letters would be found in any hundred kilobytes of records.
+        expect(Object.keys(OUTCOME).filter((name) => name.length > 5 && wire.includes(name))).toEqual([]);
+        // What went by way of the multiplexer did arrive.
+        const arrived = (await node.flowsOf({})).filter((flow) => flow.direction === "inbound");
+        expect(arrived.map((flow) => flow.bytesReceived)).toContain("kcm_attached".length);
       },
       VM_TEST_MS,
     );

@@ -13,8 +13,10 @@
 
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
+#include <linux/kcm.h>
 #include <netinet/ip.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
@@ -309,8 +311,8 @@ static const char *tcp_ulp(void) { return set_option(SOL_TCP, TCP_ULP, "tls", 4)
 static const char *tcp_repair(void) { return set_option(SOL_TCP, TCP_REPAIR, &(int){ 1 }, sizeof(int)); }
 static const char *sol_tls(void) { return set_option(282, 1, &(char[40]){ 4, 3 }, 40); }
 
-/* An eBPF program that lets everything pass: may it be there, and does the connection go on? */
-static const char *attach_bpf(void)
+/* An eBPF program that lets everything pass; where it parses messages, each is as long as what has come. */
+static int load_filter(void)
 {
 	static const struct bpf_insn pass_all[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = -1 }, { .code = BPF_JMP | BPF_EXIT },
@@ -319,11 +321,48 @@ static const char *attach_bpf(void)
 		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insns = (uintptr_t)pass_all, .insn_cnt = 2,
 		.license = (uintptr_t)"GPL",
 	};
-	int program = syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes)), fd = mutual_socket();
+
+	return syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
+}
+
+/* May it be there, and does the connection go on? */
+static const char *attach_bpf(void)
+{
+	int program = load_filter(), fd = mutual_socket();
 
 	if (program < 0 || setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)))
 		return errno_word();
 	return speak(fd, current);
+}
+
+/* A map of sockets puts its own operations between a program and TCP. */
+static const char *sockmap(void)
+{
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
+	int made = syscall(SYS_bpf, BPF_MAP_CREATE, &map, sizeof(map)), fd = mutual_socket(), key = 0;
+	union bpf_attr update = { .map_fd = made, .key = (uintptr_t)&key, .value = (uintptr_t)&fd };
+
+	if (made < 0 || syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &update, sizeof(update)))
+		return errno_word();
+	return "joined";
+}
+
+/* A multiplexer of messages, which writes TCP by itself: is what comes through it under the identity, or in the clear? */
+static const char *kcm_attached(void)
+{
+	int mux = socket(AF_KCM, SOCK_SEQPACKET, KCMPROTO_CONNECTED), fd = mutual_socket();
+	struct kcm_attach attach = { .fd = fd, .bpf_fd = load_filter() };
+	struct kcm_unattach unattach = { .fd = fd };
+	const struct timeval patience = { .tv_sec = 2 };
+	char back[WORD_MAX] = {};
+
+	if (mux < 0 || ioctl(mux, SIOCKCMATTACH, &attach) || send(mux, current, strlen(current), MSG_EOR) < 0)
+		return errno_word();
+	usleep(500000);
+	if (ioctl(mux, SIOCKCMUNATTACH, &unattach))
+		return errno_word();
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return read(fd, back, sizeof(back) - 1) <= 0 ? errno_word() : strcmp(back, current) ? "garbled" : "spoke";
 }
 
 /* Disconnects, and connects elsewhere. */
@@ -368,6 +407,12 @@ static const char *drop_and_go_raw(void)
 
 static const char *raw_without_right(void) { return in_child(drop_and_go_raw); }
 
+/* Rides on a TCP socket of the kernel's, which connects for the program. */
+static const char *smc_socket(void)
+{
+	return connect_and_speak(socket(AF_SMC, SOCK_STREAM, 0), DENIED, current);
+}
+
 static const char *vsock(void)
 {
 	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = 1 /* this machine */, .svm_port = DENIED };
@@ -389,8 +434,8 @@ static const struct {
 	CASE(unshare_user), CASE(unshare_net), CASE(unshare_pid), CASE(setns_net), CASE(ptrace_rewrite),
 	CASE(give_connection), CASE(give_socket), CASE(take_socket), CASE(take_connection), CASE(pidfd_socket),
 	CASE(pidfd_connection), CASE(uring_worker), CASE(uring_poller), CASE(uring_socket), CASE(fastopen_send),
-	CASE(fastopen_option), CASE(tcp_ulp), CASE(tcp_repair), CASE(sol_tls), CASE(attach_bpf), CASE(reconnect),
-	CASE(udp), CASE(raw_tcp), CASE(packet), CASE(mptcp), CASE(raw_without_right), CASE(vsock),
+	CASE(fastopen_option), CASE(tcp_ulp), CASE(tcp_repair), CASE(sol_tls), CASE(attach_bpf), CASE(sockmap),
+	CASE(kcm_attached), CASE(reconnect), CASE(smc_socket), CASE(udp), CASE(raw_tcp), CASE(packet), CASE(mptcp), CASE(raw_without_right), CASE(vsock),
 };
 
 int main(int argc, char **argv)
