@@ -1,11 +1,10 @@
 // One allocation fails, the n-th, for each n between a new process and its first byte: what the program gets is an errno, and whoever comes next
 // is served. Needs the debug kernel, which can make allocations fail: `./run test --debug-kernel`.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { VmProcess } from "./lab/agent.ts";
-import { CHOSEN_KERNEL } from "./lab/kernel.ts";
 import { LOAD_MODULE, PROGRAM_DIR } from "./lab/product.ts";
 import { bootVm, type Vm } from "./lab.ts";
-import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
+import { BOOT_TEST_MS, describeDebugVm, VM_TEST_MS } from "./tier.ts";
 
 /** The name that the table of fault.c selects. */
 const PROGRAM = "/srv/riprap-child";
@@ -26,9 +25,7 @@ const PREPARE = `
   done
   cd /sys/kernel/debug/fail_page_alloc && echo N >ignore-gfp-highmem && echo 0 >min-order`;
 
-const describeDebug = CHOSEN_KERNEL === "debug" ? describeVm : describe.skip;
-
-describeDebug("the way of a connection when memory is short", () => {
+describeDebugVm("the way of a connection when memory is short (skipped without the debug kernel)", () => {
   let vm: Vm;
   let daemon: VmProcess;
 
