@@ -43,7 +43,7 @@ describeVm(`the module on kernel ${KERNEL}, with a daemon that fails it`, () => 
   afterAll(() => vm?.stop(), VM_TEST_MS);
 
   test(
-    "a program gets an errno in time and can be killed when the daemon dies or falls silent at any step",
+    "a program gets an errno in time and can be killed when the daemon dies, falls silent or is late at any step",
     async () => {
       const result = await vm.run([`${PROGRAM_DIR}/fault`], { timeout: 2 * VM_TEST_MS });
       expect(result.stdout).toMatch(/fault: \d+ passed, 0 failed/);
