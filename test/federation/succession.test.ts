@@ -13,6 +13,7 @@ import {
 import { type Statement, signStatement } from "../../src/federation/statement.ts";
 import { isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../src/federation/succession.ts";
 import { TrustDomain } from "../../src/spiffe_id.ts";
+import { draw, random as seeded } from "../random.ts";
 import { DOMAIN, hex, makeFleet, makeRoot, memoryStore, NOW, outcomeOf, say, take, voice } from "./fleet_fixture.ts";
 
 const fleet = makeFleet();
@@ -261,4 +262,18 @@ test("nextRecord() says nothing when nothing is new, and takes no root back that
     keep: [],
   }));
   expect(nextRecord(held, known, { trustDomain: DOMAIN, author: roots.second })).toBeUndefined();
+});
+
+test("apply() throws nothing on a record of random members, and takes none", () => {
+  const state = fleet.state();
+  const random = seeded(7);
+  const { roots: entries } = parseBody("roots", rotation().came);
+  const text = JSON.stringify({ roots: entries });
+  for (let i = 0; i < 300; i++) {
+    const bytes = Buffer.from(text);
+    for (let j = 0; j < 3; j++) bytes[draw(random, bytes.length)] = draw(random, 256);
+    const outcome = state.apply(sign(roots.thief, new Uint8Array(bytes), 1 + draw(random, 5)), NOW);
+    expect(outcome.outcome).toBe("refused");
+  }
+  expect(state.roots).toBeUndefined();
 });

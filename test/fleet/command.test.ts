@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { nkeys } from "nats";
+import type { AuthorityList } from "../../src/ca.ts";
 import { runCli } from "../../src/cli.ts";
 import { parseConfig } from "../../src/daemon/config.ts";
 import type { FleetStatusView, TokenView } from "../../src/daemon/fleet/port.ts";
@@ -274,6 +275,55 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
       expect(await third.cli(["fleet", "renew"])).toMatchObject({ status: 0 });
       const { out: another } = await first.cli(["token", "create"]);
       expect(await join_(machine("gate-5"), "gate-5", another)).toMatchObject({ status: 0 });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "root request --roots brings another offline root to every node, and retires the first",
+    async () => {
+      const first = await found("gate-1");
+      const second = await member(first, "gate-2");
+      const safe = new Machine(join(folder, "safe"), {});
+      const keys = { old: join(folder, "old.key"), next: join(folder, "next.key") };
+      let documents = 0;
+      /** Asked on the first node, signed where the key is, carried back. */
+      const carry = async (key: string, ...what: string[]) => {
+        documents += 1;
+        const [ask, answer] = [join(folder, `${documents}.ask`), join(folder, `${documents}.answer`)];
+        expect(await first.cli(["root", "request", ...what, "--out", ask])).toMatchObject({ status: 0 });
+        expect(await safe.cli(["root", "sign", ask, "--key", key, "--out", answer])).toMatchObject({ status: 0 });
+        return first.cli(["root", "install", answer]);
+      };
+      expect((await first.cli(["root", "export", keys.old])).status).toBe(0);
+      expect(await carry(keys.old, "--issuing")).toMatchObject({ status: 0 });
+      // Another root is made where no network is, for the same trust domain.
+      const other = new Machine(join(folder, "other"), {});
+      expect((await other.cli(["init", "town.example", "--node", "safe"])).status).toBe(0);
+      expect((await other.cli(["root", "export", keys.next])).status).toBe(0);
+      const unknown = await carry(keys.next, "--issuing");
+      expect(unknown).toMatchObject({ status: 1, err: expect.stringContaining("riprap root request --roots") });
+      const issued = join(folder, `${documents}.answer`);
+      expect(await carry(keys.old, "--roots")).toMatchObject({ status: 0 });
+      expect(await first.cli(["root", "install", issued])).toMatchObject({ status: 0 });
+      const rootsOn = async (on: Machine) => {
+        const { authorities } = await on.json<AuthorityList>("authority", "list", "--all");
+        return authorities.filter(({ kind }) => kind === "x509").map(({ id }) => id);
+      };
+      const [old = "", next = ""] = await rootsOn(first);
+      await until(second, ({ roots }) => roots.length === 2);
+      expect(await rootsOn(second)).toEqual([old, next]);
+      expect(await first.cli(["authority", "activate", next, "--force"])).toMatchObject({ status: 0 });
+      // Only the new root can say now that the old one speaks no more; then the others move under it.
+      expect(await carry(keys.next, "--roots")).toMatchObject({ status: 0 });
+      await until(second, ({ roots }) => roots.find(({ fingerprint }) => fingerprint === old)?.state === "retired");
+      for (let i = 0; (await second.json<AuthorityList>("authority", "list")).intermediate.root !== next; i++) {
+        if (i > 400) throw new Error("it did not move");
+        await Bun.sleep(50);
+      }
+      expect(await carry(keys.old, "--operator", "late")).toMatchObject({ status: 1 });
+      expect(await carry(keys.next, "--operator", "late")).toMatchObject({ status: 0 });
+      expect((await first.cli(["root", "request", "--roots"])).err).toContain("the fleet knows those of this node");
     },
     TEST_MS,
   );

@@ -160,4 +160,25 @@ describe.skipIf(NATS_SERVER === null)("a root of a fleet (skipped without nats-s
     },
     TEST_MS,
   );
+
+  test(
+    "Fleet moves every node off a root that is tainted, which then leaves every bundle",
+    async () => {
+      const [one, two, three] = [first, away, third] as [ParkNode, ParkNode, ParkNode];
+      await one.authority("taint", { id: ids.next, force: "1", reason: "the key was copied" });
+      const [, , last = ""] = Object.keys(await phasesOf(one));
+      for (const node of [two, three])
+        await until(`${node.name} has moved`, async () => (await node.authorities()).intermediate.root === last);
+      await expectAllPeersTaken([one, two, three]);
+      // Those that joined and were never heard of again are all that is left under it.
+      await expect(one.authority("revoke", { id: ids.next })).rejects.toThrow("the intermediates of fresh, newest");
+      await one.authority("revoke", { id: ids.next, force: "1" });
+      for (const node of [one, two, three])
+        await until(`${node.name} trusts it no longer`, async () => (await phasesOf(node))[ids.next] === "revoked");
+      await expectAllPeersTaken([one, two, three]);
+      await park.apply(identityDocument(3), two);
+      await park.until("all have applied it", (views) => views.every(({ generation }) => generation.number === 3));
+    },
+    TEST_MS,
+  );
 });

@@ -1,5 +1,6 @@
 // The commands about the root key: take it off a node, ask for what only it can give, sign that where it is, install the answer.
 
+import type { AuthorityList } from "../../ca.ts";
 import type { FleetStatusView } from "../../daemon/fleet/port.ts";
 import { RiprapError } from "../../error.ts";
 import { REVOCATION_TYPES, type RevocationType } from "../../fleet.ts";
@@ -152,15 +153,15 @@ const install: Command = {
         `Cannot install the answer: it is of ${trustDomain}, and this node is of ${own}`,
       );
     }
-    if (certificates !== "") {
-      const query = { reason: "the root signed it" };
-      await client.post("/v1/authorities/install", { query, body: certificates, waitMs: ANSWER_MS });
-    }
+    if (certificates !== "") await installCertificates(client, certificates);
     const texts = statements.map((bytes) => Buffer.from(bytes).toString("base64"));
     const said = await client.post<readonly SaidView[]>("/v1/fleet/statements", { body: JSON.stringify(texts) });
     const refused = said.find(({ taken }) => !taken);
     if (refused !== undefined) {
-      throw new RiprapError("fleet_refused", `Cannot install ${refused.key}: ${refused.reason ?? "it was refused"}`);
+      const remedy =
+        "if its root is another than the fleet's, have one that the fleet knows sign riprap root request --roots, and install both";
+      const fact = refused.reason ?? "it was refused";
+      throw new RiprapError("fleet_refused", `Cannot install ${refused.key}: ${fact}; ${remedy}`);
     }
     show({ issuing: certificates !== "", said }, { invocation, terminal }, ({ issuing }) => [
       ...(issuing ? ["this node signs the intermediates of nodes from now on"] : []),
@@ -169,6 +170,20 @@ const install: Command = {
     return 0;
   },
 };
+
+/** An answer may be installed again: for its words, when the fleet did not know its root yet. */
+async function installCertificates(client: ReturnType<typeof clientOf>, body: string): Promise<void> {
+  const query = { reason: "the root signed it" };
+  try {
+    await client.post("/v1/authorities/install", { query, body, waitMs: ANSWER_MS });
+  } catch (thrown) {
+    if (!(thrown instanceof RiprapError) || thrown.code !== "csr_missing") throw thrown;
+    const { intermediate, authorities } = await client.get<AuthorityList>("/v1/authorities");
+    const roots = new Set(authorities.filter(({ isHeld }) => isHeld).map(({ id }) => id));
+    // Nothing waits for a certificate, and this node signs under a root by a key of its own: it was installed before.
+    if (!roots.has(intermediate.root)) throw thrown;
+  }
+}
 
 export const ROOT_COMMANDS: readonly Command[] = [exported, request, sign, install];
 
