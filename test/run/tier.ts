@@ -149,7 +149,7 @@ function runInLanes(
 ): Promise<JunitCounts> {
   const lanes = countLanes();
   // Limits alone grow by it: a VM has a processor to itself, but the machine may have other work.
-  const RIPRAP_SLOWDOWN = process.env["RIPRAP_SLOWDOWN"] ?? `${lanes}`;
-  const environment = { RIPRAP_SLOWDOWN, ...options.environment };
+  const RIPRAP_PATIENCE = process.env["RIPRAP_PATIENCE"] ?? `${lanes}`;
+  const environment = { RIPRAP_PATIENCE, ...options.environment };
   return runApart(orderFiles(files, LONGEST_VM_FILES), { ...options, environment, lanes });
 }

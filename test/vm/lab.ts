@@ -11,14 +11,14 @@ import { basename, join } from "node:path";
 import { RiprapError } from "../../src/error.ts";
 import { type Capture, parseCapture } from "./capture.ts";
 import { Agent, type RunResult, type VmProcess } from "./lab/agent.ts";
-import { CHOSEN_KERNEL, type KernelLine, prepareKernel, SLOWDOWN } from "./lab/kernel.ts";
+import { CHOSEN_KERNEL, type KernelLine, PATIENCE, prepareKernel } from "./lab/kernel.ts";
 import { findKernelFaults } from "./lab/kernel_log.ts";
 import { agentSocket, consoleFile, type MachineOptions, startMachine } from "./lab/machine.ts";
 import { type Product, prepareProductDisk } from "./lab/product.ts";
 import { prepareRootDisk } from "./lab/root.ts";
 import type { Segment } from "./lab/segment.ts";
 
-const BOOT_TIMEOUT_MS = 120_000 * SLOWDOWN; // 4 s alone on two cores; other work may share them
+const BOOT_TIMEOUT_MS = 120_000 * PATIENCE; // 4 s alone on two cores; other work may share them
 const RUN_TIMEOUT_MS = 60_000;
 const POWER_OFF_TIMEOUT_MS = 10_000;
 
@@ -182,7 +182,7 @@ export class Vm {
     const timer = setTimeout(() => {
       late = true;
       program.kill("KILL", { group: true });
-    }, timeout * SLOWDOWN);
+    }, timeout * PATIENCE);
     try {
       if (options.stdin !== undefined) await program.write(options.stdin);
       program.endInput();
@@ -231,7 +231,7 @@ export class Vm {
 
   /** Polls a shell condition until it holds. */
   async waitFor(condition: string, timeoutMs = 30_000): Promise<void> {
-    const tries = Math.ceil((timeoutMs * SLOWDOWN) / 100);
+    const tries = Math.ceil((timeoutMs * PATIENCE) / 100);
     const script = `i=0; until ${condition}; do i=$((i+1)); [ $i -lt ${tries} ] || exit 1; sleep 0.1; done`;
     const result = await this.run(script, { timeout: timeoutMs + RUN_TIMEOUT_MS });
     if (result.code !== 0)

@@ -2,7 +2,7 @@
 import type { AttestView, ExplainView, FlowView, ProcessView, StatusView } from "../../src/daemon/control/port.ts";
 import { RiprapError } from "../../src/error.ts";
 import type { RunResult, VmProcess } from "./lab/agent.ts";
-import { SLOWDOWN } from "./lab/kernel.ts";
+import { PATIENCE } from "./lab/kernel.ts";
 import { type BootOptions, bootVm, type Vm } from "./lab.ts";
 
 // The command is a hundred megabytes that an emulated CPU has to start.
@@ -59,7 +59,7 @@ export class RiprapNode {
     const loaded = (await this.vm.run("test -e /dev/riprap")).code === 0;
     const command = loaded ? "riprap daemon" : "riprap run";
     this.#daemon = this.vm.spawn(`exec ${command} --require-kernel >>${DAEMON_LOG} 2>&1`);
-    const ready = await this.tryRiprap("wait-ready", "--timeout", `${60 * SLOWDOWN}s`);
+    const ready = await this.tryRiprap("wait-ready", "--timeout", `${60 * PATIENCE}s`);
     if (ready.code === 0) return;
     throw new RiprapError("node_not_ready", `${this.vm.name}: ${ready.stderr}\n${await this.daemonLog()}`);
   }

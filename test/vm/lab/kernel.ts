@@ -18,6 +18,9 @@ export const CHOSEN_KERNEL = DEBUG_KERNEL_LINES.find((line) => line === process.
 /** How much longer everything may take: KASAN and lockdep under emulation, or a machine that does much else. */
 export const SLOWDOWN = CHOSEN_KERNEL ? 8 : Number(process.env["RIPRAP_SLOWDOWN"] ?? 1);
 
+/** By how much what waits for a VM may wait longer: also where another one takes the second processor (test/run/tier.ts). What is tested does not change by it. */
+export const PATIENCE = SLOWDOWN * Number(process.env["RIPRAP_PATIENCE"] ?? 1);
+
 /** What a test that is about kernels goes through. */
 export const KERNEL_LINES: readonly KernelLine[] = CHOSEN_KERNEL ? [CHOSEN_KERNEL] : DEBIAN_LINES;
 
