@@ -200,7 +200,9 @@ export class Fleet {
       this.counters[outcome.outcome] += 1;
       if (outcome.outcome === "stale" && outcome.conflict !== undefined)
         this.#chronicle.conflict(outcome.conflict.winner, outcome.conflict.loser);
-      if (outcome.outcome === "refused")
+      if (outcome.outcome === "refused" && isSuccession(statement))
+        this.#chronicle.refusedRoots(statement, { from, reason: outcome.message });
+      else if (outcome.outcome === "refused")
         log.debug("a statement was refused", { key: statement.key, from, code: outcome.code, reason: outcome.message });
     }
     this.counters.taken += fresh.length;

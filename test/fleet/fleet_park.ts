@@ -60,6 +60,8 @@ export interface ParkNode {
   metrics(): Promise<string>;
   /** The JWT keys of the trust domain as this node publishes them. */
   jwks(): Promise<string>;
+  /** Puts statements to the daemon, as a person does; throws the reason of the first that is refused. */
+  say(statements: readonly Uint8Array[]): Promise<void>;
   /** A copy of its disk, while it stands still; put back by `restore`. */
   snapshot(): void;
   restore(): void;

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openAuthority } from "../../src/ca.ts";
 import { systemClock } from "../../src/clock.ts";
 import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
+import { signStatement } from "../../src/federation/statement.ts";
 import { openStore, storePath } from "../../src/store.ts";
+import { makeRoot } from "../federation/fleet_fixture.ts";
 import { identityDocument, openFleetPark, type Park, type ParkNode, TRUST_DOMAIN } from "./fleet_park.ts";
 import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
 
@@ -178,6 +180,31 @@ describe.skipIf(NATS_SERVER === null)("a root of a fleet (skipped without nats-s
       await expectAllPeersTaken([one, two, three]);
       await park.apply(identityDocument(3), two);
       await park.until("all have applied it", (views) => views.every(({ generation }) => generation.number === 3));
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Fleet refuses what a stranger says of the roots, and a person sees it once",
+    async () => {
+      const [one] = [first] as [ParkNode];
+      const before = await one.status();
+      const thief = makeRoot("thief");
+      const body = Buffer.from(
+        JSON.stringify({ roots: [{ certificate: "MAA=", state: "trusted", keep: [], by: "", endorsement: "" }] }),
+      );
+      const draft = {
+        trustDomain: TRUST_DOMAIN,
+        kind: "bundle",
+        name: "domain",
+        revision: 99,
+        time: Date.now(),
+        body,
+      } as const;
+      const { bytes } = signStatement(draft, thief);
+      for (let i = 0; i < 3; i++) await expect(one.say([bytes])).rejects.toThrow("goes back");
+      expect((await one.events()).filter(({ event }) => event === "roots refused")).toHaveLength(1);
+      expect((await one.status()).roots).toEqual(before.roots);
     },
     TEST_MS,
   );

@@ -6,9 +6,13 @@ import type { Statement } from "../../federation/statement.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";
 
+const REFUSED_MAX = 256;
+
 export class Chronicle {
   readonly #journal: FleetJournal;
   readonly #log: Log;
+  /** Hashes of what was said to a person already. */
+  readonly #refusedRoots = new Set<string>();
   conflicts = 0;
 
   constructor(journal: FleetJournal, log: Log) {
@@ -40,6 +44,27 @@ export class Chronicle {
     this.#journal.record(event, isRevocation ? statement.name : statement.key, by);
     const facts = { what: event, key: statement.key, statement: statement.hash, from };
     this.#log.info("the fleet's word was taken", facts);
+  }
+
+  /** Somebody says that the trust domain has other roots: a stolen key, or two nodes that both speak as a root. A person has to know, once. */
+  refusedRoots(
+    { hash, authorId }: Statement,
+    { from, reason }: { readonly from: string; readonly reason: string },
+  ): void {
+    if (this.#refusedRoots.has(hash)) return;
+    if (this.#refusedRoots.size >= REFUSED_MAX) this.#refusedRoots.clear();
+    this.#refusedRoots.add(hash);
+    this.#log.error("a word about the roots of the trust domain was refused", {
+      from,
+      author: authorId,
+      statement: hash,
+      reason,
+    });
+    try {
+      this.#journal.record("roots refused", from, `${reason}; by ${authorId}, statement ${hash.slice(0, 16)}`);
+    } catch (thrown) {
+      this.#log.error("the fleet's journal cannot be written", { error: describeError(thrown) });
+    }
   }
 
   conflict(winner: Statement, loser: Statement): void {
