@@ -136,8 +136,8 @@ class FileAuthority implements NodeAuthority {
     const spiffeId = allowed(request.spiffeId);
     const dnsNames = this.#allowedNames(parseDnsNames(request.dnsNames ?? []));
     const point = pointOf(request);
-    const validity = this.#validity(request.lifetimeSeconds, now);
-    const content = { serial: this.#serials.next(now), spiffeId, dnsNames, point, ...validity };
+    const { notBefore, notAfter } = this.#validity(request.lifetimeSeconds, now);
+    const content = { serial: this.#serials.next(now), spiffeId, dnsNames, point, notBefore, notAfter };
     return { content, context: journalContext(request.context) };
   }
 
@@ -352,12 +352,8 @@ function load(parts: Parts): Signing {
 function entryOf(content: SvidContent, by: { signing: Signing; context: string; now: number }): SvidEntry {
   const { serial, spiffeId, notBefore, notAfter } = content;
   const { signing, context, now } = by;
-  return {
-    ...{ serial, notBefore, notAfter, context },
-    spiffeId: spiffeId.toString(),
-    issuer: signing.issuerKeyId,
-    signedAt: now,
-  };
+  const issuer = signing.issuerKeyId;
+  return { serial, spiffeId: spiffeId.toString(), issuer, notBefore, notAfter, signedAt: now, context };
 }
 
 function signed(content: SvidContent, { template, issuerChain }: Signing): IssuedSvid {

@@ -108,7 +108,7 @@ export class SvidTemplate {
   #writeNames({ spiffeId, dnsNames }: SvidContent): void {
     const writer = this.#writer;
     const end = writer.mark;
-    for (const name of dnsNames.toReversed()) this.#writeName(0x82, name);
+    for (let index = dnsNames.length - 1; index >= 0; index--) this.#writeName(0x82, dnsNames[index] as string);
     this.#writeName(0x86, spiffeId.toString());
     writer.header(TAG.sequence, end);
     writer.header(TAG.octetString, end);
