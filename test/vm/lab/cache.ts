@@ -11,6 +11,8 @@ const LOCK_DIR = join(CACHE_DIR, "lock");
 
 /** Longer than any run, shorter than it takes a day's changes to fill a disk with binaries. */
 const KEEP_UNUSED_MS = 2 * 3_600_000;
+/** A kernel is made for hours on a machine with other work, and nothing moves at the top of its directory meanwhile. */
+const KEEP_UNFINISHED_MS = 24 * 3_600_000;
 /** One for each kernel line, and the lists they came from: they stay. */
 const KEPT_KINDS = ["kernel", "packages"];
 
@@ -76,9 +78,11 @@ async function fill(entry: string, build: (directory: string) => Promise<void>):
 async function prune(kind: string, kept: string): Promise<void> {
   for (const name of await readdir(CACHE_DIR)) {
     const path = join(CACHE_DIR, name);
-    if (path === kept || !(name.startsWith(`${kind}-`) || name.startsWith("unfinished-"))) continue;
+    const isUnfinished = name.startsWith("unfinished-");
+    if (path === kept || !(isUnfinished || name.startsWith(`${kind}-`))) continue;
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > KEEP_UNUSED_MS) await rm(path, { recursive: true, force: true });
+    if (Date.now() - mtimeMs > (isUnfinished ? KEEP_UNFINISHED_MS : KEEP_UNUSED_MS))
+      await rm(path, { recursive: true, force: true });
   }
 }
 
