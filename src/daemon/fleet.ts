@@ -54,6 +54,7 @@ export class Fleet {
   #transport: Transport | undefined;
   #meeting: MeetingPoint | undefined;
   #executables: ReadonlyMap<string, string> | undefined;
+  #jwtKeys: readonly JwtKey[] | undefined;
   #applying: Promise<void> | undefined;
   #applyAgain = false;
 
@@ -153,10 +154,11 @@ export class Fleet {
     return this.#executables;
   }
 
-  /** The keys under which the other nodes sign JWT-SVIDs. */
+  /** The keys under which the other nodes sign JWT-SVIDs: the same list until the fleet says something new. */
   jwtKeys(): readonly JwtKey[] {
-    const { trustDomain, nodeName } = this.#parts;
-    return this.self === undefined ? [] : listNodeKeys(this.state, { trustDomain, except: nodeName });
+    const { trustDomain, nodeName: except } = this.#parts;
+    this.#jwtKeys ??= this.self === undefined ? [] : listNodeKeys(this.state, { trustDomain, except });
+    return this.#jwtKeys;
   }
 
   /** Whether the node that signed a path may. Before this node knows of any fleet, the chain alone counts. */
@@ -337,6 +339,7 @@ export class Fleet {
     const { hooks, log } = this.#parts;
     const kinds = new Set(changes.map(({ statement }) => statement.kind));
     if (kinds.has("revocation")) this.#executables = undefined;
+    this.#jwtKeys = undefined;
     // Before anything that a new root has signed is judged.
     if (changes.some(({ statement }) => isSuccession(statement))) hooks.rootsChanged(this.state.roots ?? []);
     for (const change of changes) this.#chronicle.record(change, from);
