@@ -1,5 +1,5 @@
 // Roots that come, retire and are revoked, as the other nodes hear of them: who may say it, what stands of the words of one that is gone, and no way back.
-import { beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { buildCaCertificate } from "../../src/ca/x509.ts";
 import { parseBody, type RootEntry, writeBody } from "../../src/federation/body.ts";
 import { keyIdOf, type Signer } from "../../src/federation/curve.ts";
@@ -15,6 +15,9 @@ import { isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../src
 import { TrustDomain } from "../../src/spiffe_id.ts";
 import { draw, random as seeded } from "../random.ts";
 import { DOMAIN, hex, makeFleet, makeRoot, memoryStore, NOW, outcomeOf, say, take, voice } from "./fleet_fixture.ts";
+
+// A busy machine makes and verifies signatures slowly.
+setDefaultTimeout(30_000);
 
 const fleet = makeFleet();
 const roots = { first: fleet.root, second: makeRoot("second"), third: makeRoot("third"), thief: makeRoot("thief") };

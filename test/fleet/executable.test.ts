@@ -1,6 +1,6 @@
 // A revoked executable: its processes lose their identity, in the module and at the Workload API, on the node that says it and on others, whatever is done to the file.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { hash } from "node:crypto";
 import {
   copyFileSync,
@@ -20,6 +20,9 @@ import { buildHouse, eventually, type House, settle } from "../daemon/house.ts";
 import { Inbox, identityRule, openClient, statusOf } from "../daemon/workload_api/endpoint.ts";
 import { openFleetPark, type Park, TRUST_DOMAIN } from "./fleet_park.ts";
 import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
+
+// A busy machine makes and verifies signatures slowly.
+setDefaultTimeout(30_000);
 
 const TEST_MS = 60_000;
 

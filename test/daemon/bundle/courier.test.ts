@@ -1,6 +1,6 @@
 // A partner's bundle as it comes over the broker: what is taken after a person's pin, and each thing that is refused, by its code.
 
-import { beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { hash } from "node:crypto";
 import { fingerprintBundle } from "../../../src/bundle_fingerprint.ts";
 import { initTrustDomain, type NodeAuthority, openAuthority } from "../../../src/ca.ts";
@@ -19,6 +19,9 @@ import type { TrustBundle } from "../../../src/trust_bundle.ts";
 import { ManualClock } from "../../manual_clock.ts";
 import { foreignDomain, trustDomain } from "../../resource/sample.ts";
 import { scratchDirectories } from "../../scratch.ts";
+
+// A busy machine makes and verifies signatures slowly.
+setDefaultTimeout(30_000);
 
 const scratch = scratchDirectories();
 const PARTNER = TrustDomain.parse("partner.test");
