@@ -91,11 +91,33 @@ function importKey(publicKey: Uint8Array): KeyObject | undefined {
   return key;
 }
 
+/**
+ * Points whose multiples are eight at most, without the sign (RFC 8032 section 5.1.3 reads them, and p and p + 1 too): under such a key anybody can
+ * make a signature of anything.
+ */
+const SMALL_ORDER: ReadonlySet<string> = new Set([
+  "00".repeat(32),
+  `01${"00".repeat(31)}`,
+  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+  "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+  `ec${"ff".repeat(30)}7f`,
+  `ed${"ff".repeat(30)}7f`,
+  `ee${"ff".repeat(30)}7f`,
+]);
+
+function isSmallOrder(publicKey: Uint8Array): boolean {
+  const unsigned = Uint8Array.from(publicKey);
+  unsigned[31] = (unsigned[31] ?? 0) & 0x7f;
+  return SMALL_ORDER.has(keyHex(unsigned));
+}
+
 function readKey(publicKey: Uint8Array): KeyObject | undefined {
   const text = (from: number, to: number) => Buffer.from(publicKey.subarray(from, to)).toString("base64url");
   try {
     if (publicKey.length === ED25519_KEY_BYTES) {
-      return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: text(0, 32) }, format: "jwk" });
+      return isSmallOrder(publicKey)
+        ? undefined
+        : createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: text(0, 32) }, format: "jwk" });
     }
     if (publicKey.length !== P256_KEY_BYTES || publicKey[0] !== 4) return undefined;
     return createPublicKey({ key: { kty: "EC", crv: "P-256", x: text(1, 33), y: text(33, 65) }, format: "jwk" });

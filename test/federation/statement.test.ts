@@ -54,6 +54,27 @@ describe("curve", () => {
     expect(verifySignature(body, Buffer.concat([signature.subarray(0, 32), grown]), signer.publicKey)).toBe(false);
   });
 
+  test("verifySignature() refuses every key of small order, under which one signature is good for all messages", () => {
+    // 8 points, by the other implementation: the multiples of a point that has the cofactor in it.
+    const found = new Set<string>();
+    for (let y = 0n; found.size < 8 && y < 200n; y += 1n) {
+      const bytes = Uint8Array.from(Buffer.from(y.toString(16).padStart(64, "0"), "hex").reverse());
+      try {
+        const point = ed25519.Point.fromBytes(bytes);
+        const torsion = point.multiplyUnsafe(ed25519.Point.Fn.ORDER - 1n).add(point);
+        for (let i = 1n; i <= 8n; i += 1n) found.add(torsion.multiplyUnsafe(i).toHex());
+      } catch {
+        // No point has this ordinate.
+      }
+    }
+    expect(found.size).toBe(8);
+    const identity = Buffer.from(`01${"00".repeat(31)}`, "hex");
+    const forged = Buffer.concat([identity, Buffer.alloc(32)]);
+    for (const key of found) expect(verifySignature(body, forged, Buffer.from(key, "hex"))).toBe(false);
+    // Without the refusal this is a good signature of anything.
+    expect(ed25519.verify(forged, body, identity, { zip215: true })).toBe(true);
+  });
+
   test("rootPoint() answers nothing for what is no certificate of a P-256 key", () => {
     expect(rootPoint(body)).toBeUndefined();
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
