@@ -150,7 +150,7 @@ describeVm("the custody of the CA's key", () => {
       expect(authority.keyStorage).toBe("in the kernel module; at rest: file (0600)");
       expect(warnings.some((text) => text.includes("riprap authority custody tpm"))).toBe(true);
       expect(await node.vm.check(["curl", "-sS", "http://127.0.0.1:8000/page"])).toBe("a page\n");
-      expect(await node.vm.check(SCAN_DAEMON, { timeout: VM_TEST_MS })).toBe("found 0 in enough\n");
+      if (!CHOSEN_KERNEL) expect(await node.vm.check(SCAN_DAEMON, { timeout: VM_TEST_MS })).toBe("found 0 in enough\n");
     },
     VM_TEST_MS,
   );
