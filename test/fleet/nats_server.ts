@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export const NATS_SERVER = Bun.which("nats-server") ?? Bun.which("nats-server", { PATH: "/usr/sbin:/usr/local/bin" });
-const READY_MS = 10_000;
+const READY_MS = 30_000;
 
 export interface NatsServer {
   readonly url: string;
