@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * Process 1 of a laboratory VM: mounts the root file system, then runs programs for the host over one virtio-serial port.
+ * Process 1 of a laboratory VM (or the child of it that stays, where systemd is to be process 1): mounts the root file system, then
+ * runs programs for the host over one virtio-serial port.
  * Never decides anything about a test, never speaks to the network.
  *
  * Both directions carry frames: struct frame, then `length` bytes. A channel is one process, numbered by the host.
@@ -112,19 +113,34 @@ static void wait_for(const char *path)
 	die(path);
 }
 
-/* vda: programs; vdb: the kernel's modules; vdc (where given): riprap. All read-only, under one tmpfs that dies with the VM. */
-static void enter_root(bool has_product)
+/*
+ * vda: programs; vdb: the kernel's modules; vdc and on: the layers that the host names, each above those before. All read-only,
+ * under one tmpfs that dies with the VM.
+ */
+static void enter_root(char **layers, int layer_count)
 {
+	char device[] = "/dev/vdc", path[64], lower[256] = "/kernel:/programs", options[512];
+
 	must_mount("/dev/vda", "/programs", "ext4", MS_RDONLY, "");
 	must_mount("/dev/vdb", "/kernel", "ext4", MS_RDONLY, "");
-	if (has_product)
-		must_mount("/dev/vdc", "/product", "ext4", MS_RDONLY, "");
+	for (int i = 0; i < layer_count; i++) {
+		char below[sizeof(lower)];
+
+		device[sizeof(device) - 2] = 'c' + i;
+		wait_for(device);
+		snprintf(path, sizeof(path), "/%s", layers[i]);
+		must_mount(device, path, "ext4", MS_RDONLY, "");
+		memcpy(below, lower, sizeof(below));
+		if ((size_t)snprintf(lower, sizeof(lower), "%s:%s", path, below) >= sizeof(lower)) {
+			errno = ENAMETOOLONG;
+			die("layers");
+		}
+	}
 	must_mount("tmpfs", "/upper", "tmpfs", 0, "size=75%");
 	mkdir("/upper/data", 0755);
 	mkdir("/upper/work", 0755);
-	must_mount("overlay", "/root", "overlay", 0, has_product ?
-		   "lowerdir=/product:/kernel:/programs,upperdir=/upper/data,workdir=/upper/work" :
-		   "lowerdir=/kernel:/programs,upperdir=/upper/data,workdir=/upper/work");
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=/upper/data,workdir=/upper/work", lower);
+	must_mount("overlay", "/root", "overlay", 0, options);
 	mkdir("/root/dev", 0755);
 	mkdir("/root/proc", 0755);
 	mkdir("/root/sys", 0755);
@@ -448,10 +464,25 @@ static void serve(void)
 	}
 }
 
-/* The kernel hands what follows "--" on its command line to process 1. */
+/* Returns in a child; process 1 goes on as systemd, which takes children that it did not start as they are. */
+static void leave_process_1_to_systemd(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		setsid();
+		return;
+	}
+	execl("/lib/systemd/systemd", "systemd", NULL);
+	die("/lib/systemd/systemd");
+}
+
+/* The kernel hands what follows "--" on its command line to process 1: the names of the layers. */
 int main(int argc, char **argv)
 {
-	bool has_product = argc > 1 && !strcmp(argv[1], "product");
+	int layer_count = argc > 1 ? argc - 1 : 0;
 	struct utsname name;
 
 	must_mount("devtmpfs", "/dev", "devtmpfs", 0, "");
@@ -461,9 +492,9 @@ int main(int argc, char **argv)
 	wait_for("/dev/vda");
 	wait_for("/dev/vdb");
 	wait_for("/dev/vport0p1");
-	if (has_product)
-		wait_for("/dev/vdc");
-	enter_root(has_product);
+	enter_root(argv + 1, layer_count);
+	if (layer_count && !strcmp(argv[layer_count], "systemd"))
+		leave_process_1_to_systemd();
 	port = open("/dev/vport0p1", O_RDWR | O_CLOEXEC);
 	if (port < 0)
 		die("/dev/vport0p1");

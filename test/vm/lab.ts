@@ -17,6 +17,7 @@ import { agentSocket, consoleFile, type MachineOptions, startMachine } from "./l
 import { type Product, prepareProductDisk } from "./lab/product.ts";
 import { prepareRootDisk } from "./lab/root.ts";
 import type { Segment } from "./lab/segment.ts";
+import { prepareSystemdDisk } from "./lab/systemd.ts";
 
 const BOOT_TIMEOUT_MS = 120_000 * PATIENCE; // 4 s alone on two cores; other work may share them
 const RUN_TIMEOUT_MS = 60_000;
@@ -40,6 +41,8 @@ export interface BootOptions {
   files?: Readonly<Record<string, Uint8Array | string>>;
   /** What of riprap is in it; nothing if not given. See lab/product.ts for where. */
   product?: Product;
+  /** Process 1, beside which the agent runs then; the agent itself if not given. */
+  init?: "systemd";
   /** See MachineOptions. */
   tpmSocket?: string;
   /** See MachineOptions; on by default, off for benches. */
@@ -75,6 +78,10 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
   const number = options.segment?.nextNumber() ?? 0;
   const [kernel, rootDisk] = await Promise.all([prepareKernel(options.kernel), prepareRootDisk()]);
   const productDisk = options.product && (await prepareProductDisk(kernel, options.product));
+  // The agent lays them above the others in this order, by these names.
+  const layers: [name: string, disk: string][] = [];
+  if (productDisk) layers.push(["product", productDisk]);
+  if (options.init) layers.push([options.init, await prepareSystemdDisk()]);
   const directory = await mkdtemp(join(tmpdir(), "riprap-vm-"));
   const captureFile = options.segment && options.capture !== false ? join(directory, "capture.pcap") : undefined;
   const machine: MachineOptions = {
@@ -85,8 +92,8 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
     memoryChecks: options.memoryChecks ?? true,
     countInstructions: options.countInstructions ?? false,
     ...(options.tpmSocket === undefined ? {} : { tpmSocket: options.tpmSocket }),
-    disks: [rootDisk, kernel.modulesDisk, ...(productDisk ? [productDisk] : [])],
-    initArguments: productDisk ? ["product"] : [],
+    disks: [rootDisk, kernel.modulesDisk, ...layers.map(([, disk]) => disk)],
+    initArguments: layers.map(([name]) => name),
     ...(options.segment && {
       network: { socketPath: options.segment.socketPath, mac: macOf(number), ...(captureFile && { captureFile }) },
     }),

@@ -5,7 +5,7 @@ import { cached, digestOf, runHost } from "./cache.ts";
 import { openPackages } from "./debian.ts";
 import { makeDisk } from "./image.ts";
 
-const PACKAGES = [
+export const ROOT_PACKAGES: readonly string[] = [
   // a system to stand on
   "base-files",
   "base-passwd",
@@ -47,7 +47,7 @@ const PACKAGES = [
 ];
 
 // Half of the bytes, and nothing of it runs: the JIT of PostgreSQL, and what only maintainer scripts call.
-const LEFT_OUT =
+export const LEFT_OUT =
   /^(libllvm14|libz3-4|locales|libc-l10n|perl|perl-base|perl-modules.*|libperl5.*|usrmerge|debconf|dpkg|adduser|ucf)_/;
 const PATHS_LEFT_OUT = [
   "./usr/share/doc",
@@ -77,12 +77,12 @@ const FILES: Record<string, string> = {
 /** Path of the disk. */
 export async function prepareRootDisk(): Promise<string> {
   const packages = await openPackages();
-  const names = (await packages.closure(PACKAGES)).filter((name) => !LEFT_OUT.test(name));
+  const names = (await packages.closure(ROOT_PACKAGES)).filter((name) => !LEFT_OUT.test(name));
   const recipe = await readFile(import.meta.path);
   const directory = await cached("root", digestOf(recipe, ...names), async (fresh) => {
     const tree = join(fresh, "tree");
     await makeSkeleton(tree);
-    for (const file of await packages.downloadClosure(PACKAGES))
+    for (const file of await packages.downloadClosure(ROOT_PACKAGES))
       if (!LEFT_OUT.test(basename(file))) await unpack(file, tree);
     await writeSystemFiles(tree);
     // python3's maintainer script would compile its library; without, every start of Python takes seconds under emulation.
@@ -94,18 +94,22 @@ export async function prepareRootDisk(): Promise<string> {
   return join(directory, "root.ext4");
 }
 
-/** Debian 12 is a merged-/usr system, but its packages still ship files under /bin and /lib: the links must be there first. */
 async function makeSkeleton(tree: string): Promise<void> {
-  for (const name of ["bin", "sbin", "lib", "lib64"]) {
-    await mkdir(join(tree, "usr", name), { recursive: true });
-    await symlink(`usr/${name}`, join(tree, name));
-  }
+  await mergeUsr(tree);
   for (const name of ["dev", "proc", "sys", "run", "tmp", "root", "home/alice", "home/bob", "etc/riprap", "var/lib"])
     await mkdir(join(tree, name), { recursive: true });
   await symlink("/run", join(tree, "var/run"));
 }
 
-async function unpack(file: string, tree: string): Promise<void> {
+/** Debian 12 is a merged-/usr system, but its packages still ship files under /bin and /lib: the links must be there first. */
+export async function mergeUsr(tree: string): Promise<void> {
+  for (const name of ["bin", "sbin", "lib", "lib64"]) {
+    await mkdir(join(tree, "usr", name), { recursive: true });
+    await symlink(`usr/${name}`, join(tree, name));
+  }
+}
+
+export async function unpack(file: string, tree: string): Promise<void> {
   const excludes = PATHS_LEFT_OUT.map((path) => `--exclude=${path}`).join(" ");
   const owner = process.getuid?.() === 0 ? "--same-owner" : "--no-same-owner";
   const script = `dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --keep-directory-symlink --numeric-owner ${owner} ${excludes}`;
