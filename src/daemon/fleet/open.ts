@@ -123,10 +123,19 @@ function rootRetired(): RiprapError {
 /** The addresses that this node announces: the configured ones, or those of its network cards. */
 export function nodeAddresses(config: Pick<DaemonConfig, "nodeAddresses">): readonly string[] {
   if (config.nodeAddresses.length > 0) return config.nodeAddresses;
-  return Object.values(networkInterfaces())
+  return Object.values(networkCards())
     .flatMap((addresses) => addresses ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.includes("%"))
     .map(({ address }) => address);
+}
+
+/** None where it may not ask for them: riprap.service has no network, and AF_NETLINK only with the drop-in that gives it one. */
+function networkCards(): ReturnType<typeof networkInterfaces> {
+  try {
+    return networkInterfaces();
+  } catch {
+    return {};
+  }
 }
 
 interface NatsPlace {
