@@ -80,7 +80,7 @@ describeVm("a node under load", () => {
     await node.vm.check(`mkdir -p /srv/bin && cp ${PROGRAM} ${CLIENT} && cp ${PROGRAM} ${SERVER}`);
     await node.riprap("init", "load.test", "--node", "a");
     await node.writeRules({ all: RULES });
-    await node.writeConfig(`handshakeTimeout: ${Math.min(10 * SLOWDOWN, 120)}s\n`);
+    await node.writeConfig(`attestTimeout: ${3 * SLOWDOWN}s\nhandshakeTimeout: ${Math.min(10 * SLOWDOWN, 120)}s\n`);
     await node.start();
     await serve(SERVER, PORT);
     expect((await load(CLIENT, "connect", PORT, 200, LANES)).stdout).toBe("ok 200\n");
