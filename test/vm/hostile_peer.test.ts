@@ -252,25 +252,28 @@ for (const kernel of KERNEL_LINES) {
         const freeKb = async () => Number(await node.vm.check("awk '/MemAvailable/ { print $2 }' /proc/meminfo"));
         const before = await freeKb();
         const friend = node.vm.spawn([MANAGED, "later", "7001", "word"]);
+        // Where the flood takes longer than the longest limit, the first of those that are left are ended by that.
+        const begun = performance.now();
+        const isWithinLimit = () => performance.now() - begun < FLOOD_HANDSHAKE_SECONDS * 1000;
         const flood = node.vm.spawn([PROGRAM, "flood", "7001", `${FLOOD}`, `${HANDSHAKES_MAX}`]);
         const oldest = FLOOD - HANDSHAKES_MAX;
         await flood.waitOutput(/^flood .*\n/m, 2 * VM_TEST_MS);
         const [, reset = Number.NaN] = /reset (\d+)/.exec(flood.stdout)?.map(Number) ?? [];
-        // Where the flood takes longer than the longest limit, the first of those that are left are ended by that.
-        if (CHOSEN_KERNEL) expect(reset).toBeGreaterThanOrEqual(oldest);
-        else expect(flood.stdout).toBe(`flood ${FLOOD} reset ${oldest} last ${oldest}\n`);
+        expect(reset).toBeGreaterThanOrEqual(oldest);
+        if (isWithinLimit()) expect(flood.stdout).toBe(`flood ${FLOOD} reset ${oldest} last ${oldest}\n`);
         const during = await freeKb();
         friend.endInput();
         await friend.waitOutput(/^spoke$/m);
         // Now, while the daemon still knows of all of them.
         const flows = (await node.ask("flows", "--limit", "10000")).filter(({ reason }) => reason === "crowded");
-        if (!CHOSEN_KERNEL) expect(flows.length).toBe(oldest + 1);
+        if (isWithinLimit()) expect(flows.length).toBe(oldest + 1);
+        expect(flows.length).toBeGreaterThan(0);
         const ends = new Set(flows.map(({ state, error, direction }) => `${state} ${error} ${direction}`));
         expect(ends.difference(new Set(["failed ECONNRESET inbound"]))).toEqual(new Set());
         flood.endInput();
         await flood.exited;
         // Room for the friend, whose handshake was one too many.
-        if (!CHOSEN_KERNEL)
+        if (isWithinLimit())
           expect(flood.stdout.split("\n")[1]).toBe(`flood ${FLOOD} reset ${oldest + 1} last ${oldest + 1}`);
         // What limits.h says of a handshake, and both ends of every connection.
         expect(before - during).toBeLessThan(HANDSHAKES_MAX * 100 + FLOOD * 16);
