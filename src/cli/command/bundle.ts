@@ -107,8 +107,7 @@ const endpoint: Command = {
 const pin: Command = {
   words: ["bundle", "pin"],
   group: "Rules",
-  sentence:
-    "Pin the first bundle of another trust domain that comes over NATS.",
+  sentence: "Pin the first bundle of another trust domain that comes over NATS.",
   notes: [
     "Compare it with a person there: `riprap bundle show` prints the fingerprint of the bundle (sha256:…), `riprap authority list --json` that of the root (64 digits), which stays the same when token keys are replaced. It counts at the first contact; later bundles rest on those before them.",
   ],
