@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { moveCustody } from "../../src/ca/key_store.ts";
@@ -59,6 +60,14 @@ async function stop(): Promise<void> {
   daemon = undefined;
 }
 
+/** Between bind() and listen() the file is there, and connections are refused. */
+async function isListening(socket: string): Promise<boolean> {
+  if (!existsSync(socket)) return false;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const connection = connect(socket, () => resolve(true)).on("error", () => resolve(false));
+  return promise.finally(() => connection.destroy());
+}
+
 /** Milliseconds from the start of the process to the first SVID. */
 async function startToSvid(): Promise<number> {
   const socket = join(folder, "workload.sock");
@@ -71,7 +80,7 @@ async function startToSvid(): Promise<number> {
     stderr: "pipe",
     env: { ...process.env, CREDENTIALS_DIRECTORY: join(folder, "credentials") },
   });
-  while (!existsSync(socket)) {
+  while (!(await isListening(socket))) {
     if (daemon.exitCode !== null) throw new Error(await new Response(daemon.stderr).text());
     await Bun.sleep(2);
   }
