@@ -25,8 +25,8 @@ const PROGRAM = `${PROGRAM_DIR}/load`; // selected by no rule
 const CLIENT = "/srv/bin/load-client";
 const SERVER = "/srv/bin/load-server";
 
-/** The shortest there is; where the daemon is given little time of a processor, its renewals need as much more. */
-const TTL_SECONDS = 10 * SLOWDOWN;
+/** The shortest there is, by hand; beside other VMs the daemon is given too little of a processor to renew every five seconds. */
+const TTL_SECONDS = (process.env["RIPRAP_LOAD"] ? 10 : 30) * SLOWDOWN;
 
 /**
  * A leak of one object in four connections shows; what a busy daemon and its caches take does not. KASAN keeps freed objects for a while, and
@@ -83,7 +83,7 @@ describeVm("a node under load", () => {
     await node.vm.check(`mkdir -p /srv/bin && cp ${PROGRAM} ${CLIENT} && cp ${PROGRAM} ${SERVER}`);
     await node.riprap("init", "load.test", "--node", "a");
     await node.writeRules({ all: RULES });
-    await node.writeConfig(`attestTimeout: ${3 * SLOWDOWN}s\nhandshakeTimeout: ${Math.min(10 * SLOWDOWN, 120)}s\n`);
+    await node.writeConfig("attestTimeout: 30s\nhandshakeTimeout: 60s\n");
     await node.start();
     await serve(SERVER, PORT);
     expect((await load(CLIENT, "connect", PORT, 200, LANES)).stdout).toBe("ok 200\n");
