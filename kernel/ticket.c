@@ -19,7 +19,7 @@
 #include "tls13/tls13.h"
 
 #define BUCKETS_LOG	10	/* RIPRAP_TICKETS_MAX / 4 */
-#define MARGIN_SECONDS	1	/* a handshake that begins later might outlast the chain */
+#define MARGIN_SECONDS	2	/* a handshake that begins later might outlast the chain */
 
 struct name {			/* hashed whole: zeroed before it is filled */
 	u64 instance;
@@ -136,14 +136,14 @@ static bool is_renewal_due(struct entry *entry)
 	return true;
 }
 
-/* In the last quarter of what both chains have left; the server tells by the lifetime when it sees the end of ours. */
+/* In the second half of what both chains have left; the server tells by the lifetime when it sees the end of ours. */
 static s64 find_renewal(const struct tls13_psk *psk, const struct riprap_peer *peer)
 {
 	s64 now = ktime_get_real_seconds(), left = peer->not_after - now;
 
 	if (psk->lifetime < RIPRAP_TICKET_SECONDS)
 		left = min_t(s64, left, psk->lifetime);
-	return now + left - left / 4;
+	return now + left - left / 2;
 }
 
 u32 riprap_ticket_lifetime(const struct riprap_peer *peer)
