@@ -21,16 +21,17 @@ describeDebianVm("the module's cost in instructions (skipped in a kernel whose c
     expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.015);
   });
 
-  test("fork() of a process that no rule selects costs at most 4 % more when the module is loaded", () => {
+  // Elapsed, and so with whatever else ran between: two boots differ by four percent where connect(), counted by thread, does by one.
+  test("fork() of a process that no rule selects costs at most 8 % more when the module is loaded", () => {
     const [without, loaded] = ["unmanaged, no module", "unmanaged, module loaded"].map((who) => cost("fork()", who));
-    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.04);
+    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.08);
   });
 
-  test("fork() and exec of a process that no rule selects cost at most 4 % more when the module is loaded", () => {
+  test("fork() and exec of a process that no rule selects cost at most 8 % more when the module is loaded", () => {
     const [without, loaded] = ["unmanaged, no module", "unmanaged, module loaded"].map((who) =>
       cost("fork() and exec", who),
     );
-    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.04);
+    expect(loaded).toBeLessThanOrEqual((without ?? 0) * 1.08);
   });
 
   // Where the rule lies depends on the table's seed: each slot that another rule has taken before it costs some sixty instructions.
