@@ -58,6 +58,10 @@ export interface FleetScene extends Scene {
 export async function twoNodesJoin(scene: Scene): Promise<VmProcess> {
   const { alpha, beta } = scene;
   const broker = startBroker(alpha);
+  // The broker was there before the module: until it is looked at, what it accepts makes its listener a managed socket, which nothing unloads.
+  await alpha.start();
+  await alpha.vm.waitFor("grep -q 'run already are looked at' /var/log/riprap.log");
+  await alpha.stopDaemon();
   await alpha.writeConfig(`unknownMode: enforce\nnatsServers: nats://${alpha.vm.address}:${NATS_PORT}\n`);
   await alpha.start();
   await join(scene, beta);
