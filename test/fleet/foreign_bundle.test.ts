@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type AuthorityList, initTrustDomain, openAuthority, openNodeKeys } from "../../src/ca.ts";
+import { type AuthorityList, initTrustDomain, openNodeKeys } from "../../src/ca.ts";
 import { controlClient } from "../../src/cli/client.ts";
 import { systemClock } from "../../src/clock.ts";
 import { parseConfig } from "../../src/daemon/config.ts";
@@ -15,8 +15,8 @@ import { RiprapError } from "../../src/error.ts";
 import { openNats } from "../../src/federation/nats.ts";
 import { fleetSubjects } from "../../src/federation/subject.ts";
 import { SpiffeId, TrustDomain } from "../../src/spiffe_id.ts";
-import { openStore, storePath } from "../../src/store.ts";
 import { parseTrustBundle } from "../../src/trust_bundle.ts";
+import { beside, WORKLOAD_KEY } from "./beside.ts";
 import { NATS_SERVER, type NatsPark, type NatsServer, openPark } from "./nats_server.ts";
 
 const TEST_MS = 60_000;
@@ -31,11 +31,12 @@ let nats: NatsPark;
 let server: NatsServer;
 
 const placeOf = (trustDomain: string) => join(folder, trustDomain);
+const stateDirOf = (trustDomain: string) => join(placeOf(trustDomain), "state");
 const clientOf = (trustDomain: string) => controlClient(join(placeOf(trustDomain), "control.sock"));
 
 async function start(trustDomain: string): Promise<void> {
   const place = placeOf(trustDomain);
-  const stateDir = join(place, "state");
+  const stateDir = stateDirOf(trustDomain);
   mkdirSync(join(place, "rules"), { recursive: true });
   mkdirSync(stateDir, { mode: 0o700 });
   const rule = { apiVersion: "riprap.io/v1", kind: "TrustDomain", metadata: { name: "partner" } };
@@ -128,28 +129,13 @@ describe.skipIf(NATS_SERVER === null)("bundles of other trust domains over NATS 
     async () => {
       const document = await clientOf(OURS).text(`/v1/bundles/${PARTNER}`, { query: { format: "spiffe" } });
       const bundle = parseTrustBundle(document, TrustDomain.parse(PARTNER));
-      const beside = <T>(domain: string, use: (authority: ReturnType<typeof openAuthority>) => T): T => {
-        const stateDir = join(placeOf(domain), "state");
-        const store = openStore(storePath(stateDir));
-        const authority = openAuthority({ stateDir, clock: systemClock, store });
-        try {
-          return use(authority);
-        } finally {
-          authority.close();
-          store.close();
-        }
-      };
-      const publicKey = Buffer.from(
-        "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
-        "hex",
-      );
       const spiffeId = SpiffeId.parse(`spiffe://${PARTNER}/shop`);
-      const { chain } = beside(PARTNER, (authority) =>
-        authority.issueX509Svid({ spiffeId, publicKey, lifetimeSeconds: 60, context: {} }),
+      const { chain } = beside(stateDirOf(PARTNER), (authority) =>
+        authority.issueX509Svid({ spiffeId, publicKey: WORKLOAD_KEY, lifetimeSeconds: 60, context: {} }),
       );
-      const answer = beside(OURS, (authority) => authority.verifyPeerChain(chain, () => bundle));
+      const answer = beside(stateDirOf(OURS), (authority) => authority.verifyPeerChain(chain, () => bundle));
       expect(answer).toMatchObject({ ok: true });
-      expect(beside(OURS, (authority) => authority.verifyPeerChain(chain))).toMatchObject({ ok: false });
+      expect(beside(stateDirOf(OURS), (authority) => authority.verifyPeerChain(chain))).toMatchObject({ ok: false });
     },
     TEST_MS,
   );
@@ -157,7 +143,7 @@ describe.skipIf(NATS_SERVER === null)("bundles of other trust domains over NATS 
   test(
     "Courier refuses and counts what a hostile client in the partner's account repeats, alters and invents",
     async () => {
-      const keys = openNodeKeys(join(placeOf(PARTNER), "state"));
+      const keys = openNodeKeys(stateDirOf(PARTNER));
       const seed = openNkeySeed(keys, () => new Uint8Array());
       const hostile = openNats({
         ...{ servers: [server.url], name: "hostile", clock: systemClock, random: Math.random },
@@ -191,7 +177,7 @@ describe.skipIf(NATS_SERVER === null)("bundles of other trust domains over NATS 
   test(
     "natsConfig() lets the other account hear the bundle alone, and say nothing",
     async () => {
-      const keys = openNodeKeys(join(placeOf(OURS), "state"));
+      const keys = openNodeKeys(stateDirOf(OURS));
       const ours = openNats({
         ...{ servers: [server.url], name: "ours", clock: systemClock, random: Math.random },
         ...{ inboxPrefix: fleetSubjects(OURS).inbox("node-1") },

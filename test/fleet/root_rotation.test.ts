@@ -1,12 +1,10 @@
 // A root that is replaced and revoked while the fleet runs: every node hears it, goes on, and moves under the new one; and a token of before is refused.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { openAuthority } from "../../src/ca.ts";
-import { systemClock } from "../../src/clock.ts";
 import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
 import { signStatement } from "../../src/federation/statement.ts";
-import { openStore, storePath } from "../../src/store.ts";
 import { makeRoot } from "../federation/fleet_fixture.ts";
+import { beside, WORKLOAD_KEY } from "./beside.ts";
 import { identityDocument, openFleetPark, type Park, type ParkNode, TRUST_DOMAIN } from "./fleet_park.ts";
 import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
 
@@ -42,36 +40,20 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
   throw new Error(`never came true: ${what}`);
 }
 
-/** Beside its daemon, as the daemon would: what the node signs for a workload of its own, and what it says of a peer's. */
-async function beside<T>(node: ParkNode, use: (authority: ReturnType<typeof openAuthority>) => T): Promise<T> {
-  const { stateDir } = node;
-  const store = openStore(storePath(stateDir));
-  const authority = openAuthority({ stateDir, clock: systemClock, store });
-  try {
-    return use(authority);
-  } finally {
-    authority.close();
-    store.close();
-  }
-}
-
-const [POINT = new Uint8Array()] = [
-  Buffer.from(
-    "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
-    "hex",
-  ),
-];
-
-function svidOf(node: ParkNode): Promise<readonly Uint8Array[]> {
-  const request = { spiffeId: `spiffe://${TRUST_DOMAIN}/w/${node.name}`, publicKey: POINT, lifetimeSeconds: 600 };
-  return beside(node, (authority) => authority.issueX509Svid({ ...request, context: {} }).chain);
+function svidOf(node: ParkNode): readonly Uint8Array[] {
+  const request = {
+    spiffeId: `spiffe://${TRUST_DOMAIN}/w/${node.name}`,
+    publicKey: WORKLOAD_KEY,
+    lifetimeSeconds: 600,
+  };
+  return beside(node.stateDir, (authority) => authority.issueX509Svid({ ...request, context: {} }).chain);
 }
 
 async function expectAllPeersTaken(nodes: readonly ParkNode[]): Promise<void> {
   for (const node of nodes) {
-    const chain = await svidOf(node);
+    const chain = svidOf(node);
     for (const peer of nodes) {
-      const answer = await beside(peer, (authority) => authority.verifyPeerChain(chain));
+      const answer = beside(peer.stateDir, (authority) => authority.verifyPeerChain(chain));
       expect(`${node.name} at ${peer.name}: ${answer.ok ? "taken" : answer.code}`).toBe(
         `${node.name} at ${peer.name}: taken`,
       );
