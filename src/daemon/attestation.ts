@@ -12,7 +12,7 @@ import { readNodeLabels } from "./attestation/node.ts";
 import { pinProcess } from "./attestation/pin.ts";
 import { readStatus } from "./attestation/proc.ts";
 import { findScript } from "./attestation/script.ts";
-import { RUNNING_DIGEST, type WantedLabels } from "./attestation/wanted.ts";
+import { type LooksWanted, looksFor, RUNNING_DIGEST, type WantedLabels } from "./attestation/wanted.ts";
 
 const SECCOMP_NAMES = ["disabled", "strict", "filter"] as const;
 
@@ -26,10 +26,10 @@ export interface AttestorOptions {
 
 export interface Attestor {
   /**
-   * The labels of a process. Those that the kernel's facts give are always there; those that cost a look at /proc or
-   * a hash only when wanted. RiprapError `not_found` when such a look is needed and the process has ended.
+   * The labels of a process: at once, unless one is wanted that costs a look at /proc or a hash. What cost nothing to look at is there unasked, the
+   * rest only when wanted. RiprapError `not_found` when such a look is needed and the process has ended.
    */
-  attest(evidence: ProcessEvidence, wanted: WantedLabels): Promise<LabelSet>;
+  attest(evidence: ProcessEvidence, wanted: WantedLabels): LabelSet | Promise<LabelSet>;
 }
 
 export function createAttestor(options: AttestorOptions): Attestor {
@@ -37,13 +37,13 @@ export function createAttestor(options: AttestorOptions): Attestor {
   const digests = options.digests ?? createDigestCache();
   const node = readNodeLabels(options.nodeName);
   return {
-    async attest(evidence, wanted) {
+    attest(evidence, wanted) {
+      const looks = looksFor(wanted);
       const labels = new Labels(node);
       labels.add("node:group", [...(options.nodeGroups?.() ?? [])].sort());
-      addFacts(labels, evidence);
+      addFacts(labels, evidence, looks);
       addUser(labels, evidence, wanted, accounts);
-      if (needsProc(wanted)) await addFromProc(labels, evidence, { wanted, accounts, digests });
-      return labels.set;
+      return looks.pinned ? addFromProc(labels, evidence, { wanted, accounts, digests }) : labels.set;
     },
   };
 }
@@ -56,47 +56,42 @@ class Labels {
     this.set = new Map(start);
   }
 
+  one(name: string, value: string | undefined): void {
+    if (value !== undefined && value !== "") this.set.set(name, [value]);
+  }
+
   add(name: string, values: readonly (string | undefined)[]): void {
-    if (values.length === 1) {
-      const [value] = values;
-      if (value !== undefined && value !== "") this.set.set(name, [value]);
-      return;
-    }
+    if (values.length === 0) return;
     const known = new Set(values.filter((value) => value !== undefined && value !== ""));
     if (known.size > 0) this.set.set(name, [...known] as string[]);
   }
 }
 
-function addFacts(labels: Labels, evidence: ProcessEvidence): void {
-  labels.add("process:pid", [String(evidence.pid)]);
-  labels.add("process:name", [evidence.name]);
-  labels.add("process:exe", [evidence.exe]);
-  labels.add("process:cmdline", [evidence.argv.join(" ")]);
-  for (const [index, argument] of evidence.argv.entries()) labels.add(`process:arg[${index}]`, [argument]);
-  labels.add("process:uid", [String(evidence.uid)]);
-  labels.add("process:gid", [String(evidence.gid)]);
-  labels.add("process:caps", capabilityNames(evidence.capabilities));
-  labels.add("process:no_new_privs", [String(evidence.noNewPrivs)]);
-  labels.add("process:seccomp", [SECCOMP_NAMES[evidence.seccomp]]);
+function addFacts(labels: Labels, evidence: ProcessEvidence, looks: LooksWanted): void {
+  labels.one("process:pid", String(evidence.pid));
+  labels.one("process:name", evidence.name);
+  labels.one("process:exe", evidence.exe);
+  labels.one("process:uid", String(evidence.uid));
+  labels.one("process:gid", String(evidence.gid));
+  if (looks.argv) {
+    labels.one("process:cmdline", evidence.argv.join(" "));
+    for (const [index, argument] of evidence.argv.entries()) labels.one(`process:arg[${index}]`, argument);
+  }
+  const { capabilities, noNewPrivs, seccomp } = evidence;
+  // Forty names, for a process of root's.
+  if (looks.capabilities && capabilities !== undefined) labels.add("process:caps", capabilityNames(capabilities));
+  if (noNewPrivs !== undefined) labels.one("process:no_new_privs", String(noNewPrivs));
+  if (seccomp !== undefined) labels.one("process:seccomp", SECCOMP_NAMES[seccomp]);
+  if (!looks.cgroup) return;
   const { unit, slice, containerId, containerRuntime } = parseCgroupPath(evidence.cgroup);
-  labels.add("systemd:unit", [unit]);
-  labels.add("systemd:slice", [slice]);
-  labels.add("container:id", [containerId]);
-  labels.add("container:runtime", [containerRuntime]);
+  labels.one("systemd:unit", unit);
+  labels.one("systemd:slice", slice);
+  labels.one("container:id", containerId);
+  labels.one("container:runtime", containerRuntime);
 }
 
 function addUser(labels: Labels, { uid }: ProcessEvidence, wanted: WantedLabels, accounts: AccountNames): void {
-  if (wanted.has("process:user")) labels.add("process:user", [accounts.userName(uid)]);
-}
-
-function needsProc(wanted: WantedLabels): boolean {
-  return (
-    wanted.has("process:exe:sha256") ||
-    wanted.has(RUNNING_DIGEST) ||
-    wanted.has("process:group") ||
-    wanted.hasPrefix("process:script") ||
-    wanted.hasPrefix("process:ancestor:")
-  );
+  if (wanted.has("process:user")) labels.one("process:user", accounts.userName(uid));
 }
 
 interface Sources {
@@ -105,7 +100,7 @@ interface Sources {
   readonly digests: DigestCache;
 }
 
-async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: Sources): Promise<void> {
+async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: Sources): Promise<LabelSet> {
   const { wanted, accounts, digests } = sources;
   const pin = pinProcess(evidence.pid, evidence.startTimeNs);
   try {
@@ -116,20 +111,21 @@ async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: S
     }
     if (wanted.hasPrefix("process:script")) {
       const script = findScript(evidence);
-      labels.add("process:script", [script?.path]);
+      labels.one("process:script", script?.path);
       if (script !== undefined && wanted.has("process:script:sha256")) {
-        labels.add("process:script:sha256", [await digests.digest(script.openPath)]);
+        labels.one("process:script:sha256", await digests.digest(script.openPath));
       }
     }
     if (wanted.has("process:exe:sha256")) {
       // Through /proc: it is the file that runs, whatever its path means by now or in our namespace.
       const path = `/proc/${evidence.pid}/exe`;
-      labels.add("process:exe:sha256", [await digests.digest(path, evidence.exeStamp)]);
+      labels.one("process:exe:sha256", await digests.digest(path, evidence.exeStamp));
     }
     // Nor does it matter here what has become of the file: it is what a revocation is about.
-    if (wanted.has(RUNNING_DIGEST)) labels.add(RUNNING_DIGEST, [await digests.digest(`/proc/${evidence.pid}/exe`)]);
+    if (wanted.has(RUNNING_DIGEST)) labels.one(RUNNING_DIGEST, await digests.digest(`/proc/${evidence.pid}/exe`));
     // Every look was at this process only if it has not ended until now.
     if (!pin.isAlive()) throw new RiprapError("not_found", `Cannot attest process ${evidence.pid}: it ended meanwhile`);
+    return labels.set;
   } finally {
     pin.close();
   }

@@ -11,7 +11,8 @@ const SYSCALL: Readonly<Record<string, Readonly<Record<SyscallName, number>>>> =
   arm64: { finitModule: 273, deleteModule: 106, pidfdOpen: 434, ioctl: 29 },
 };
 const AF_UNIX = 1;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+const O_CLOEXEC = 0o2000000;
+const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
 const SUN_PATH_MAX = 108;
 const POLLIN = 1;
 const SYSLOG_ACTION_READ_ALL = 3;
@@ -19,10 +20,16 @@ const SYSLOG_ACTION_SIZE_BUFFER = 10;
 const SYSLOG_MAX = 16 << 20; // a larger kernel log is read from its end
 const SOCKOPT_MAX = 4096;
 const SC_CLK_TCK = 2;
+const AT_EMPTY_PATH = 0x1000;
+const STATX_BASIC = 0x7ff;
+/** struct statx, the same on every architecture; and what of it is read here. */
+const STATX_BYTES = 256;
+const STATX = { uid: 20, gid: 24, inode: 32, size: 40, mtimeSeconds: 112, mtimeNs: 120, devMajor: 136, devMinor: 140 };
+const PATH_MAX = 4096;
 /** More interruptions of a call that takes a microsecond are no accident. */
 const EINTR_MAX = 100;
 
-const { i32, i64, u32, u64, ptr: pointer } = FFIType;
+const { i32, i64, i64_fast, u32, u64, ptr: pointer } = FFIType;
 
 function open() {
   return dlopen("libc.so.6", {
@@ -33,6 +40,9 @@ function open() {
     socket: { args: [i32, i32, i32], returns: i32 },
     sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64 },
     close: { args: [i32], returns: i32 },
+    openat: { args: [i32, pointer, i32, i32], returns: i32 },
+    readlinkat: { args: [i32, pointer, pointer, u64], returns: i64_fast },
+    statx: { args: [i32, pointer, i32, u32, pointer], returns: i32 },
     klogctl: { args: [i32, pointer, i32], returns: i32 },
     sysconf: { args: [i32], returns: i64 },
   }).symbols;
@@ -108,16 +118,83 @@ export function pidfdOpen(pid: number): number {
   return Number(fd);
 }
 
+/** struct pollfd; none waits between its filling and its use. */
+const polled = new Int32Array(2);
+
 /** Does the process of this pidfd still run (a zombie does not)? */
 export function pidfdIsAlive(fd: number): boolean {
-  const poll = new Int32Array([fd, POLLIN]);
   for (let tries = 0; ; tries++) {
-    const ready = libc().poll(ptr(poll), 1, 0);
+    polled[0] = fd;
+    polled[1] = POLLIN;
+    const ready = libc().poll(ptr(polled), 1, 0);
     if (ready >= 0) return ready === 0;
     const thrown = failure("poll a pidfd");
     // The runtime stops its threads by signals when it collects.
     if (thrown.code !== "EINTR" || tries === EINTR_MAX) throw thrown;
   }
+}
+
+/** What is read of a file: of one that is asked for often. */
+export interface FileFacts {
+  readonly uid: number;
+  readonly gid: number;
+  /** Device and inode. */
+  readonly identity: string;
+  size(): bigint;
+  mtimeNs(): bigint;
+}
+
+/** statx(2) below an open folder, the name "" being the folder itself; undefined where there is no such file, or no right to see it. Good until the next call. */
+export function tryStatAt(folder: number, name: string): FileFacts | undefined {
+  const view = room().stat;
+  if (libc().statx(folder, ptr(nameBytes(name)), name === "" ? AT_EMPTY_PATH : 0, STATX_BASIC, ptr(view)) !== 0)
+    return undefined;
+  const word = (at: number) => view.getUint32(at, true);
+  return {
+    uid: word(STATX.uid),
+    gid: word(STATX.gid),
+    identity: `${word(STATX.devMajor)}:${word(STATX.devMinor)}:${word(STATX.inode + 4)}:${word(STATX.inode)}`,
+    size: () => view.getBigUint64(STATX.size, true),
+    mtimeNs: () => view.getBigInt64(STATX.mtimeSeconds, true) * 1_000_000_000n + BigInt(word(STATX.mtimeNs)),
+  };
+}
+
+/** readlinkat(2) below an open folder; undefined where there is no such link, or no right to read it. */
+export function tryReadLinkAt(folder: number, name: string): string | undefined {
+  const { link } = room();
+  const length = Number(libc().readlinkat(folder, ptr(nameBytes(name)), ptr(link), PATH_MAX));
+  return length < 0 ? undefined : link.toString("utf8", 0, length);
+}
+
+/** openat(2) for reading below an open folder; undefined where there is no such file, or no right to read it. */
+export function tryOpenAt(folder: number, name: string): number | undefined {
+  const fd = libc().openat(folder, ptr(nameBytes(name)), fsConstants.O_RDONLY | O_CLOEXEC, 0);
+  return fd < 0 ? undefined : fd;
+}
+
+interface Room {
+  readonly stat: DataView;
+  readonly link: Buffer;
+}
+
+/** What one call needs until it has its answer: none waits in between. */
+let rooms: Room | undefined;
+
+function room(): Room {
+  rooms ??= { stat: new DataView(new ArrayBuffer(STATX_BYTES)), link: Buffer.allocUnsafeSlow(PATH_MAX) };
+  return rooms;
+}
+
+const names = new Map<string, Buffer>();
+
+/** Names below /proc/PID are literals of ours, so there are few. */
+function nameBytes(name: string): Buffer {
+  let bytes = names.get(name);
+  if (bytes === undefined) {
+    bytes = cString(name);
+    names.set(name, bytes);
+  }
+  return bytes;
 }
 
 /** getsockopt(2): the bytes that the kernel wrote, at most `size`. */

@@ -1,8 +1,9 @@
 // What is known of one process before any label is made: the kernel's facts of its exec, or what /proc shows. Never judges it.
 
 import { type BodyOf, PROCESS_FLAG } from "../../abi.ts";
-import { type ProcessFiles, programOf, readProcess } from "./proc.ts";
-import type { WantedLabels } from "./wanted.ts";
+import { ARGV_MAX, isArgvCut, parseCgroup, readProcess, TEXT_MAX } from "./proc.ts";
+import type { ProcessFolder } from "./process_folder.ts";
+import { type LooksWanted, looksFor, type WantedLabels } from "./wanted.ts";
 
 /** What tells one version of a file from the next. */
 export interface FileStamp {
@@ -26,10 +27,11 @@ export interface ProcessEvidence {
   /** Effective ones, of the initial user namespace. */
   readonly uid: number;
   readonly gid: number;
-  readonly capabilities: bigint;
-  readonly noNewPrivs: boolean;
+  /** Undefined, as the two below: nobody looked. */
+  readonly capabilities: bigint | undefined;
+  readonly noNewPrivs: boolean | undefined;
   /** SECCOMP_MODE_* */
-  readonly seccomp: number;
+  readonly seccomp: number | undefined;
   /** Of the unified hierarchy, from its root; empty: unknown. */
   readonly cgroup: string;
   /** The executable at exec; undefined when only /proc speaks. */
@@ -64,40 +66,57 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
 
 /** What /proc shows of a running process. RiprapError `not_found` when there is none. A process can have changed its argv. */
 export function evidenceOfProc(pid: number): ProcessEvidence {
-  return evidenceOfFiles(pid, readProcess(pid));
+  const { stat, status, exe, argv, cgroup, isArgvCut: isCut } = readProcess(pid);
+  const { parentPid, startTimeNs, name } = stat;
+  const { uid, gid, capabilities, noNewPrivs, seccomp } = status;
+  return {
+    ...{ pid, parentPid, startTimeNs, name, exe, script: "", argv: splitArguments(argv, isCut) },
+    ...{ uid, gid, capabilities, noNewPrivs, seccomp, cgroup, exeStamp: undefined },
+  };
 }
 
 /**
- * The same, as far as these labels need it, with the program that all of it is of (as tryReadProgram has it): what was read belongs to that
- * one or to one that ran before, so that whoever knows the program of an earlier moment knows whether there was an exec in between.
+ * The same of a process whose folder is open, as far as these labels need it, with the program that all of it is of (as ProcessFolder.program has
+ * it): what was read belongs to that one or to one that ran before, so that whoever knows the program of an earlier moment knows whether there was
+ * an exec in between. Each look costs microseconds, and there is one at each call and push.
  */
-export function evidenceOfProgram(
-  pid: number,
+export function evidenceOfFolder(
+  folder: ProcessFolder,
   wanted: WantedLabels,
 ): { readonly evidence: ProcessEvidence; readonly program: string } {
-  const argv = ["process:cmdline", "process:arg[", "process:script"].some((prefix) => wanted.hasPrefix(prefix));
-  const cgroup = ["systemd:", "container:"].some((prefix) => wanted.hasPrefix(prefix));
-  const files = readProcess(pid, { argv, cgroup });
-  return { evidence: evidenceOfFiles(pid, files), program: programOf(pid, files.stat) };
-}
-
-function evidenceOfFiles(pid: number, { status, stat, ...links }: ProcessFiles): ProcessEvidence {
-  return {
-    pid,
-    parentPid: stat.parentPid,
-    startTimeNs: stat.startTimeNs,
-    name: stat.name,
-    exe: links.exe,
+  const looks = looksFor(wanted);
+  const exe = folder.exe();
+  const argv = looks.argv ? (folder.tryRead("cmdline", ARGV_MAX) ?? "") : "";
+  const cgroup = looks.cgroup ? parseCgroup(folder.tryRead("cgroup", TEXT_MAX) ?? "") : "";
+  const { uid, gid, capabilities, noNewPrivs, seccomp } = privilegesOf(folder, looks);
+  // Last: what came before was of the program that it names, or of one before that.
+  const stat = folder.stat();
+  const { parentPid, startTimeNs, name } = stat;
+  const evidence = {
+    pid: folder.pid,
+    parentPid,
+    startTimeNs,
+    name,
+    exe,
     script: "",
-    argv: splitArguments(links.argv, links.isArgvCut),
-    uid: status.uid,
-    gid: status.gid,
-    capabilities: status.capabilities,
-    noNewPrivs: status.noNewPrivs,
-    seccomp: status.seccomp,
-    cgroup: links.cgroup,
+    argv: splitArguments(argv, isArgvCut(argv)),
+    uid,
+    gid,
+    capabilities,
+    noNewPrivs,
+    seccomp,
+    cgroup,
     exeStamp: undefined,
   };
+  return { evidence, program: folder.program(stat) };
+}
+
+type Privileges = Pick<ProcessEvidence, "uid" | "gid" | "capabilities" | "noNewPrivs" | "seccomp">;
+
+function privilegesOf(folder: ProcessFolder, looks: LooksWanted): Privileges {
+  if (looks.status) return folder.status();
+  const { uid, gid } = folder.owner();
+  return { uid, gid, capabilities: undefined, noNewPrivs: undefined, seccomp: undefined };
 }
 
 /** Of arguments that were cut the last is left out: its beginning could pass for another one. */

@@ -4,9 +4,12 @@ import { closeSync, openSync, readlinkSync, readSync, statSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 import { clockTicks } from "../libc.ts";
 
-const TEXT_MAX = 65_536; // /proc/PID/status with 65,536 groups is cut; nothing else of it is that long
-const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
+/** /proc/PID/status with 65,536 groups is cut; nothing else of it is that long. */
+export const TEXT_MAX = 65_536;
+export const ARGV_MAX = 4096; // as the kernel module: RIPRAP_ARGV_MAX
 /** Fields of /proc/PID/stat after the name, the state being 0; a reader without the right to trace the process sees 0. */
+const PARENT = 1;
+const START_TIME = 19;
 const START_CODE = 23;
 const START_STACK = 25;
 const NS_PER_SECOND = 1_000_000_000n;
@@ -39,21 +42,18 @@ export interface ProcessFiles {
   readonly cgroup: string;
 }
 
-/** Files that not every reader needs: each costs some microseconds, and there is a look at each call. */
-export interface FilesWanted {
-  readonly argv: boolean;
-  readonly cgroup: boolean;
-}
-
 /** A living process; RiprapError `not_found` when there is none. Its `stat` is read last: what came before was of the program that it names, or of one before that. */
-export function readProcess(pid: number, wanted: FilesWanted = { argv: true, cgroup: true }): ProcessFiles {
+export function readProcess(pid: number): ProcessFiles {
   const exe = tryReadLink(pid, "exe") ?? "";
-  const argv = (wanted.argv ? tryReadText(pid, "cmdline", ARGV_MAX) : undefined) ?? "";
-  const cgroup = (wanted.cgroup ? tryReadText(pid, "cgroup", TEXT_MAX) : undefined) ?? "";
+  const argv = tryReadText(pid, "cmdline", ARGV_MAX) ?? "";
+  const cgroup = tryReadText(pid, "cgroup", TEXT_MAX) ?? "";
   const status = readStatus(pid);
   const stat = readStat(pid);
-  const isArgvCut = Buffer.byteLength(argv) >= ARGV_MAX;
-  return { stat, status, exe, argv, isArgvCut, cgroup: parseCgroup(cgroup) };
+  return { stat, status, exe, argv, isArgvCut: isArgvCut(argv), cgroup: parseCgroup(cgroup) };
+}
+
+export function isArgvCut(argv: string): boolean {
+  return Buffer.byteLength(argv) >= ARGV_MAX;
 }
 
 /** /proc/PID/stat; RiprapError `not_found`. */
@@ -79,12 +79,7 @@ export function tryReadRunning(pid: number): bigint | undefined {
 export function tryReadProgram(pid: number): string | undefined {
   const text = tryReadText(pid, "stat", TEXT_MAX);
   const stat = text === undefined ? undefined : parseStat(text);
-  return stat === undefined ? undefined : programOf(pid, stat);
-}
-
-/** The same by a `stat` that was read just now. */
-export function programOf(pid: number, { layout }: Pick<ProcessStat, "layout">): string {
-  return `${tryReadFile(pid)} ${layout}`;
+  return stat === undefined ? undefined : `${tryReadFile(pid)} ${stat.layout}`;
 }
 
 /** The inode of the executable: it stays when the file is renamed, replaced or deleted, as an upgrade does under a program that runs. */
@@ -108,13 +103,20 @@ export function readStatus(pid: number): ProcessStatus {
 export function parseStat(text: string): ProcessStat | undefined {
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
-  const fields = text.slice(close + 2).split(" ");
-  const parent = Number(fields[1]);
-  const ticks = fields[19];
-  if (open < 0 || close < open || ticks === undefined || !/^\d+$/.test(ticks) || !Number.isInteger(parent))
-    return undefined;
-  const layout = `${fields[START_CODE]} ${fields[START_STACK]}`;
-  return { name: text.slice(open + 1, close), parentPid: parent, startTimeNs: nsOfTicks(BigInt(ticks)), layout };
+  if (open < 0 || close < open) return undefined;
+  const starts = [close + 2];
+  for (let field = 0; field <= START_STACK; field++) {
+    const space = text.indexOf(" ", starts[field]);
+    // A shorter one is none of Linux's.
+    if (space < 0) return undefined;
+    starts.push(space + 1);
+  }
+  const fieldOf = (field: number) => text.slice(starts[field], (starts[field + 1] as number) - 1);
+  const parentPid = Number(fieldOf(PARENT));
+  const ticks = fieldOf(START_TIME);
+  if (!/^\d+$/.test(ticks) || !Number.isInteger(parentPid)) return undefined;
+  const layout = `${fieldOf(START_CODE)} ${fieldOf(START_STACK)}`;
+  return { name: text.slice(open + 1, close), parentPid, startTimeNs: nsOfTicks(BigInt(ticks)), layout };
 }
 
 export function parseStatus(text: string): ProcessStatus {
@@ -150,17 +152,20 @@ export function tryReadLink(pid: number, name: "exe" | "cwd" | "root"): string |
   }
 }
 
-/** What one reading needs until it has its text: none waits in between. */
-let scratch: Buffer | undefined;
-
 /** `most` is TEXT_MAX at most. */
 export function tryReadText(pid: number, name: string, most: number): string | undefined {
-  let fd: number;
   try {
-    fd = openSync(`/proc/${pid}/${name}`, "r");
+    return tryReadAll(openSync(`/proc/${pid}/${name}`, "r"), most);
   } catch {
     return undefined;
   }
+}
+
+/** What one reading needs until it has its text: none waits in between. */
+let scratch: Buffer | undefined;
+
+/** To the end or to `most`, TEXT_MAX at most; closes it. */
+export function tryReadAll(fd: number, most: number): string | undefined {
   try {
     scratch ??= Buffer.allocUnsafeSlow(TEXT_MAX);
     let length = 0;

@@ -1,10 +1,11 @@
 // The process at the other end of a connection, as the kernel names it and pinned against the reuse of its number. Never believes the process itself.
 
-import { closeSync, statSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
-import { evidenceOfProgram, type ProcessEvidence } from "../attestation/evidence.ts";
+import { evidenceOfFolder, type ProcessEvidence } from "../attestation/evidence.ts";
 import { isSameStart } from "../attestation/pin.ts";
-import { readStat, readStatus, tryReadProgram } from "../attestation/proc.ts";
+import { readStatus } from "../attestation/proc.ts";
+import { ProcessFolder } from "../attestation/process_folder.ts";
 import { ALL_LABELS, type WantedLabels } from "../attestation/wanted.ts";
 import { getsockoptBytes, pidfdIsAlive, pidfdOpen } from "../libc.ts";
 import { findHolder, holdsSocket, type TcpSocket } from "./tcp_caller.ts";
@@ -47,17 +48,12 @@ export const NO_REPORTS: ProcessReports = { areComplete: false, find: () => unde
  */
 export function openCaller(fd: number, reports: ProcessReports = NO_REPORTS): Caller {
   const { pid, uid } = peerCredentials(fd);
-  const pidfd = peerPidfd(fd, { pid, uid });
-  try {
-    const { startTimeNs } = readStat(pid);
-    const program = tryReadProgram(pid);
-    // Alive after the reading, so what was read was of this process.
-    if (!pidfdIsAlive(pidfd)) throw ended(pid);
-    return callerOf({ transport: "unix", pid, uid, startTimeNs, program, pidfd }, reports);
-  } catch (thrown) {
-    closeSync(pidfd);
-    throw thrown;
-  }
+  return pinned(peerPidfd(fd, { pid, uid }), pid, ({ folder, ...parts }) => {
+    const { startTimeNs, program } = startOf(folder);
+    // Alive after the reading, so what was opened and read was of this process.
+    if (!pidfdIsAlive(parts.pidfd)) throw ended(pid);
+    return callerOf({ transport: "unix", pid, uid, startTimeNs, program, folder, ...parts }, reports);
+  });
 }
 
 /**
@@ -67,21 +63,34 @@ export function openCaller(fd: number, reports: ProcessReports = NO_REPORTS): Ca
 export async function openTcpCaller(socket: TcpSocket, reports: ProcessReports = NO_REPORTS): Promise<Caller> {
   const holder = await findHolder(socket.inode);
   const { pid } = holder;
-  const pidfd = openPidfd(pid);
-  try {
-    const { startTimeNs } = readStat(pid);
-    const program = tryReadProgram(pid);
-    const { uid } = readStatus(pid);
+  return pinned(openPidfd(pid), pid, ({ folder, ...parts }) => {
+    const { startTimeNs, program } = startOf(folder);
+    const { uid } = folder.owner();
     // Asked last: what was read before was of the process that has it.
     const isHeld = () => holdsSocket(holder, socket.inode);
-    if (!isHeld() || !pidfdIsAlive(pidfd)) throw ended(pid);
+    if (!isHeld() || !pidfdIsAlive(parts.pidfd)) throw ended(pid);
     if (uid !== socket.uid)
       throw new RiprapError("another_user", `Cannot tell who calls: user ${socket.uid} made the connection of ${pid}`);
-    return callerOf({ transport: "tcp", pid, uid, startTimeNs, program, pidfd, isHeld }, reports);
+    return callerOf({ transport: "tcp", pid, uid, startTimeNs, program, folder, isHeld, ...parts }, reports);
+  });
+}
+
+/** Opens the folder of the process besides, and gives both back when that or the work fails. */
+function pinned(pidfd: number, pid: number, work: (parts: Pick<Pinned, "pidfd" | "folder">) => Caller): Caller {
+  let folder: ProcessFolder | undefined;
+  try {
+    folder = ProcessFolder.open(pid);
+    return work({ pidfd, folder });
   } catch (thrown) {
+    folder?.close();
     closeSync(pidfd);
     throw thrown;
   }
+}
+
+function startOf(folder: ProcessFolder): Pick<Pinned, "startTimeNs" | "program"> {
+  const stat = folder.stat();
+  return { startTimeNs: stat.startTimeNs, program: folder.program(stat) };
 }
 
 /** Of the process that connected: all that is known at the cost of one system call. RiprapError `not_found`. */
@@ -122,15 +131,16 @@ interface Pinned {
   readonly pid: number;
   readonly uid: number;
   readonly startTimeNs: bigint;
-  /** Undefined where it may not be read. */
-  readonly program: string | undefined;
+  readonly program: string;
   readonly pidfd: number;
+  /** Opened while the pidfd held the number: of the same process. */
+  readonly folder: ProcessFolder;
   /** Is the connection still the process's? Where the kernel named it when it connected, it is for ever. */
   readonly isHeld?: () => boolean;
 }
 
-function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
-  const { transport, pid, uid, startTimeNs, program, pidfd, isHeld = () => true } = pinned;
+function callerOf(parts: Pinned, reports: ProcessReports): Caller {
+  const { transport, pid, uid, startTimeNs, program, pidfd, folder, isHeld = () => true } = parts;
   // A descriptor that was given back may be another's by now.
   let isOpen = true;
   const isAlive = () => isOpen && pidfdIsAlive(pidfd);
@@ -141,7 +151,8 @@ function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
     startTimeNs,
     isAlive,
     evidence(wanted = ALL_LABELS) {
-      const { evidence, program: runs } = evidenceOf({ pid, startTimeNs }, reports, wanted);
+      if (!isOpen) throw ended(pid);
+      const { evidence, program: runs } = evidenceOf(parts, reports, wanted);
       const isSameProgram = runs === program && isHeld();
       // Whatever was read before was of this process.
       if (!isAlive()) throw ended(pid);
@@ -150,31 +161,34 @@ function callerOf(pinned: Pinned, reports: ProcessReports): Caller {
       throw new RiprapError("another_program", `Cannot attest process ${pid}: ${fact}`);
     },
     close() {
-      if (isOpen) closeSync(pidfd);
+      if (isOpen) {
+        folder.close();
+        closeSync(pidfd);
+      }
       isOpen = false;
     },
   };
 }
 
 function evidenceOf(
-  { pid, startTimeNs }: Pick<Pinned, "pid" | "startTimeNs">,
+  { pid, startTimeNs, folder }: Pinned,
   reports: ProcessReports,
   wanted: WantedLabels,
-): { readonly evidence: ProcessEvidence; readonly program: string | undefined } {
+): { readonly evidence: ProcessEvidence; readonly program: string } {
   const evidence = reports.find(pid);
   // The kernel's facts: a process cannot change them, as it can what /proc shows of its arguments.
-  if (evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs) && runsStill(evidence))
-    return { evidence, program: tryReadProgram(pid) };
-  if (!reports.areComplete) return evidenceOfProgram(pid, wanted);
+  if (evidence !== undefined && isSameStart(evidence.startTimeNs, startTimeNs) && runsStill(evidence, folder))
+    return { evidence, program: folder.program(folder.stat()) };
+  if (!reports.areComplete) return evidenceOfFolder(folder, wanted);
   throw new RiprapError("not_reported", `Cannot attest process ${pid}: the kernel module has not reported it`);
 }
 
 /** Is the program that the kernel reported the one that runs? Its report of an exec may still be on the way. */
-function runsStill({ pid, exeStamp }: ProcessEvidence): boolean {
+function runsStill({ exeStamp }: ProcessEvidence, folder: ProcessFolder): boolean {
   if (exeStamp === undefined) return true;
   // Device and inode numbers differ between views of one overlay; these do not.
-  const now = statSync(`/proc/${pid}/exe`, { bigint: true, throwIfNoEntry: false });
-  return now !== undefined && now.size === exeStamp.size && now.mtimeNs === exeStamp.mtimeNs;
+  const now = folder.exeFacts();
+  return now !== undefined && now.size() === exeStamp.size && now.mtimeNs() === exeStamp.mtimeNs;
 }
 
 function ended(pid: number, cause?: unknown): RiprapError {
