@@ -38,6 +38,7 @@ import {
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
 import { installRenewal, isRenewalDue, type RenewalOptions, type Renewed, requestRenewal } from "./ca/renewal.ts";
+import { type RevokedSetOptions, readLiveSerials, readRevokedSets } from "./ca/revoked_set.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import {
   type AdoptedRoots,
@@ -51,6 +52,7 @@ import {
 import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
 import { openWitKey, type WitAuthority, type WitOptions } from "./ca/wit.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
+import type { SerialSet } from "./serial_set.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";
 
@@ -81,6 +83,7 @@ export type {
 } from "./ca/node_authority.ts";
 export type { RenewalOptions, Renewed } from "./ca/renewal.ts";
 export type { RevokedId } from "./ca/revoked_id.ts";
+export type { RevokedSetOptions } from "./ca/revoked_set.ts";
 export type { InitOptions } from "./ca/root.ts";
 export type { AdoptedRoots, ListedRoot, RootListOptions, ToldRoot } from "./ca/root_list.ts";
 export type { TokenAlgorithm } from "./ca/token_key.ts";
@@ -154,6 +157,16 @@ export function signedSvids(store: Store, query: SignedQuery): readonly SignedSv
 /** The X509-SVID that this node signed under a serial number in hexadecimal, if its journal still has it. */
 export function signedUnder(store: Store, serial: string): SignedSvid | undefined {
   return findSigned(store, serial);
+}
+
+/** Serial numbers that this node signed under one of its authorities and that have not ended, 20 octets each, but for those of the last ten seconds. */
+export function liveSerials(store: Store, of: { readonly authority: string; readonly now: number }): Uint8Array {
+  return readLiveSerials(store, of).serials;
+}
+
+/** Of revoked serial numbers the exact sets for all that this node signed under the authority until ten seconds ago. */
+export function revokedSets(store: Store, options: RevokedSetOptions): readonly SerialSet[] {
+  return readRevokedSets(store, options);
 }
 
 export interface PublicKeyRequest {

@@ -90,7 +90,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     const tied: { rooms: Rooms | undefined } = { rooms: undefined };
     const { stateDir } = config;
     const adopt = (told: readonly ToldRoot[]) => adoptRoots(told, { stateDir, store, keys, now: clock.now() });
-    const hooks = fleetHooks({ config, authority, log, adoptRoots: adopt, rooms: () => tied.rooms });
+    const hooks = fleetHooks({ config, authority, store, clock, log, adoptRoots: adopt, rooms: () => tied.rooms });
     const fleet = await openFleet({ config, authority, keys, store, clock, log, random }, hooks);
     const rooms = buildRooms({ config, seams, clock, log, store, authority, keys, fleet });
     tied.rooms = rooms;

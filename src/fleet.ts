@@ -63,6 +63,26 @@ export function tryParseTarget(text: string): RevocationTarget | undefined {
   return { type: known, value };
 }
 
+/**
+ * Many revoked serial numbers of one authority as one set (serial_set.ts), by the hash of its octets: under one name there is never another set, so
+ * that no later word takes back what it says. No person names one: a node makes it of what was said before.
+ */
+export interface SerialSetTarget {
+  readonly type: "serials";
+  readonly authority: string;
+  /** The first 32 hexadecimal digits of SHA-256. */
+  readonly value: string;
+}
+
+export function writeSerialSetName({ authority, value }: Omit<SerialSetTarget, "type">): string {
+  return `serials:${authority}:${value}`;
+}
+
+export function tryParseSerialSetName(text: string): SerialSetTarget | undefined {
+  const [, authority, value] = /^serials:([0-9a-f]{40}):([0-9a-f]{32})$/.exec(text) ?? [];
+  return authority === undefined || value === undefined ? undefined : { type: "serials", authority, value };
+}
+
 /** Whom a statement is for. */
 export type FleetScope = { readonly type: "all" } | { readonly type: "group" | "node"; readonly name: string };
 

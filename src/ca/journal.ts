@@ -7,6 +7,8 @@ export const JOURNAL_RETENTION_MS = 24 * 3600 * 1000;
 /** Rows removed in one pruning step at most, and how many issued SVIDs pay for one: twice as many can leave as come. */
 const PRUNE_ROWS = 512;
 const PRUNE_EVERY = 256;
+/** Serial numbers in one reading: a million rows at once would be a hundred megabytes. */
+const SERIALS_AT_ONCE = 8192;
 
 /** Steps that were applied are never edited. Keyed by serial alone: serials grow with time, so that a row costs one page at the end of one tree. */
 const MIGRATIONS = [
@@ -149,6 +151,21 @@ export class Journal {
     const sql = `SELECT serial, reason, revoked_at AS revokedAt FROM ca_revocation JOIN ca_svid USING (serial)
       WHERE issuer = ? AND not_after > ? ORDER BY serial`;
     return this.#store.prepare<RevokedCertificate>(sql).all(issuer, now);
+  }
+
+  /** Serial numbers of one issuer's SVIDs that have not ended, revoked or not, one after the other in ascending order: those after `after` and below `below`. */
+  serialsUnder(issuer: Uint8Array, range: { after: Uint8Array; below: Uint8Array; now: number }): Uint8Array {
+    const sql = `SELECT serial FROM ca_svid WHERE serial > ? AND serial < ? AND issuer = ? AND not_after > ? ORDER BY serial LIMIT ${SERIALS_AT_ONCE}`;
+    const page = this.#store.prepare<{ serial: Uint8Array }>(sql);
+    const pages: Uint8Array[] = [];
+    let { after } = range;
+    for (;;) {
+      const rows = page.all(after, range.below, issuer, range.now);
+      const last = rows.at(-1);
+      if (last === undefined) return new Uint8Array(Buffer.concat(pages));
+      pages.push(Buffer.concat(rows.map(({ serial }) => serial)));
+      after = last.serial;
+    }
   }
 
   /** Whether an authority with this key was ever signed here. */

@@ -1,5 +1,5 @@
 // All statements that stand on one node: takes or refuses each, and says what differs from another node. The same statements in any order give the same state.
-import { type FleetGeneration, writeScope } from "../fleet.ts";
+import { type FleetGeneration, tryParseSerialSetName, writeScope } from "../fleet.ts";
 import type { RootEntry } from "./body.ts";
 import { keyHex, keyIdOf } from "./curve.ts";
 import { type Difference, DigestTree, HEADS_MAX, type StateDigest, type StatementHead, statementId } from "./digest.ts";
@@ -21,6 +21,8 @@ import { isSuccession, Succession } from "./succession.ts";
 export const STATEMENTS_MAX = 262_144;
 /** Of one author: a node that was taken over must not fill every other node's memory with revocations of its own serials. */
 const NODE_STATEMENTS_MAX = 4096;
+/** Sets of revoked serial numbers of one author: each some kilobytes, and made of dozens to thousands. */
+const NODE_SETS_MAX = 256;
 /** A certificate that ended an hour ago needs no revocation, whatever the clocks. */
 const EXPIRY_GRACE_MS = 3600 * 1000;
 
@@ -61,7 +63,9 @@ export type Change =
       readonly conflict: Conflict | undefined;
     }
   /** It stands no more, because what gave its author the right is gone, or because it has ended. */
-  | { readonly type: "removed"; readonly statement: Statement; readonly reason: string };
+  | { readonly type: "removed"; readonly statement: Statement; readonly reason: string }
+  /** A revocation of one serial number that a set of its author says now. */
+  | { readonly type: "covered"; readonly statement: Statement };
 
 /** Two of one revision under one key: `winner` stands everywhere. */
 export interface Conflict {
@@ -245,6 +249,7 @@ export class FleetState {
     if (held?.hash === statement.hash) return { outcome: "duplicate" };
     const fault = judgeRight(statement, this.#rights);
     if (fault !== undefined) return refuse(...fault);
+    if (this.standing.isCovered(statement)) return { outcome: "duplicate" };
     const isSame = held !== undefined && held.revision === statement.revision;
     if (held !== undefined && compareStatements(statement, held) < 0) {
       const conflict = isSame && verify(statement) ? { winner: held, loser: statement } : undefined;
@@ -264,7 +269,10 @@ export class FleetState {
     if (this.#held.size >= STATEMENTS_MAX) return refuse("state_full", `more than ${STATEMENTS_MAX} statements stand`);
     const isNode = this.standing.grantsOfKey("node", keyHex(statement.author)).length > 0;
     const isMore = isNode && this.standing.grantsOfKey("issuer", keyHex(statement.author)).length > 0;
-    const count = this.#byAuthor.get(statement.authorId)?.size ?? 0;
+    const said = this.#byAuthor.get(statement.authorId);
+    const count = said?.size ?? 0;
+    if (tryParseSerialSetName(statement.name) !== undefined && countSets(said) >= NODE_SETS_MAX)
+      return refuse("author_full", `its author has said ${NODE_SETS_MAX} sets of serial numbers already`);
     return isNode && !isMore && count >= NODE_STATEMENTS_MAX
       ? refuse("author_full", `its author has said ${NODE_STATEMENTS_MAX} things already`)
       : undefined;
@@ -274,7 +282,18 @@ export class FleetState {
     const before = held === undefined ? [] : this.#forget(held);
     const after = this.#note(statement);
     this.#keep(statement.key);
-    return this.#judgeAll([...before, ...after]);
+    return [...this.#cover(statement), ...this.#judgeAll([...before, ...after])];
+  }
+
+  /** What a set of serial numbers says its author need not say one by one. */
+  #cover({ name, key, authorId }: Statement): Change[] {
+    if (tryParseSerialSetName(name) === undefined) return [];
+    const covered = this.listByAuthor(authorId).filter((statement) => this.standing.isCovered(statement, key));
+    for (const statement of covered) {
+      this.#forget(statement);
+      this.#keep(statement.key);
+    }
+    return covered.map((statement) => ({ type: "covered", statement }));
   }
 
   #remove(statement: Statement, reason: string): Change[] {
@@ -358,6 +377,10 @@ export class FleetState {
     }
     return changes;
   }
+}
+
+function countSets(keys: ReadonlySet<string> | undefined): number {
+  return [...(keys ?? [])].filter((key) => key.startsWith("revocation/serials:")).length;
 }
 
 /** Roots and grants before what rests on them. */

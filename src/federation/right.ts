@@ -1,10 +1,11 @@
 // Who may say what: judges a statement by the roles of its author. The root grants issuing nodes and operators; a node speaks of itself alone. Pure.
 import { isWithinPrefixes } from "../enrolment.ts";
 import { describeError } from "../error.ts";
-import { FLEET_NAME, tryParseScope, tryParseTarget } from "../fleet.ts";
+import { FLEET_NAME, tryParseScope, tryParseSerialSetName, tryParseTarget } from "../fleet.ts";
 import { type EndpointBody, type NodeBody, type OperatorBody, parseBody } from "./body.ts";
 import { keyHex, P256_KEY_BYTES } from "./curve.ts";
 import { readResourceClaim } from "./resource_claim.ts";
+import { readSerialSet } from "./serial_set.ts";
 import type { Standing } from "./standing.ts";
 import type { Statement } from "./statement.ts";
 import { isSuccession, type SuccessionFault } from "./succession.ts";
@@ -56,20 +57,21 @@ export function judgeRight(statement: Statement, context: RightContext): RightFa
   if (isSuccession(statement)) return undefined;
   if (!context.isRootWord(statement.author, statement.hash))
     return ["root_unknown", "its author is no root of the trust domain that may say it"];
-  return statement.kind === "presence" || statement.kind === "endpoint"
-    ? ["right_missing", "a node speaks of itself alone"]
-    : undefined;
+  // Which serial numbers there are besides the revoked ones is in the journal of the node that signed them.
+  const isOwnWord = ["presence", "endpoint"].includes(statement.kind) || tryParseSerialSetName(statement.name);
+  return isOwnWord ? ["right_missing", "a node speaks of itself alone"] : undefined;
 }
 
 function formFault(statement: Statement): RightFault | undefined {
   const { kind, name, scope, isDeleted, expiresAt } = statement;
   if (tryParseScope(scope) === undefined) return ["statement_invalid", "its scope is none"];
   if (kind === "revocation") {
-    if (tryParseTarget(name) === undefined) return ["statement_invalid", "what it revokes is nothing that can be"];
+    if (tryParseTarget(name) === undefined && tryParseSerialSetName(name) === undefined)
+      return ["statement_invalid", "what it revokes is nothing that can be"];
     if (isDeleted) return ["revocation_permanent", "a revocation is never taken back"];
   } else if (kind !== "resource" && !FLEET_NAME.test(name)) return ["statement_invalid", "its name is none"];
   // What ends by itself would end a rule or a role on the day when nobody looks.
-  if (expiresAt !== 0 && !/^(serial|token):/.test(name)) return ["statement_invalid", "it must not end by itself"];
+  if (expiresAt !== 0 && !/^(serials?|token):/.test(name)) return ["statement_invalid", "it must not end by itself"];
   if (isDeleted && isSuccession(statement)) return ["statement_invalid", "a trust domain has roots"];
   if (kind !== "resource" && scope !== "all") return ["statement_invalid", "only resources have a scope"];
   return isDeleted ? undefined : bodyFault(statement);
@@ -79,6 +81,7 @@ function bodyFault(statement: Statement): RightFault | undefined {
   try {
     if (statement.kind === "resource") readResourceClaim(statement);
     else if (isSuccession(statement)) parseBody("roots", statement);
+    else if (tryParseSerialSetName(statement.name) !== undefined) readSerialSet(statement);
     else if (statement.kind !== "bundle") parseBody(statement.kind, statement);
     return undefined;
   } catch (thrown) {
@@ -111,7 +114,7 @@ function judgeNode(statement: Statement, context: RightContext): RightFault | un
 
 function judgeRevocation(statement: Statement, context: RightContext): RightFault | undefined {
   const target = tryParseTarget(statement.name);
-  if (target === undefined) return ["statement_invalid", "what it revokes is nothing that can be"];
+  if (target === undefined) return judgeOwnSerial(statement, context);
   const issuer = findRole("issuer", statement, context);
   if (issuer.grants.length > 0) {
     if (issuer.fault !== undefined) return issuer.fault;
@@ -131,12 +134,13 @@ function judgeRevocation(statement: Statement, context: RightContext): RightFaul
 
 /** A node takes back what it signed itself. */
 function judgeOwnSerial(statement: Statement, { standing }: RightContext): RightFault | undefined {
-  const target = tryParseTarget(statement.name);
+  const target = tryParseSerialSetName(statement.name) ?? tryParseTarget(statement.name);
   const grants = standing.grantsOfKey("node", keyHex(statement.author));
   if (grants.length === 0) return ["author_unknown", `its author ${statement.authorId} is nobody here`];
   const revoked = grants.find(({ name }) => standing.isSilenced("node", name, statement.hash));
   if (revoked !== undefined) return ["author_revoked", `the node ${revoked.name} is revoked`];
-  const isOwn = target?.type === "serial" && grants.some(({ body }) => body.authorities.includes(target.authority));
+  const isSerial = target?.type === "serial" || target?.type === "serials";
+  const isOwn = isSerial && grants.some(({ body }) => body.authorities.includes(target.authority));
   return isOwn ? undefined : ["right_missing", "a node revokes only what its own authority signed"];
 }
 

@@ -2,12 +2,21 @@
 
 import { isWithinPrefixes } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
-import type { FleetEndpoint, FleetNode, FleetScope, NodePresence, RevocationTarget } from "../fleet.ts";
-import { tryParseScope, tryParseTarget, writeTarget } from "../fleet.ts";
+import type {
+  FleetEndpoint,
+  FleetNode,
+  FleetScope,
+  NodePresence,
+  RevocationTarget,
+  SerialSetTarget,
+} from "../fleet.ts";
+import { tryParseScope, tryParseSerialSetName, tryParseTarget, writeTarget } from "../fleet.ts";
+import type { SerialSet } from "../serial_set.ts";
 import { KEEP_MAX, parseBody, type RevocationBody } from "./body.ts";
 import { keyHex, keyIdOf } from "./curve.ts";
 import type { FleetState } from "./fleet_state.ts";
 import type { AuthorStanding } from "./gate.ts";
+import { readSerialSet } from "./serial_set.ts";
 import type { Grant } from "./standing.ts";
 import type { Statement } from "./statement.ts";
 
@@ -85,21 +94,30 @@ export function mayIssue(state: RosterState, path: IssuedPath): MayIssue {
   return { ok: true, node: grant.name };
 }
 
-/** The revocation that a target rests under, the first by hash; undefined when it is not revoked. */
+/** The revocation that a target rests under, the first by hash, a single one before a set; undefined when it is not revoked. */
 export function revocationOf(state: RosterState, target: RevocationTarget): Revoked | undefined {
   const [found] = state.standing.revocationsOf(writeTarget(target));
-  return found === undefined ? undefined : { target, reason: found.body.reason, statement: found.statement };
+  if (found !== undefined) return { target, reason: found.body.reason, statement: found.statement };
+  const [set] = target.type === "serial" ? state.standing.setsWith(target) : [];
+  return set === undefined ? undefined : { target, reason: reasonOf(set.set), statement: set.statement };
 }
 
 export interface Revoked {
-  readonly target: RevocationTarget;
+  readonly target: RevocationTarget | SerialSetTarget;
   readonly reason: string;
   readonly statement: Statement;
 }
 
+/** Why each serial number is revoked is in the journal of the node that signed it. */
+function reasonOf(set: SerialSet): string {
+  return `one of ${set.count} serial numbers that its own node has revoked`;
+}
+
 /** Everything that is revoked, as it was said. */
 export function listRevocations(state: RosterState): readonly Revoked[] {
-  return state.list("revocation").flatMap((statement) => {
+  return state.list("revocation").flatMap((statement): Revoked[] => {
+    const set = tryParseSerialSetName(statement.name);
+    if (set !== undefined) return [{ target: set, reason: reasonOf(readSerialSet(statement)), statement }];
     const target = tryParseTarget(statement.name);
     if (target === undefined) return [];
     const { reason }: RevocationBody = parseBody("revocation", statement);

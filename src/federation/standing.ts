@@ -1,6 +1,8 @@
 // Who may speak in the fleet: the roles of every key by what stands, and what still stands of a key that was revoked. Keeps no statement.
-import { tryParseTarget } from "../fleet.ts";
+import { tryParseSerialSetName, tryParseTarget } from "../fleet.ts";
+import { type SerialSet, serialOctets } from "../serial_set.ts";
 import { type IssuerBody, type NodeBody, type OperatorBody, parseBody, type RevocationBody } from "./body.ts";
+import { readSerialSet } from "./serial_set.ts";
 import type { Statement } from "./statement.ts";
 
 /** Roles that the root or an issuing node gives to a key. A node's own role is found by its name: it speaks of itself. */
@@ -26,6 +28,12 @@ export interface RevokedRole {
   readonly body: RevocationBody;
 }
 
+/** A set of serial numbers that one authority has signed and its node has revoked. */
+export interface RevokedSet {
+  readonly statement: Statement;
+  readonly set: SerialSet;
+}
+
 type Grants = { readonly [R in Role]: Map<string, Grant<R>> };
 
 export class Standing {
@@ -36,6 +44,8 @@ export class Standing {
   readonly #owners = new Map<string, Set<string>>();
   /** `role:name` or any other target to the statements that revoke it, by their keys. */
   readonly #revocations = new Map<string, Map<string, RevokedRole>>();
+  /** Key identifier of an authority to the sets of its serial numbers, by the keys of their statements. */
+  readonly #sets = new Map<string, Map<string, RevokedSet>>();
 
   grantOf<R extends Role>(role: R, name: string): Grant<R> | undefined {
     return this.#grants[role].get(name);
@@ -61,6 +71,35 @@ export class Standing {
   revocationsOf(target: string): RevokedRole[] {
     const found = [...(this.#revocations.get(target)?.values() ?? [])];
     return found.sort((a, b) => (a.statement.hash < b.statement.hash ? -1 : 1));
+  }
+
+  /** The sets in which a serial number of an authority is, in the order of their hashes. */
+  setsWith({ authority, value }: { readonly authority: string; readonly value: string }): RevokedSet[] {
+    const sets = this.#sets.get(authority);
+    const octets = sets === undefined ? undefined : serialOctets(value);
+    if (sets === undefined || octets === undefined) return [];
+    const found = [...sets.values()].filter(({ set }) => set.has(octets));
+    return found.sort((a, b) => (a.statement.hash < b.statement.hash ? -1 : 1));
+  }
+
+  /** Sets of serial numbers of these authorities. */
+  setsOf(authorities: readonly string[]): RevokedSet[] {
+    return authorities.flatMap((authority) => [...(this.#sets.get(authority)?.values() ?? [])]);
+  }
+
+  /**
+   * Whether a revocation of one serial number is needless: a set of the same author (this one, where a key is given) says it for as long. What another
+   * has revoked stands beside it, because nobody's revocation takes the place of another's.
+   */
+  isCovered({ kind, name, authorId, expiresAt }: Statement, key?: string): boolean {
+    const target = kind === "revocation" && expiresAt !== 0 ? tryParseTarget(name) : undefined;
+    const octets = target?.type === "serial" ? serialOctets(target.value) : undefined;
+    if (target?.type !== "serial" || octets === undefined) return false;
+    const sets = this.#sets.get(target.authority);
+    const asked = key === undefined ? [...(sets?.values() ?? [])] : [sets?.get(key)];
+    return asked.some(
+      (found) => found?.statement.authorId === authorId && found.set.end >= expiresAt && found.set.has(octets),
+    );
   }
 
   /** Whether a name in a role may no longer say this. Of several revocations each must keep it. */
@@ -98,6 +137,12 @@ export class Standing {
   }
 
   #addRevocation(statement: Statement): string[] {
+    const authority = tryParseSerialSetName(statement.name)?.authority;
+    if (authority !== undefined) {
+      const sets = this.#sets.get(authority) ?? new Map<string, RevokedSet>();
+      this.#sets.set(authority, sets.set(statement.key, { statement, set: readSerialSet(statement) }));
+      return [];
+    }
     const target = targetOf(statement);
     const found = this.#revocations.get(target) ?? new Map<string, RevokedRole>();
     this.#revocations.set(target, found.set(statement.key, { statement, body: parseBody("revocation", statement) }));
@@ -105,6 +150,13 @@ export class Standing {
   }
 
   #removeRevocation(statement: Statement): string[] {
+    const authority = tryParseSerialSetName(statement.name)?.authority;
+    if (authority !== undefined) {
+      const sets = this.#sets.get(authority);
+      sets?.delete(statement.key);
+      if (sets?.size === 0) this.#sets.delete(authority);
+      return [];
+    }
     const target = targetOf(statement);
     const found = this.#revocations.get(target);
     found?.delete(statement.key);

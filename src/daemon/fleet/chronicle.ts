@@ -32,6 +32,8 @@ export class Chronicle {
   #record(change: Change, from: string): void {
     const { statement } = change;
     const by = `by ${statement.authorId}, statement ${statement.hash.slice(0, 16)}, from ${from}`;
+    // It is revoked still: the set that says so is a line of its own.
+    if (change.type === "covered") return;
     if (change.type === "removed") {
       this.#journal.record("no longer stands", statement.key, `${change.reason}; ${by}`);
       return;

@@ -8,7 +8,9 @@ import {
   openNodeKeys,
   publicKeysOf,
   readNodeChain,
+  revokedSets,
   signEnrolment,
+  signedUnder,
 } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { rootFingerprint } from "../../enrolment.ts";
@@ -25,6 +27,7 @@ import { Admitter } from "./admitter.ts";
 import type { FleetHooks } from "./hook.ts";
 import { openNkeySeed } from "./member.ts";
 import { Renewer } from "./renewer.ts";
+import { SetKeeper } from "./set_keeper.ts";
 import { openFleetSetting } from "./setting.ts";
 import { openTokenTable } from "./token_table.ts";
 
@@ -42,7 +45,11 @@ export interface FleetRoom {
   readonly fleet: Fleet;
   readonly admitter: Admitter;
   readonly renewer: Renewer;
+  /** Told when a serial number was revoked. */
+  readonly sets: Pick<SetKeeper, "soon">;
   readonly servers: readonly string[];
+  /** When an SVID that this node signed under one of its authorities ends, in milliseconds; undefined for what its journal does not know. */
+  endOf(svid: { readonly authority: string; readonly value: string }): number | undefined;
   /** Has the root above this node's intermediate retired? */
   isRootEnding(): boolean;
 }
@@ -83,7 +90,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       hooks.connected(transport);
     },
     answer: (said) => renewer.answer(said),
-    run: (signal) => renewer.run(signal),
+    run: async (signal) => void (await Promise.all([renewer.run(signal), sets.run(signal)])),
   });
   const { stateDir } = config;
   const ownRoot = () => authority.info().issuer.root;
@@ -111,7 +118,12 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       fleet.nameAuthority(node, publicKeysOf(chain.slice(0, 1))[0] ?? new Uint8Array()),
     onRenewed: () => hooks.trustChanged([], []),
   });
-  return { fleet, admitter, renewer, servers, isRootEnding };
+  const sets = new SetKeeper({ fleet, clock, log, makeSets: (wanted) => revokedSets(store, wanted) });
+  const endOf: FleetRoom["endOf"] = ({ authority: issuer, value }) => {
+    const svid = signedUnder(store, value);
+    return svid?.authority === issuer ? svid.notAfter.getTime() : undefined;
+  };
+  return { fleet, admitter, renewer, sets, servers, endOf, isRootEnding };
 }
 
 function rootRetired(): RiprapError {

@@ -171,9 +171,16 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
     },
     revoke(target, reason) {
       if (target.type === "serial" || admitter.isIssuer) {
+        // In a set it is revoked for as long as it lives.
+        const inSet = target.type === "serial" ? fleet.state.standing.setsWith(target)[0] : undefined;
+        if (inSet !== undefined) return inSet.statement.hash;
         const keep = keepOf(fleet.state, target);
         const body = writeBody("revocation", { reason: reason.slice(0, 250), keep });
-        return fleet.say({ kind: "revocation", name: writeTarget(target), time: place.clock.now(), body }).hash;
+        const expiresAt = target.type === "serial" ? room.endOf(target) : undefined;
+        const draft = { kind: "revocation", name: writeTarget(target), time: place.clock.now(), body } as const;
+        const { hash } = fleet.say({ ...draft, expiresAt: expiresAt ?? 0 });
+        if (target.type === "serial") room.sets.soon();
+        return hash;
       }
       const remedy = "do it on an issuing node, which riprap fleet nodes shows";
       throw new RiprapError(
@@ -222,8 +229,8 @@ function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: strin
     counters: countersOf(fleet),
     nodes: fleet.nodes().map((node) => nodeView(node, generation)),
     roots: (fleet.state.roots ?? []).map((entry) => ({ fingerprint: fingerprintOf(entry), state: entry.state })),
-    revocations: listRevocations(fleet.state).map(({ target, reason: why, statement }) => ({
-      target: writeTarget(target),
+    revocations: listRevocations(fleet.state).map(({ reason: why, statement }) => ({
+      target: statement.name,
       reason: why,
       statement: statement.hash,
     })),

@@ -1,13 +1,16 @@
 // What the fleet tells the daemon's other rooms and asks of them. They are built after it, and reached when they are there.
 
-import type { AdoptedRoots, NodeAuthority, ToldRoot } from "../../ca.ts";
+import { type AdoptedRoots, liveSerials, type NodeAuthority, type ToldRoot } from "../../ca.ts";
+import type { Clock } from "../../clock.ts";
 import { isWithinPrefixes } from "../../enrolment.ts";
 import { describeError } from "../../error.ts";
 import { type EndpointBody, parseBody, type RootEntry } from "../../federation/body.ts";
+import { readSerialSet } from "../../federation/serial_set.ts";
 import type { Statement } from "../../federation/statement.ts";
 import { certificateOf } from "../../federation/succession.ts";
-import { tryParseTarget } from "../../fleet.ts";
+import { tryParseSerialSetName, tryParseTarget } from "../../fleet.ts";
 import { SpiffeId } from "../../spiffe_id.ts";
+import type { Store } from "../../store.ts";
 import type { Courier } from "../bundle/courier.ts";
 import type { DaemonConfig } from "../config.ts";
 import type { Log } from "../log.ts";
@@ -38,6 +41,9 @@ export interface TiedRooms {
 export interface TieParts {
   readonly config: Pick<DaemonConfig, "nodeAddresses">;
   readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "isRevoked" | "info">;
+  /** Of the node's journal. */
+  readonly store: Store;
+  readonly clock: Clock;
   readonly log: Log;
   adoptRoots(told: readonly ToldRoot[]): AdoptedRoots;
   /** Undefined while the daemon is being built. */
@@ -64,7 +70,7 @@ export function fleetHooks(parts: TieParts): FleetHooks {
     trustChanged(revoked, own) {
       for (const statement of revoked) {
         try {
-          applyRevocation(statement, { authority, own });
+          applyRevocation(statement, { ...parts, own });
         } catch (thrown) {
           // The roster refuses it all the same; what this node signed itself may go on until it ends.
           log.error("a revocation could not be kept in the CA", {
@@ -112,15 +118,32 @@ function rootsChanged(roots: readonly RootEntry[], { adoptRoots, log, rooms }: T
 
 /** So that this node's CA signs nothing for it, and its CRL and streams say so. */
 function applyRevocation(
-  { name, body, authorId }: Statement,
-  { authority, own }: { authority: TieParts["authority"]; own: readonly string[] },
+  statement: Statement,
+  { authority, store, clock, own }: Pick<TieParts, "authority" | "store" | "clock"> & { own: readonly string[] },
 ): void {
+  const { name, body, authorId } = statement;
+  const listed = tryParseSerialSetName(name);
+  if (listed !== undefined) {
+    // A node whose disk is older than its own word finds here what it revoked.
+    const live = own.includes(listed.authority) ? liveSerials(store, { ...listed, now: clock.now() }) : undefined;
+    if (live !== undefined) revokeListed(statement, { authority, live });
+    return;
+  }
   const target = tryParseTarget(name);
   const reason = `${parseBody("revocation", { body }).reason} (fleet, by ${authorId})`;
   // The CA knows serial numbers without their authority: any node may revoke what it signed itself, and must not end another's so.
   if (target?.type === "serial" && own.includes(target.authority)) authority.revoke(target.value, reason);
   if (target?.type === "authority") authority.revokeKey(target.value, reason);
   if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
+}
+
+function revokeListed(
+  statement: Statement,
+  { authority, live }: { readonly authority: TieParts["authority"]; readonly live: Uint8Array },
+): void {
+  for (const serial of readSerialSet(statement).among(live)) {
+    if (!authority.isRevoked(serial)) authority.revoke(serial, `in a set of its own (fleet, by ${statement.authorId})`);
+  }
 }
 
 /** Where this node's workloads listen, at the addresses of the node. */
