@@ -1,6 +1,6 @@
 // A node's authority, opened beside its daemon, as the daemon would: what it signs for a workload of its own, and what it says of a peer's chain.
 import { openAuthority } from "../../src/ca.ts";
-import { systemClock } from "../../src/clock.ts";
+import { type Clock, systemClock } from "../../src/clock.ts";
 import { openStore, storePath } from "../../src/store.ts";
 
 /** A workload's public key, 65 bytes: the generator of P-256. Nobody signs with it here. */
@@ -11,9 +11,13 @@ export const WORKLOAD_KEY = new Uint8Array(
   ),
 );
 
-export function beside<T>(stateDir: string, use: (authority: ReturnType<typeof openAuthority>) => T): T {
+export function beside<T>(
+  stateDir: string,
+  use: (authority: ReturnType<typeof openAuthority>) => T,
+  clock: Clock = systemClock,
+): T {
   const store = openStore(storePath(stateDir));
-  const authority = openAuthority({ stateDir, clock: systemClock, store });
+  const authority = openAuthority({ stateDir, clock, store });
   try {
     return use(authority);
   } finally {

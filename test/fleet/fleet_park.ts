@@ -7,6 +7,8 @@ import { type AuthorityList, initTrustDomain, openNodeKeys, type StepDone } from
 import { controlClient } from "../../src/cli/client.ts";
 import { type Clock, systemClock } from "../../src/clock.ts";
 import { type DaemonConfig, parseConfig } from "../../src/daemon/config.ts";
+import type { RevocationView } from "../../src/daemon/control/port.ts";
+import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { FleetEvent } from "../../src/daemon/fleet/event.ts";
 import { joinFleet } from "../../src/daemon/fleet/joiner.ts";
 import { openOperatorKey } from "../../src/daemon/fleet/member.ts";
@@ -48,6 +50,8 @@ export interface ParkNode {
   converge(): Promise<void>;
   token(options?: Record<string, unknown>): Promise<string>;
   revoke(target: RevocationTarget): Promise<void>;
+  /** `riprap revoke TARGET`. */
+  command(target: string): Promise<RevocationView>;
   authorities(): Promise<AuthorityList>;
   /** A step of an authority's life. */
   authority(
@@ -85,6 +89,8 @@ export interface Park {
 export interface ParkOptions {
   /** Serve the Workload API on each node. */
   readonly workloadApi?: boolean;
+  /** The module of each node; without it a node is in the identity plane. */
+  readonly openDevice?: (index: number) => OpenDevice;
 }
 
 export async function openFleetPark(
@@ -100,7 +106,9 @@ export async function openFleetPark(
     const open = (server: NatsServer, j: number) =>
       openChaosProxy(() => server.port, seededRandom(seed * 1000 + 10 * i + j));
     const proxies = await Promise.all(servers.map(open));
-    nodes.push(new LocalNode(join(folder, `node-${i}`), `node-${i}`, { proxies, random, ...options }));
+    const openDevice = options.openDevice?.(i) ?? noDevice;
+    const workloadApi = options.workloadApi ?? false;
+    nodes.push(new LocalNode(join(folder, `node-${i}`), `node-${i}`, { proxies, random, workloadApi, openDevice }));
   }
   const [first, ...rest] = nodes as [LocalNode, ...LocalNode[]];
   const { stateDir } = first;
@@ -115,6 +123,17 @@ export async function openFleetPark(
   return park;
 }
 
+function noDevice(): never {
+  throw new RiprapError("ENOENT", "there is no module here");
+}
+
+interface NodePlace {
+  readonly proxies: readonly ChaosProxy[];
+  readonly random: () => number;
+  readonly workloadApi: boolean;
+  readonly openDevice: OpenDevice;
+}
+
 class LocalNode implements ParkNode {
   readonly name: string;
   /** One before each server. */
@@ -126,13 +145,11 @@ class LocalNode implements ParkNode {
   readonly #folder: string;
   readonly #config: DaemonConfig;
   readonly #random: () => number;
+  readonly #openDevice: OpenDevice;
   #daemon: Daemon | undefined;
 
-  constructor(
-    folder: string,
-    name: string,
-    { proxies, random, workloadApi = false }: ParkOptions & { proxies: readonly ChaosProxy[]; random: () => number },
-  ) {
+  constructor(folder: string, name: string, { proxies, random, workloadApi, openDevice }: NodePlace) {
+    this.#openDevice = openDevice;
     this.#folder = folder;
     this.name = name;
     this.proxies = proxies;
@@ -162,9 +179,7 @@ class LocalNode implements ParkNode {
       random: this.#random,
       watch: false,
       environment: {},
-      openDevice: () => {
-        throw new RiprapError("ENOENT", "there is no module here");
-      },
+      openDevice: this.#openDevice,
       writeLog: (line) => void this.log.push(line.trim()),
     });
   }
@@ -193,6 +208,10 @@ class LocalNode implements ParkNode {
   async token(options: Record<string, unknown> = {}): Promise<string> {
     const request = { idPrefixes: [`spiffe://${TRUST_DOMAIN}/`], lifetimeMs: 600_000, ...options };
     return (await this.#client.post<{ token: string }>("/v1/fleet/tokens", { body: JSON.stringify(request) })).token;
+  }
+
+  async command(target: string): Promise<RevocationView> {
+    return this.#client.post<RevocationView>("/v1/revoke", { query: { target, reason: "a test says so" } });
   }
 
   async revoke(target: RevocationTarget): Promise<void> {

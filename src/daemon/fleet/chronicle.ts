@@ -2,7 +2,9 @@
 
 import { describeError } from "../../error.ts";
 import type { Change } from "../../federation/fleet_state.ts";
+import { readSerialSet } from "../../federation/serial_set.ts";
 import type { Statement } from "../../federation/statement.ts";
+import { tryParseSerialSetName } from "../../fleet.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";
 
@@ -43,7 +45,9 @@ export class Chronicle {
     const isRevocation = statement.kind === "revocation";
     const added = change.replaced === undefined ? "added" : "changed";
     const event = isRevocation ? "revoked" : statement.isDeleted ? "deleted" : added;
-    this.#journal.record(event, isRevocation ? statement.name : statement.key, by);
+    const set = tryParseSerialSetName(statement.name) === undefined ? undefined : readSerialSet(statement);
+    const what = set === undefined ? by : `${set.count} serial numbers, ${by}`;
+    this.#journal.record(event, isRevocation ? statement.name : statement.key, what);
     const facts = { what: event, key: statement.key, statement: statement.hash, from };
     this.#log.info("the fleet's word was taken", facts);
   }
