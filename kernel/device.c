@@ -274,6 +274,7 @@ static void disconnect(void)
 	riprap_table_abort();
 	riprap_peer_daemon_gone();
 	riprap_process_daemon_gone();
+	riprap_process_set_daemon(false);
 	atomic_set_release(&device.opened, 0);
 }
 
@@ -286,6 +287,7 @@ static int device_open(struct inode *inode, struct file *file)
 		return -EPERM;
 	if (atomic_cmpxchg(&device.opened, 0, 1))
 		return -EBUSY;
+	riprap_process_set_daemon(true);
 	device.sent = 0;
 	device.received = 0;
 	spin_lock_irq(&device.queue_lock);

@@ -58,7 +58,6 @@ struct riprap_handshake {
 	struct tls13_psk psk;
 	struct riprap_peer *psk_peer;	/* whom `psk` resumes with */
 	bool psk_aging;			/* a server's: a ticket in the second half of its life */
-	bool ticket_due;		/* a server's: the client needs one */
 	struct riprap_peer *peer;
 	struct riprap_peer_ask ask;
 	bool asking;

@@ -147,6 +147,23 @@ static bool is_program(const struct sock *sk)
 	return !sk->sk_kern_sock && !(current->flags & PF_KTHREAD);
 }
 
+/*
+ * Does a filter match current? Until one is asked, a process that is older than the module or the table may be
+ * anything, and its sockets would hold the module though no rule is about it. Yes, without memory to find out.
+ * May sleep.
+ */
+static bool is_selected(void)
+{
+	struct riprap_process *process;
+
+	enter();
+	process = riprap_process_current();
+	if (!IS_ERR(process))
+		riprap_process_put(process);
+	leave();
+	return process;
+}
+
 /* ---- init ---- */
 
 /*
@@ -185,7 +202,7 @@ static int create(struct sock *sk, const struct saved *saved)
 
 	enter();
 	err = saved->init(sk);
-	if (err || !sk->sk_socket)
+	if (err || !sk->sk_socket || !is_selected())
 		goto out;
 	if (riprap_socket_is_draining()) {
 		err = refuse_while_draining();
@@ -338,7 +355,8 @@ static struct sock *accept_again(struct sock *sk, RIPRAP_PROTO_ACCEPT_PARAMETERS
 
 static bool is_foreign_listener(const struct sock *sk)
 {
-	return !is_mediated(sk) && is_program(sk) && riprap_process_maybe_managed() && !riprap_socket_is_draining();
+	return !is_mediated(sk) && is_program(sk) && riprap_process_maybe_managed() && !riprap_socket_is_draining() &&
+	       is_selected();
 }
 
 static struct sock *accept_v4(struct sock *sk, RIPRAP_PROTO_ACCEPT_PARAMETERS)

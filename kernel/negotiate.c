@@ -34,6 +34,12 @@ static bool may_be(struct riprap_handshake *handshake, const struct riprap_peer 
 					peer->spiffe_id, &handshake->verdict);
 }
 
+/* What the program gets when the peer is not to be spoken with: connect() says so, an accepted connection is reset. */
+static int denied(const struct riprap_handshake *handshake)
+{
+	return handshake->server ? ECONNRESET : EACCES;
+}
+
 /* tls13_config.find_psk: only what this identity issued to a peer that the rules still allow. */
 static int find_psk(void *arg, const u8 *ticket, size_t len, u32 obfuscated_age, struct tls13_psk *psk)
 {
@@ -218,17 +224,16 @@ static enum tls13_status judge_peer(struct riprap_handshake *handshake)
 		riprap_peer_put(handshake->peer);
 	handshake->peer = peer;
 	if (peer->alert) {
-		refuse(handshake, peer->alert, RIPRAP_REASON_PEER_CHAIN, handshake->server ? ECONNRESET : EACCES);
+		refuse(handshake, peer->alert, RIPRAP_REASON_PEER_CHAIN, denied(handshake));
 		return TLS13_FAILED;
 	}
 	handshake->rs->flow->peer = riprap_peer_get(peer);
 	if (!riprap_peer_is_valid(peer)) {
-		refuse(handshake, TLS13_CERTIFICATE_EXPIRED, RIPRAP_REASON_PEER_CHAIN,
-		       handshake->server ? ECONNRESET : EACCES);
+		refuse(handshake, TLS13_CERTIFICATE_EXPIRED, RIPRAP_REASON_PEER_CHAIN, denied(handshake));
 		return TLS13_FAILED;
 	}
 	if (!may_be(handshake, peer)) {
-		refuse(handshake, TLS13_ACCESS_DENIED, RIPRAP_REASON_PEER_ID, handshake->server ? ECONNRESET : EACCES);
+		refuse(handshake, TLS13_ACCESS_DENIED, RIPRAP_REASON_PEER_ID, denied(handshake));
 		return TLS13_FAILED;
 	}
 	return tls13_peer_accepted(handshake->engine, peer->public_key);
@@ -261,32 +266,34 @@ static enum tls13_status ask_about_peer(struct riprap_handshake *handshake)
 		return TLS13_VERIFY;
 	}
 	handshake->asking = false;
-	refuse(handshake, TLS13_INTERNAL_ERROR, RIPRAP_REASON_PEER_CHAIN, handshake->server ? ECONNRESET : EACCES);
+	refuse(handshake, TLS13_INTERNAL_ERROR, RIPRAP_REASON_PEER_CHAIN, denied(handshake));
 	return TLS13_FAILED;
 }
 
-static void note_result(struct riprap_handshake *handshake)
+static void note_result(struct riprap_handshake *handshake, const struct tls13_result *result)
 {
 	struct riprap_flow *flow = handshake->rs->flow;
-	struct tls13_result result;
 
-	tls13_result(handshake->engine, &result);
-	flow->event.suite = result.suite;
-	flow->event.group = result.group;
+	flow->event.suite = result->suite;
+	flow->event.group = result->group;
 	flow->event.handshake_ns = ktime_to_ns(ktime_sub(ktime_get(), handshake->started));
-	if (result.resumed) {
+	if (result->resumed) {
 		flow->event.flags |= RIPRAP_FLOW_RESUMED;
 		swap(handshake->peer, handshake->psk_peer);
 		if (!flow->peer && handshake->peer)
 			flow->peer = riprap_peer_get(handshake->peer);
 	}
-	/* Another riprap goes on using the one it has; other clients use each ticket once. */
-	handshake->ticket_due = !result.resumed || handshake->psk_aging || !result.alpn[0];
-	if (result.hello_retry)
+	if (result->hello_retry)
 		flow->event.flags |= RIPRAP_FLOW_HELLO_RETRY;
 	flow->event.rule = handshake->verdict.rule;
 	flow->event.reason = RIPRAP_REASON_RULE;
-	atomic64_inc(result.resumed ? &riprap_counters.handshakes_resumed : &riprap_counters.handshakes_full);
+	atomic64_inc(result->resumed ? &riprap_counters.handshakes_resumed : &riprap_counters.handshakes_full);
+}
+
+/* Another riprap goes on using the one it has; other clients use each ticket once. */
+static bool is_ticket_due(const struct riprap_handshake *handshake, const struct tls13_result *result)
+{
+	return handshake->server && (!result->resumed || handshake->psk_aging || !result->alpn[0]);
 }
 
 /* Both ends are authenticated and all is sent: kTLS takes over. */
@@ -294,20 +301,22 @@ static void hand_over(struct riprap_handshake *handshake)
 {
 	struct riprap_socket *rs = handshake->rs;
 	struct riprap_flow *flow = rs->flow;
+	struct tls13_result result;
 	int err;
 
-	note_result(handshake);
+	tls13_result(handshake->engine, &result);
+	note_result(handshake, &result);
 	/* A peer was judged some time ago: its SVID may have ended since, trust or rules may have moved. */
 	if (!handshake->peer || !riprap_peer_is_valid(handshake->peer)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_CHAIN, handshake->server ? ECONNRESET : EACCES);
+		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_CHAIN, denied(handshake));
 		return;
 	}
 	if (!may_be(handshake, handshake->peer)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_ID, handshake->server ? ECONNRESET : EACCES);
+		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_ID, denied(handshake));
 		return;
 	}
 	if (!riprap_identity_is_valid(handshake->identity)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_WITHDRAWN, handshake->server ? ECONNRESET : EACCES);
+		riprap_handshake_fail(handshake, RIPRAP_REASON_WITHDRAWN, denied(handshake));
 		return;
 	}
 	riprap_handshake_unlisten(rs);
@@ -318,7 +327,7 @@ static void hand_over(struct riprap_handshake *handshake)
 		return;
 	}
 	flow->event.tls = RIPRAP_TLS_MUTUAL;
-	if (handshake->server && handshake->ticket_due)
+	if (is_ticket_due(handshake, &result))
 		set_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags);
 	else if (!handshake->server)
 		set_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags);
@@ -332,7 +341,7 @@ static void fail_tcp(struct riprap_handshake *handshake, int err)
 	bool plaintext = err == -EPROTO && handshake->record[0] != RECORD_HANDSHAKE;
 
 	if (plaintext)
-		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_PLAINTEXT, handshake->server ? ECONNRESET : EACCES);
+		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_PLAINTEXT, denied(handshake));
 	else if (err == -ENODATA || err == -EPROTO)
 		riprap_handshake_fail(handshake, RIPRAP_REASON_TRUNCATED, ECONNRESET);
 	else

@@ -14,6 +14,7 @@
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/hashtable.h>
+#include <linux/pid.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
@@ -28,6 +29,7 @@ static DEFINE_SPINLOCK(table_lock);	/* writers of both tables; readers use RCU *
 static DEFINE_HASHTABLE(by_signal, RIPRAP_PROCESS_BUCKETS_LOG);
 static DEFINE_HASHTABLE(by_instance, RIPRAP_PROCESS_BUCKETS_LOG);
 static atomic64_t last_instance;
+static struct pid *daemon;		/* referenced, so that no other process has it meanwhile; NULL without one */
 
 /* Stands for every process that matches a filter and has no room for a record: refused or let through as unknown. */
 static struct riprap_process overflow = { .ref = REFCOUNT_INIT(1), .state = RIPRAP_STATE_OVERFLOW };
@@ -360,7 +362,18 @@ bool riprap_process_maybe_managed(void)
 			   state != RIPRAP_STATE_UNMANAGED;
 	}
 	rcu_read_unlock();
-	return is_maybe;
+	return is_maybe && READ_ONCE(daemon) != task_tgid(current);
+}
+
+/**
+ * riprap_process_set_daemon() - current has opened the device, or nobody has it open any more
+ * @is_open: the former
+ *
+ * The daemon's own connections are never mediated: it could not wait for its own answer.
+ */
+void riprap_process_set_daemon(bool is_open)
+{
+	put_pid(xchg(&daemon, is_open ? get_pid(task_tgid(current)) : NULL));
 }
 
 /* A successor with current's credentials; takes the reference on the old one. Referenced, NULL: try again, or ERR_PTR(-ENOMEM). */

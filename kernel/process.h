@@ -67,6 +67,7 @@ void riprap_process_withdraw(u64 instance, u8 reason);
 int riprap_process_adopt(const struct riprap_adopt *adopt, u64 sequence);
 /* A PROCESS frame for each record that the daemon was ever asked about. */
 int riprap_process_replay(u32 frame_flags);
+void riprap_process_set_daemon(bool is_open);
 void riprap_process_daemon_gone(void);
 u64 riprap_process_next_instance(void);
 

@@ -50,6 +50,8 @@ const RULES = [
   identity("web", "process:cmdline: python3 -m http.server"),
   identity("one", "process:script: /srv/one.py"),
   identity("two", "process:script: /srv/two.py"),
+  identity("itself", "process:exe: /usr/local/bin/riprap"),
+  policy("itself", "egress: []"),
   policy("curl", TO_WEB),
   policy("one", TO_WEB),
   policy("two", "egress: []"),
@@ -75,6 +77,7 @@ for (const kernel of KERNEL_LINES) {
       await node.vm.waitFor("ss -Hltn sport = :8000 | grep -q .");
       await node.riprap("init", "edge.test", "--node", "a");
       await node.writeRules({ all: RULES });
+      await node.writeConfig("unknownMode: enforce\nnatsServers: nats://127.0.0.1:4222\n");
       await node.start();
     }, BOOT_TEST_MS);
 
@@ -91,6 +94,18 @@ for (const kernel of KERNEL_LINES) {
           tls: "TLS 1.3",
           rule: "AccessPolicy/curl#egress[0]",
         });
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "connects by its own leave when it starts anew and a rule that selects its program lets it go nowhere",
+      async () => {
+        await node.stopDaemon();
+        await node.start();
+        await node.vm.waitFor("riprap fleet status | grep -q 'no server listens there'");
+        const flows = await node.ask("flows", "--limit", "2000");
+        expect(flows.filter(({ remote }) => remote.endsWith(":4222"))).toEqual([]);
       },
       VM_TEST_MS,
     );

@@ -1,10 +1,12 @@
 // What each mode and each kind of TLS in a rule means to real programs, over IPv4 and IPv6: mutual, passthrough, plain, permissive, observe.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { VmProcess } from "./lab/agent.ts";
 import { KERNEL_LINES } from "./lab/kernel.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
 const PORT = { enforce: 7001, permissive: 7002, observe: 7003, passthrough: 7004, plain: 7005, wrapped: 7006 } as const;
+const OLDER_PORT = 7007;
 const CLIENT = "/srv/bin/client"; // copies of one program: who runs it decides what becomes of its connections
 const STRANGER = "/usr/bin/curl"; // selected by no rule
 const id = (name: string) => `spiffe://modes.test/${name}`;
@@ -66,7 +68,8 @@ const SERVER =
   "import http.server,socket,sys;C=type('C',(http.server.ThreadingHTTPServer,),{'address_family':socket.AF_INET6});C(('::',int(sys.argv[1])),http.server.SimpleHTTPRequestHandler).serve_forever()";
 const HELLO = "printf 'GET /page HTTP/1.0\\r\\n\\r\\n'";
 
-async function startServers(node: RiprapNode): Promise<void> {
+/** Gives one that was there before the module, and that no rule selects. */
+async function startServers(node: RiprapNode): Promise<VmProcess> {
   const { vm } = node;
   await vm.check("mkdir -p /srv/bin /srv/www && echo 'a page' >/srv/www/page");
   await vm.check(`cp /usr/bin/curl ${CLIENT}`);
@@ -75,6 +78,8 @@ async function startServers(node: RiprapNode): Promise<void> {
   await vm.check(
     "cd /srv && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=app -days 2 -keyout app.key -out app.crt 2>/dev/null",
   );
+  const older = vm.spawn(`cd /srv/www && exec python3 -c "${SERVER}" ${OLDER_PORT}`);
+  await vm.waitFor(`ss -Hltn sport = :${OLDER_PORT} | grep -q .`);
   await node.riprap("init", "modes.test", "--node", "a");
   await node.writeRules({ all: RULES });
   await node.start();
@@ -87,11 +92,13 @@ async function startServers(node: RiprapNode): Promise<void> {
       `cd /srv/www && exec /srv/bin/openssl-${name} s_server -quiet -WWW -accept ${PORT[name]} -cert /srv/app.crt -key /srv/app.key`,
     );
   for (const port of Object.values(PORT)) await vm.waitFor(`ss -Hltn sport = :${port} | grep -q .`);
+  return older;
 }
 
 for (const kernel of KERNEL_LINES) {
   describeVm(`rules on kernel ${kernel}`, () => {
     let node: RiprapNode;
+    let older: VmProcess;
     const get = (program: string, port: number, host = "127.0.0.1") =>
       node.vm.run([program, "-sS", "--max-time", "30", `http://${host}:${port}/page`]);
     const tlsGet = (port: number) =>
@@ -103,9 +110,22 @@ for (const kernel of KERNEL_LINES) {
 
     beforeAll(async () => {
       node = await bootNode({ kernel });
-      await startServers(node);
+      older = await startServers(node);
     }, BOOT_TEST_MS);
     afterAll(() => node?.stop(), VM_TEST_MS);
+
+    test(
+      "no rule about a server that was there before the module: it does not hold the module",
+      async () => {
+        for (const _ of [1, 2]) expect((await get(STRANGER, OLDER_PORT)).stdout).toBe("a page\n");
+        const references = () => node.vm.check("cat /sys/module/riprap/refcnt");
+        const held = await references();
+        older.kill();
+        await older.exited;
+        expect(await references()).toBe(held);
+      },
+      VM_TEST_MS,
+    );
 
     test(
       "enforce takes the allowed peer over IPv4 and IPv6, and closes an unmanaged one at accept",
