@@ -51,7 +51,7 @@ function addViews(app: Hono, port: ControlPort): void {
   app.get("/v1/resources", (c) => c.json(port.resources(c.req.query("kind"))));
   app.get("/metrics", (c) => c.text(port.metrics(), 200, { "content-type": "text/plain; version=0.0.4" }));
   app.get("/v1/flows", (c) => {
-    const live = parseFlag(c.req.query("live"));
+    const selection = { live: parseFlag(c.req.query("live")), broken: parseFlag(c.req.query("broken")) };
     if (parseFlag(c.req.query("follow"))) {
       return c.body(
         toNdjson((signal) => port.followFlows(signal), c.req.raw.signal),
@@ -61,7 +61,7 @@ function addViews(app: Hono, port: ControlPort): void {
         },
       );
     }
-    return c.json(port.flows({ live, limit: parseCount(c.req.query("limit")) }));
+    return c.json(port.flows({ ...selection, limit: parseCount(c.req.query("limit")) }));
   });
 }
 

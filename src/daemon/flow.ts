@@ -1,11 +1,11 @@
 // The flows that live and those that ended lately, and the streams of those who follow them. All of it bounded.
 
 import { type BodyOf, FRAME_FLAG } from "../abi.ts";
-import type { FlowView } from "./control/port.ts";
+import type { FlowSelection, FlowView } from "./control/port.ts";
 import { type FlowContext, flowView, isFinal } from "./flow/view.ts";
 
 const LIVE_MAX = 65_536; // views of half a kilobyte; past it the oldest are left out of what is shown
-const ENDED_MAX = 8192; // what a person looks back at
+const ENDED_MAX = 8192; // what a person looks back at: so many that closed, and so many that ended otherwise
 const FOLLOWERS_MAX = 64;
 const FOLLOWER_QUEUE_MAX = 4096; // a reader that slow loses the oldest events
 
@@ -18,15 +18,17 @@ export interface FlowBounds {
 export class FlowStore {
   readonly #bounds: FlowBounds;
   readonly #live = new Map<string, FlowView>();
-  /** A ring: #next is where the next one goes. */
-  readonly #ended: FlowView[] = [];
-  #next = 0;
+  readonly #closed: Ring;
+  /** Denied, failed and cut ones apart: a busy minute of good connections must not push out the one that a person looks for. */
+  readonly #broken: Ring;
   readonly #followers = new Set<Follower>();
   /** Events that were lost on the way: the module's queue, or a slow follower. */
   lost = 0;
 
   constructor(bounds: FlowBounds = { live: LIVE_MAX, ended: ENDED_MAX, queue: FOLLOWER_QUEUE_MAX }) {
     this.#bounds = bounds;
+    this.#closed = new Ring(bounds.ended);
+    this.#broken = new Ring(bounds.ended);
   }
 
   get liveCount(): number {
@@ -40,8 +42,7 @@ export class FlowStore {
     const view = flowView(event, { ...context, process: context.process || (known?.process ?? "") });
     if (isFinal(view)) {
       this.#live.delete(view.flow);
-      this.#ended[this.#next] = view;
-      this.#next = (this.#next + 1) % this.#bounds.ended;
+      (view.state === "closed" ? this.#closed : this.#broken).push(view);
     } else {
       this.#live.set(view.flow, view);
       const oldest = this.#live.size > this.#bounds.live ? this.#live.keys().next().value : undefined;
@@ -54,9 +55,9 @@ export class FlowStore {
   }
 
   /** The newest `limit`, oldest first. */
-  list({ live, limit }: { readonly live: boolean; readonly limit: number }): readonly FlowView[] {
-    const ended = live ? [] : [...this.#ended.slice(this.#next), ...this.#ended.slice(0, this.#next)];
-    const all = [...ended, ...this.#live.values()];
+  list({ live = false, broken = false, limit }: FlowSelection): readonly FlowView[] {
+    const closed = live || broken ? [] : this.#closed.list();
+    const all = [...closed, ...(live ? [] : this.#broken.list()), ...(broken ? [] : this.#live.values())];
     all.sort((a, b) => (a.openedAt < b.openedAt ? -1 : a.openedAt > b.openedAt ? 1 : 0));
     return limit <= 0 ? [] : all.slice(-limit);
   }
@@ -90,6 +91,27 @@ export class FlowStore {
   close(): void {
     for (const follower of this.#followers) follower.end();
     this.#followers.clear();
+  }
+}
+
+/** The last `size` of what was pushed. */
+class Ring {
+  readonly #size: number;
+  readonly #views: FlowView[] = [];
+  #next = 0;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  push(view: FlowView): void {
+    this.#views[this.#next] = view;
+    this.#next = (this.#next + 1) % this.#size;
+  }
+
+  /** Oldest first. */
+  list(): readonly FlowView[] {
+    return [...this.#views.slice(this.#next), ...this.#views.slice(0, this.#next)];
   }
 }
 

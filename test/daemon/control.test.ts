@@ -28,7 +28,7 @@ describe("createControlApp", () => {
     expect(await (await app.request("/v1/drain?on=0", { method: "POST" })).json()).toEqual({ live: 2 });
     expect(port.calls).toEqual([
       'processes({"all":true})',
-      'flows({"live":true,"limit":5})',
+      'flows({"live":true,"broken":false,"limit":5})',
       'resources("Service")',
       "attest(7)",
       'generate(7, "web")',
@@ -52,6 +52,7 @@ describe("createControlApp", () => {
     ["/v1/flows?limit=1e3", 400, "invalid"],
     ["/v1/flows?limit=99999", 400, "invalid"],
     ["/v1/flows?live=perhaps", 400, "invalid"],
+    ["/v1/flows?broken=perhaps", 400, "invalid"],
     ["/v1/attest/0", 400, "invalid"],
     ["/v1/attest/-1", 400, "invalid"],
     ["/v1/attest/7x", 400, "invalid"],

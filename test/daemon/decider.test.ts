@@ -191,6 +191,16 @@ describe("FlowStore", () => {
     expect(store.list({ live: false, limit: 3 }).map(({ flow }) => flow)).toEqual(["98", "99", "100"]);
   });
 
+  test("list() keeps a flow that was denied when many others close after it", () => {
+    const store = new FlowStore(bounds);
+    store.take(event(1, FLOW_STATE.denied), 0, context);
+    for (let flow = 2; flow <= 100; flow++) store.take(event(flow, FLOW_STATE.closed), 0, context);
+    store.take(event(101, FLOW_STATE.cut), 0, context);
+    store.take(event(102, FLOW_STATE.open), 0, context);
+    expect(store.list({ broken: true, limit: 99 }).map(({ flow }) => flow)).toEqual(["1", "101"]);
+    expect(store.list({ limit: 99 }).map(({ flow }) => flow)).toContain("1");
+  });
+
   test("follow() drops the oldest events and counts them when its reader is slow", async () => {
     const store = new FlowStore(bounds);
     const stop = new AbortController();

@@ -16,6 +16,7 @@ import { usageError } from "../usage.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
 const FLOWS_MAX = 10_000;
+const BROKEN: ReadonlySet<FlowView["state"]> = new Set<FlowView["state"]>(["denied", "failed", "cut"]);
 
 const status: Command = {
   words: ["status"],
@@ -63,6 +64,7 @@ const flows: Command = {
   arguments: [],
   options: [
     { name: "live", sentence: "Only those that still live." },
+    { name: "broken", sentence: "Only those that were denied, failed or were cut." },
     { name: "follow", short: "f", sentence: "Go on with each change as it happens." },
     {
       name: "limit",
@@ -76,18 +78,22 @@ const flows: Command = {
   example: "riprap flows --follow",
   async run(invocation, terminal) {
     const limit = invocation.count("limit", { fallback: 200, min: 1, max: FLOWS_MAX });
-    const live = invocation.has("live") ? "1" : undefined;
+    const [live, broken] = ["live", "broken"].map((name) => (invocation.has(name) ? "1" : undefined));
+    if (live !== undefined && broken !== undefined)
+      throw usageError("Cannot list flows: give --live or --broken, not both", "riprap flows");
     const client = clientOf(invocation);
     if (!invocation.has("follow")) {
-      const views = await client.get<readonly FlowView[]>("/v1/flows", { query: { limit: String(limit), live } });
+      const query = { limit: String(limit), live, broken };
+      const views = await client.get<readonly FlowView[]>("/v1/flows", { query });
       show(views, { invocation, terminal }, describeFlows);
       return 0;
     }
     for await (const view of client.follow<FlowView>("/v1/flows", {
-      query: { follow: "1", live },
+      query: { follow: "1" },
       signal: terminal.signal,
     })) {
       if (live !== undefined && view.state !== "open") continue;
+      if (broken !== undefined && !BROKEN.has(view.state)) continue;
       if (invocation.has("json")) terminal.print(JSON.stringify(view));
       else terminal.print(describeFlow(view).join("\n"));
     }

@@ -170,12 +170,21 @@ export interface RevocationPort {
   list(): readonly RevokedIdView[];
 }
 
+export interface FlowSelection {
+  /** Those alone that still live. */
+  readonly live?: boolean;
+  /** Those alone that were denied, failed or were cut. */
+  readonly broken?: boolean;
+  /** The newest of them. */
+  readonly limit: number;
+}
+
 /** Failures are RiprapError: code `not_found`, `invalid`, `not_ready`, `unavailable`. */
 export interface ControlPort {
   status(): StatusView;
   processes(options: { all: boolean }): readonly ProcessView[];
   /** Live and recently ended flows, oldest first. */
-  flows(options: { live: boolean; limit: number }): readonly FlowView[];
+  flows(options: FlowSelection): readonly FlowView[];
   /** Flow events as they happen, until the signal. */
   followFlows(signal: AbortSignal): AsyncIterable<FlowView>;
   resources(kind?: string): readonly ResourceView[];
