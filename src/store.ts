@@ -21,6 +21,8 @@ export interface Store {
   prepare<Row>(sql: string): StoreStatement<Row>;
   /** Runs `work` in an immediate transaction; inside another, in a savepoint of it. A throw takes back what this `work` did. */
   transaction<T>(work: () => T): T;
+  /** Runs `work`, which only asks: all questions are answered by one state, and the file is locked once for all of them. */
+  look<T>(work: () => T): T;
   close(): void;
 }
 
@@ -93,6 +95,10 @@ class SqliteStore implements Store {
 
   transaction<T>(work: () => T): T {
     return this.#database.transaction(work).immediate();
+  }
+
+  look<T>(work: () => T): T {
+    return this.#database.transaction(work).deferred();
   }
 
   close(): void {

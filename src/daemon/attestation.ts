@@ -26,25 +26,32 @@ export interface AttestorOptions {
 
 export interface Attestor {
   /**
-   * The labels of a process: at once, unless one is wanted that costs a look at /proc or a hash. What cost nothing to look at is there unasked, the
-   * rest only when wanted. RiprapError `not_found` when such a look is needed and the process has ended.
+   * The labels of a process. What cost nothing to look at is there unasked, the rest only when wanted. RiprapError `not_found` when a look at /proc
+   * is needed and the process has ended.
    */
-  attest(evidence: ProcessEvidence, wanted: WantedLabels): LabelSet | Promise<LabelSet>;
+  attest(evidence: ProcessEvidence, wanted: WantedLabels): Promise<LabelSet>;
+  /** The same at once; undefined where a wanted label costs a look at /proc or a hash. */
+  tryAttest(evidence: ProcessEvidence, wanted: WantedLabels): LabelSet | undefined;
 }
 
 export function createAttestor(options: AttestorOptions): Attestor {
   const accounts = options.accounts ?? openAccountNames();
   const digests = options.digests ?? createDigestCache();
   const node = readNodeLabels(options.nodeName);
+  const labelsOf = (evidence: ProcessEvidence, wanted: WantedLabels) => {
+    const labels = new Labels(node);
+    labels.add("node:group", [...(options.nodeGroups?.() ?? [])].sort());
+    addFacts(labels, evidence, looksFor(wanted));
+    addUser(labels, evidence, wanted, accounts);
+    return labels;
+  };
   return {
-    attest(evidence, wanted) {
-      const looks = looksFor(wanted);
-      const labels = new Labels(node);
-      labels.add("node:group", [...(options.nodeGroups?.() ?? [])].sort());
-      addFacts(labels, evidence, looks);
-      addUser(labels, evidence, wanted, accounts);
-      return looks.pinned ? addFromProc(labels, evidence, { wanted, accounts, digests }) : labels.set;
+    async attest(evidence, wanted) {
+      const labels = labelsOf(evidence, wanted);
+      if (looksFor(wanted).pinned) await addFromProc(labels, evidence, { wanted, accounts, digests });
+      return labels.set;
     },
+    tryAttest: (evidence, wanted) => (looksFor(wanted).pinned ? undefined : labelsOf(evidence, wanted).set),
   };
 }
 
@@ -100,7 +107,7 @@ interface Sources {
   readonly digests: DigestCache;
 }
 
-async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: Sources): Promise<LabelSet> {
+async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: Sources): Promise<void> {
   const { wanted, accounts, digests } = sources;
   const pin = pinProcess(evidence.pid, evidence.startTimeNs);
   try {
@@ -125,7 +132,6 @@ async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: S
     if (wanted.has(RUNNING_DIGEST)) labels.one(RUNNING_DIGEST, await digests.digest(`/proc/${evidence.pid}/exe`));
     // Every look was at this process only if it has not ended until now.
     if (!pin.isAlive()) throw new RiprapError("not_found", `Cannot attest process ${evidence.pid}: it ended meanwhile`);
-    return labels.set;
   } finally {
     pin.close();
   }

@@ -17,7 +17,7 @@ import type { Registry } from "./registry.ts";
 import type { RuleBook } from "./rule_book.ts";
 import type { Caller, ProcessReports } from "./workload_api/caller.ts";
 import { createHealth } from "./workload_api/health.ts";
-import { identify } from "./workload_api/identity.ts";
+import { identify, tryIdentify } from "./workload_api/identity.ts";
 import { SvidIssuer } from "./workload_api/issuer.ts";
 import { Ledger } from "./workload_api/ledger.ts";
 import { CallerLimits } from "./workload_api/limit.ts";
@@ -184,7 +184,8 @@ function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
   const who = (caller: Caller) => identify(caller, parts);
   const ledger = new Ledger({ store, authority, clock, log });
   const issuer = new SvidIssuer({ authority, store, ledger });
-  const live = new LiveStreams({ clock, log, ledger, identify: who });
+  const now = (caller: Caller) => tryIdentify(caller, parts);
+  const live = new LiveStreams({ clock, log, ledger, store, identify: who, tryIdentify: now });
   const counted = { clock, limits, counters };
   const health = createHealth(counted, {
     services: SERVICES,

@@ -55,6 +55,7 @@ export function mortal(stateDir: string, dieAt: number, die?: () => never): Mort
         }),
       );
     },
+    look: (work) => store.look(work),
     close: () => store.close(),
   };
   const mortalKeys: KeyStore = new Proxy(keys, {

@@ -26,6 +26,8 @@ export interface FeedParts extends BundleSource {
 export interface Feed {
   /** The whole state to be sent, or undefined when the stream has it. Rejects with CallRefusal when it may not have it, or with what the CA throws. */
   next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined>;
+  /** Is there nothing to be sent now? Only asks, so that many can be asked in one look at the store; not every feed can tell. */
+  isCurrent?(identified: Identified): boolean;
   /** When there will be something new without a change of rules; undefined: never. */
   readonly renewAt: number | undefined;
   /** When what was sent is void; undefined: it never is. */
@@ -71,20 +73,26 @@ export class SvidTerm {
     return isSame(term, assignment) && term.epoch === authority.epoch && !authority.isRevoked(term.serial);
   }
 
-  /** With a new key, to be wiped after use. Rejects with CallRefusal where the rule delivers no key. */
-  async issue(caller: Caller, identified: Identified): Promise<KeyedSvid> {
-    const { authority, clock, issuer, ledger, random } = this.#parts;
-    const { assignment } = identified;
-    requireDelivery(assignment);
+  /** With a new key, which is wiped after its use. Rejects with CallRefusal where the rule delivers no key. */
+  issue<T>(caller: Caller, identified: Identified, use: (svid: KeyedSvid) => T): Promise<T> {
+    const { clock, issuer } = this.#parts;
+    requireDelivery(identified.assignment);
     const issuedAt = clock.now();
-    const { epoch } = authority;
-    const svid = await issuer.issue(caller, identified);
-    const { spiffeId, lifetimeSeconds, dnsNames } = assignment;
+    return issuer.issue(caller, identified, (svid) => {
+      this.#begin(svid, { caller, identified, issuedAt });
+      return use(svid);
+    });
+  }
+
+  #begin(svid: KeyedSvid, by: { caller: Caller; identified: Identified; issuedAt: number }): void {
+    const { ledger, random } = this.#parts;
+    const { caller, identified, issuedAt } = by;
+    const { spiffeId, lifetimeSeconds, dnsNames } = identified.assignment;
     const earlier = this.#term?.spiffeId;
     if (earlier !== undefined && earlier !== spiffeId.toString())
-      ledger.withdraw(caller, "the rules give the process another identity", assignment.spiffeId);
+      ledger.withdraw(caller, "the rules give the process another identity", spiffeId);
+    const { serial, epoch } = svid;
     const [notBefore, notAfter] = [svid.notBefore.getTime(), svid.notAfter.getTime()];
-    const { serial } = svid;
     this.#term = {
       spiffeId: spiffeId.toString(),
       lifetimeSeconds,
@@ -95,7 +103,6 @@ export class SvidTerm {
       notAfter,
       renewAt: renewalTime({ issuedAt, notAfter }, random()),
     };
-    return svid;
   }
 }
 
@@ -125,18 +132,20 @@ export class X509Feed implements Feed {
     return this.#term.endsAt;
   }
 
-  async next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined> {
+  isCurrent(identified: Identified): boolean {
     requireDelivery(identified.assignment);
-    const { own, foreign, digest } = this.#parts.roots.current();
-    if (this.#bundles === digest && this.#term.isGood(identified)) return undefined;
-    const { chain, privateKey } = await this.#term.issue(caller, identified);
-    this.#bundles = digest;
-    try {
+    return this.#bundles === this.#parts.roots.current().digest && this.#term.isGood(identified);
+  }
+
+  async next(caller: Caller, identified: Identified): Promise<Uint8Array | undefined> {
+    if (this.isCurrent(identified)) return undefined;
+    return this.#term.issue(caller, identified, ({ chain, privateKey }) => {
+      // As they are by now: the stream is told of a change after this one, or has it.
+      const roots = this.#parts.roots.current();
+      this.#bundles = roots.digest;
       const spiffeId = identified.assignment.spiffeId.toString();
-      return encodeX509SvidResponse([{ spiffeId, chain, privateKey, bundle: own }], foreign);
-    } finally {
-      privateKey.fill(0);
-    }
+      return encodeX509SvidResponse({ spiffeId, chain, privateKey }, roots);
+    });
   }
 }
 

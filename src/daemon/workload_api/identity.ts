@@ -3,6 +3,8 @@
 import type { NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
+import type { LabelSet } from "../../label.ts";
+import type { ResourceSet } from "../../resource.ts";
 import type { ProcessEvidence } from "../attestation/evidence.ts";
 import type { WantedLabels } from "../attestation/wanted.ts";
 import type { Attestor } from "../attestation.ts";
@@ -33,56 +35,87 @@ export interface Identified {
   readonly evidence: ProcessEvidence;
 }
 
-/** Throws CallRefusal: `permissionDenied` when the rules give the caller no identity, `unavailable` when that cannot be told now. */
+/** Rejects with CallRefusal: `permissionDenied` when the rules give the caller no identity, `unavailable` when that cannot be told now. */
 export async function identify(caller: Caller, parts: IdentityParts): Promise<Identified> {
-  const { attestor, book, clock, lifetimeSeconds, log } = parts;
+  const { book } = parts;
   for (let tries = 0; tries < TRIES_MAX; tries++) {
-    const { resources, wanted } = book;
-    if (resources === undefined) throw new CallRefusal("unavailable", "no rules are in force yet");
-    const { evidence, labels } = await attest(caller, { attestor, wanted, clock, log });
+    const { resources, wanted } = rulesOf(parts);
+    const attested = await attest(caller, wanted, parts);
     // Judged by rules that are no longer in force: once more.
-    if (book.resources !== resources) continue;
-    const judgement = judgeProcess(labels, resources, {
-      lifetimeSeconds,
-      revokedIdReason: (id) => parts.authority.revokedIdReason(id),
-      revokedExecutable: (sha256) => book.revokedExecutable?.(sha256),
-    });
-    switch (judgement.outcome) {
-      case "identity":
-        return { assignment: judgement.assignment, evidence };
-      case "refused":
-        log.warn("a process was refused an identity", {
-          pid: caller.pid,
-          rule: judgement.rule,
-          reason: judgement.reason,
-        });
-        throw new CallRefusal("permissionDenied", `no identity issued: ${judgement.reason}`);
-      case "unmanaged":
-        throw new CallRefusal("permissionDenied", "no identity issued: no rule selects this process");
-    }
+    if (book.resources === resources) return judge(attested, resources, parts);
   }
   throw new CallRefusal("unavailable", "the rules are changing");
 }
 
-type Attesting = Pick<IdentityParts, "attestor" | "clock" | "log"> & { readonly wanted: RuleBook["wanted"] };
+/** The same at once, where nothing has to be waited for; else undefined. Throws what identify rejects with. */
+export function tryIdentify(caller: Caller, parts: IdentityParts): Identified | undefined {
+  const { resources, wanted } = rulesOf(parts);
+  const evidence = tryEvidence(caller, wanted, parts);
+  // Made of the evidence alone, after whose reading the caller was asked whether it lives.
+  const labels = evidence && parts.attestor.tryAttest(evidence, wanted);
+  return labels && judge({ evidence, labels }, resources, parts);
+}
 
-async function attest(caller: Caller, { attestor, wanted, clock, log }: Attesting) {
+/** Undefined when the module's report may be on its way. */
+function tryEvidence(caller: Caller, wanted: WantedLabels, parts: IdentityParts): ProcessEvidence | undefined {
   try {
-    const evidence = await evidenceOf(caller, wanted, clock);
-    const labels = await attestor.attest(evidence, wanted);
+    return caller.evidence(wanted);
+  } catch (thrown) {
+    if (isNotReported(thrown)) return undefined;
+    throw refusalOf(thrown, caller, parts);
+  }
+}
+
+function rulesOf({ book: { resources, wanted } }: IdentityParts) {
+  if (resources === undefined) throw new CallRefusal("unavailable", "no rules are in force yet");
+  return { resources, wanted };
+}
+
+interface Attested {
+  readonly evidence: ProcessEvidence;
+  readonly labels: LabelSet;
+}
+
+function judge({ evidence, labels }: Attested, resources: ResourceSet, parts: IdentityParts): Identified {
+  const { authority, book, lifetimeSeconds, log } = parts;
+  const judgement = judgeProcess(labels, resources, {
+    lifetimeSeconds,
+    revokedIdReason: (id) => authority.revokedIdReason(id),
+    revokedExecutable: (sha256) => book.revokedExecutable?.(sha256),
+  });
+  if (judgement.outcome === "identity") return { assignment: judgement.assignment, evidence };
+  if (judgement.outcome === "unmanaged")
+    throw new CallRefusal("permissionDenied", "no identity issued: no rule selects this process");
+  const { rule, reason } = judgement;
+  log.warn("a process was refused an identity", { pid: evidence.pid, rule, reason });
+  throw new CallRefusal("permissionDenied", `no identity issued: ${reason}`);
+}
+
+async function attest(caller: Caller, wanted: WantedLabels, parts: IdentityParts): Promise<Attested> {
+  try {
+    const evidence = await evidenceOf(caller, wanted, parts.clock);
+    const labels = await parts.attestor.attest(evidence, wanted);
     // Every look was at the caller only if it has not ended until now.
     if (caller.isAlive()) return { evidence, labels };
-  } catch (cause) {
-    if (cause instanceof RiprapError && cause.code === "not_reported")
-      throw new CallRefusal("permissionDenied", "no identity issued: no rule selects this process", { cause });
-    if (cause instanceof RiprapError && cause.code === "another_program") {
-      const fact = "the process has become another program since it connected; connect again";
-      throw new CallRefusal("permissionDenied", `no identity issued: ${fact}`, { cause });
-    }
-    log.info("a caller of the Workload API could not be attested", { pid: caller.pid, error: describeError(cause) });
-    throw new CallRefusal("unavailable", "workload attestation failed", { cause });
+  } catch (thrown) {
+    throw refusalOf(thrown, caller, parts);
   }
   throw new CallRefusal("permissionDenied", "no identity issued: the process that connected has ended");
+}
+
+function refusalOf(cause: unknown, { pid }: Caller, { log }: IdentityParts): CallRefusal {
+  if (isNotReported(cause))
+    return new CallRefusal("permissionDenied", "no identity issued: no rule selects this process", { cause });
+  if (cause instanceof RiprapError && cause.code === "another_program") {
+    const fact = "the process has become another program since it connected; connect again";
+    return new CallRefusal("permissionDenied", `no identity issued: ${fact}`, { cause });
+  }
+  log.info("a caller of the Workload API could not be attested", { pid, error: describeError(cause) });
+  return new CallRefusal("unavailable", "workload attestation failed", { cause });
+}
+
+function isNotReported(thrown: unknown): boolean {
+  return thrown instanceof RiprapError && thrown.code === "not_reported";
 }
 
 async function evidenceOf(caller: Caller, wanted: WantedLabels, clock: Clock): Promise<ProcessEvidence> {
@@ -90,7 +123,7 @@ async function evidenceOf(caller: Caller, wanted: WantedLabels, clock: Clock): P
     try {
       return caller.evidence(wanted);
     } catch (thrown) {
-      if (!(thrown instanceof RiprapError) || thrown.code !== "not_reported") throw thrown;
+      if (!isNotReported(thrown)) throw thrown;
       await clock.sleep(wait);
     }
   }

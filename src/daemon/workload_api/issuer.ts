@@ -15,12 +15,17 @@ export interface IssuerParts {
   readonly ledger: Ledger;
 }
 
-/** To be wiped after use: its private key, PKCS#8 DER. */
-export type KeyedSvid = IssuedSvid & { readonly privateKey: Uint8Array };
+/** To be used at once: its private key, PKCS#8 DER, is wiped after that. */
+export type KeyedSvid = IssuedSvid & {
+  readonly privateKey: Uint8Array;
+  /** Of the authority when it was signed. */
+  readonly epoch: number;
+};
 
 interface Order {
   readonly caller: Caller;
   readonly identified: Identified;
+  /** Never throws. */
   done(svid: KeyedSvid): void;
   failed(thrown: unknown): void;
 }
@@ -34,9 +39,18 @@ export class SvidIssuer {
     this.#parts = parts;
   }
 
-  /** Rejects with what NodeAuthority.issueX509Svid throws. */
-  issue(caller: Caller, identified: Identified): Promise<KeyedSvid> {
-    return new Promise((done, failed) => {
+  /** What `use` makes of it. Rejects with what NodeAuthority.issueX509Svid throws, or with what `use` does. */
+  issue<T>(caller: Caller, identified: Identified, use: (svid: KeyedSvid) => T): Promise<T> {
+    return new Promise((resolve, failed) => {
+      const done = (svid: KeyedSvid) => {
+        try {
+          resolve(use(svid));
+        } catch (thrown) {
+          failed(thrown);
+        } finally {
+          svid.privateKey.fill(0);
+        }
+      };
       this.#orders.push({ caller, identified, done, failed });
       if (this.#orders.length === 1) setImmediate(() => this.#work());
     });
@@ -65,26 +79,28 @@ export class SvidIssuer {
   #sign(orders: readonly Order[]): void {
     const { authority, store, ledger } = this.#parts;
     const svids = store.transaction(() => {
-      const requests = orders.map(({ identified: { assignment, evidence } }) => {
-        const { spiffeId, lifetimeSeconds, dnsNames, rule, because } = assignment;
-        const { pid, exe, uid } = evidence;
-        const context = { by: "workload-api", pid, exe, uid, rule, because };
-        return { spiffeId, lifetimeSeconds, dnsNames, context };
-      });
-      const signed = issueWithNewKeys(authority, requests);
-      for (const [index, order] of orders.entries()) ledger.write(order.caller, deliveredOf(order, signed[index]));
-      return signed;
+      const { epoch } = authority;
+      const signed = issueWithNewKeys(authority, orders.map(requestOf));
+      for (const [index, { caller, identified }] of orders.entries())
+        ledger.write(caller, deliveredOf(identified, signed[index] as KeyedSvid));
+      return signed.map((svid) => Object.assign(svid, { epoch }));
     });
     for (const [index, order] of orders.entries()) {
       const svid = svids[index] as KeyedSvid;
-      ledger.add(order.caller, deliveredOf(order, svid));
+      ledger.add(order.caller, deliveredOf(order.identified, svid));
       this.issued += 1;
       order.done(svid);
     }
   }
 }
 
-function deliveredOf({ identified }: Order, svid: KeyedSvid | undefined) {
-  const { serial, notAfter } = svid as KeyedSvid;
-  return { serial, spiffeId: identified.assignment.spiffeId, notAfter: notAfter.getTime() };
+function requestOf({ identified: { assignment, evidence } }: Order) {
+  const { spiffeId, lifetimeSeconds, dnsNames, rule, because } = assignment;
+  const { pid, exe, uid } = evidence;
+  const context = { by: "workload-api", pid, exe, uid, rule, because };
+  return { spiffeId, lifetimeSeconds, dnsNames, context };
+}
+
+function deliveredOf({ assignment }: Identified, { serial, notAfter }: KeyedSvid) {
+  return { serial, spiffeId: assignment.spiffeId, notAfter: notAfter.getTime() };
 }

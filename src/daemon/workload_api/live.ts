@@ -2,6 +2,7 @@
 
 import type { Clock } from "../../clock.ts";
 import { describeError } from "../../error.ts";
+import type { Store } from "../../store.ts";
 import { Deadlines } from "../deadline.ts";
 import type { Log } from "../log.ts";
 import { retryTime } from "../renewal.ts";
@@ -24,6 +25,9 @@ export interface LiveParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly ledger: Pick<Ledger, "withdraw">;
+  readonly store: Pick<Store, "look">;
+  /** Who the caller is now; undefined when that has to be waited for. Throws CallRefusal. */
+  tryIdentify(caller: Caller): Identified | undefined;
   identify(caller: Caller): Promise<Identified>;
 }
 
@@ -31,9 +35,12 @@ interface LiveStream {
   readonly call: Outbound;
   readonly feed: Feed;
   attempts: number;
-  /** Settled when all that was asked of it before is done: two answers at once would be two SVIDs. Never rejects. */
-  turn: Promise<void>;
+  /** Settled when all that was asked of it before is done: two answers at once would be two SVIDs. Never rejects; undefined: nothing is under way. */
+  turn: Promise<void> | undefined;
 }
+
+type Answer = Identified | CallRefusal;
+type Grouped = readonly [Caller, readonly LiveStream[]];
 
 /** An open stream, for whoever has something new to ask of its feed. */
 export interface LiveHandle {
@@ -45,6 +52,8 @@ export class LiveStreams {
   readonly #parts: LiveParts;
   readonly #streams = new Set<LiveStream>();
   readonly #renewals: Deadlines<LiveStream>;
+  /** To be judged in this turn: all whose time came together. */
+  readonly #due: LiveStream[] = [];
   #refreshing: Promise<void> | undefined;
   #again = false;
 
@@ -59,7 +68,7 @@ export class LiveStreams {
 
   /** Sends the first message and keeps the stream until it ends. Rejects with CallRefusal before anything was sent. */
   async open(call: Outbound, feed: Feed): Promise<LiveHandle> {
-    const stream: LiveStream = { call, feed, attempts: 0, turn: Promise.resolve() };
+    const stream: LiveStream = { call, feed, attempts: 0, turn: undefined };
     const handle = { judge: () => this.#judge(call.caller, [stream]) };
     const identified = await this.#parts.identify(call.caller);
     if (call.signal.aborted) return handle;
@@ -67,7 +76,10 @@ export class LiveStreams {
     this.#streams.add(stream);
     call.signal.addEventListener("abort", () => this.#drop(stream));
     const first = this.#send(stream, identified);
-    stream.turn = first.catch(() => undefined);
+    this.#follow(
+      stream,
+      first.catch(() => undefined),
+    );
     try {
       await first;
     } catch (thrown) {
@@ -87,7 +99,7 @@ export class LiveStreams {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const renewing = this.#renewals.run((stream) => void this.#judge(stream.call.caller, [stream]), signal);
+    const renewing = this.#renewals.run((stream) => this.#renew(stream), signal);
     while (!signal.aborted) {
       await this.#parts.clock.sleep(ATTEST_AGAIN_MS, signal).catch(() => undefined);
       if (!signal.aborted && this.#streams.size > 0) await this.refresh();
@@ -98,28 +110,105 @@ export class LiveStreams {
   async #refreshAll(): Promise<void> {
     while (this.#again) {
       this.#again = false;
-      const byCaller = Map.groupBy(this.#streams, ({ call }) => call.caller);
-      // Not one after the other: what is signed for them together is one commit.
-      const callers = [...byCaller];
-      for (let at = 0; at < callers.length; at += TOGETHER)
-        await Promise.all(callers.slice(at, at + TOGETHER).map(([caller, streams]) => this.#judge(caller, streams)));
+      await this.#judgeAll(this.#streams);
     }
+  }
+
+  #renew(stream: LiveStream): void {
+    this.#due.push(stream);
+    if (this.#due.length === 1) queueMicrotask(() => void this.#judgeAll(this.#due.splice(0)));
+  }
+
+  /** Never rejects. */
+  async #judgeAll(streams: Iterable<LiveStream>): Promise<void> {
+    const callers = [...Map.groupBy(streams, ({ call }) => call.caller)];
+    // Not one after the other: what is signed for them together is one commit.
+    for (let at = 0; at < callers.length; at += TOGETHER) await this.#judgeTogether(callers.slice(at, at + TOGETHER));
+  }
+
+  async #judgeTogether(callers: readonly Grouped[]): Promise<void> {
+    try {
+      const looked = this.#parts.store.look(() => callers.map((grouped) => this.#look(grouped)));
+      // What is written, and who is told, comes after the look.
+      const turns = looked.flatMap(({ caller, answer, streams }) =>
+        answer === undefined ? [this.#judge(caller, streams)] : this.#tell(answer, streams),
+      );
+      await Promise.all(turns);
+    } catch (thrown) {
+      this.#parts.log.error("streams could not be judged together", { error: describeError(thrown) });
+      await Promise.all(callers.map(([caller, streams]) => this.#judge(caller, streams)));
+    }
+  }
+
+  /** Who the caller is now, and which of its streams may lack something. */
+  #look([caller, streams]: Grouped) {
+    const answer = this.#tryAnswer(caller);
+    if (answer === undefined || answer instanceof CallRefusal) return { caller, answer, streams };
+    return { caller, answer, streams: streams.filter((stream) => !this.#isSettled(stream, answer)) };
   }
 
   /** Never rejects. */
   async #judge(caller: Caller, streams: readonly LiveStream[]): Promise<void> {
-    let answer: Identified | CallRefusal;
+    let answer: Answer;
     try {
       answer = await this.#parts.identify(caller);
     } catch (thrown) {
-      answer = thrown instanceof CallRefusal ? thrown : this.#bug(thrown);
+      answer = this.#answerOf(thrown);
     }
+    await Promise.all(this.#tell(answer, streams));
+  }
+
+  /** Undefined when it has to be waited for. */
+  #tryAnswer(caller: Caller): Answer | undefined {
+    try {
+      return this.#parts.tryIdentify(caller);
+    } catch (thrown) {
+      return this.#answerOf(thrown);
+    }
+  }
+
+  /** Has the stream all that there is for it? */
+  #isSettled(stream: LiveStream, identified: Identified): boolean {
+    const { feed, turn } = stream;
+    if (!this.#streams.has(stream)) return true;
+    try {
+      if (turn !== undefined || feed.isCurrent?.(identified) !== true) return false;
+    } catch {
+      // Whoever makes the next message says so again.
+      return false;
+    }
+    this.#expect(stream);
+    return true;
+  }
+
+  /** At its time, if nothing changes before. */
+  #expect(stream: LiveStream): void {
+    const { renewAt } = stream.feed;
+    if (renewAt === undefined) return;
+    this.#renewals.set(stream, Math.max(renewAt, this.#parts.clock.now() + JUDGE_APART_MS));
+  }
+
+  /** Ends each stream or sends it what is new: when that is done, if it is not yet. */
+  #tell(answer: Answer, streams: readonly LiveStream[]): readonly Promise<void>[] {
+    const turns: Promise<void>[] = [];
     for (const stream of streams) {
       if (!this.#streams.has(stream)) continue;
-      if (answer instanceof CallRefusal) this.#end(stream, answer);
-      else stream.turn = stream.turn.then(() => this.#update(stream, answer));
+      if (answer instanceof CallRefusal) {
+        this.#end(stream, answer);
+        continue;
+      }
+      const update = () => this.#update(stream, answer);
+      turns.push(this.#follow(stream, stream.turn === undefined ? update() : stream.turn.then(update)));
     }
-    await Promise.all(streams.map(({ turn }) => turn));
+    return turns;
+  }
+
+  /** `turn` never rejects. */
+  #follow(stream: LiveStream, turn: Promise<void>): Promise<void> {
+    stream.turn = turn;
+    return turn.then(() => {
+      if (stream.turn === turn) stream.turn = undefined;
+    });
   }
 
   async #update(stream: LiveStream, identified: Identified): Promise<void> {
@@ -137,8 +226,7 @@ export class LiveStreams {
     const message = await feed.next(call.caller, identified);
     stream.attempts = 0;
     if (call.signal.aborted) return;
-    if (feed.renewAt !== undefined)
-      this.#renewals.set(stream, Math.max(feed.renewAt, this.#parts.clock.now() + JUDGE_APART_MS));
+    this.#expect(stream);
     if (message !== undefined) call.send(message);
   }
 
@@ -172,7 +260,8 @@ export class LiveStreams {
     this.#renewals.delete(stream);
   }
 
-  #bug(thrown: unknown): CallRefusal {
+  #answerOf(thrown: unknown): CallRefusal {
+    if (thrown instanceof CallRefusal) return thrown;
     this.#parts.log.error("the Workload API failed", { error: describeError(thrown) });
     return new CallRefusal("internal", "the daemon failed; its log says why");
   }

@@ -1,7 +1,7 @@
 // The messages of the SPIFFE Workload API by the field numbers of its standard: answers written, requests read. Pure.
 
 import type { JsonValue } from "../../json.ts";
-import { concat, delimited, double, integer, mapEntry, readFields, textsOf } from "./protobuf.ts";
+import { concat, delimited, double, headBytes, integer, mapEntry, putHead, readFields, textsOf } from "./protobuf.ts";
 
 export interface X509SvidAnswer {
   readonly spiffeId: string;
@@ -9,29 +9,46 @@ export interface X509SvidAnswer {
   readonly chain: readonly Uint8Array[];
   /** PKCS#8 DER. */
   readonly privateKey: Uint8Array;
-  /** DER of the roots of its trust domain. */
-  readonly bundle: readonly Uint8Array[];
 }
 
 /** SPIFFE ID of a trust domain → its bundle as that message has it. */
 export type BundleMap = ReadonlyMap<string, Uint8Array>;
 
-/** X509SVIDResponse; the first SVID is the default one. `federated`: the roots of other trust domains. */
-export function encodeX509SvidResponse(svids: readonly X509SvidAnswer[], federated: BundleMap = new Map()): Uint8Array {
-  return concat([
-    ...svids.map(({ spiffeId, chain, privateKey, bundle }) =>
-      delimited(
-        1,
-        concat([
-          delimited(1, spiffeId),
-          delimited(2, concat(chain)),
-          delimited(3, privateKey),
-          delimited(4, concat(bundle)),
-        ]),
-      ),
-    ),
-    ...[...federated].map(([trustDomainId, bundle]) => mapEntry(3, trustDomainId, bundle)),
-  ]);
+/** What every X509SVIDResponse holds beside the SVID, until the bundles change. */
+export interface EncodedRoots {
+  /** Field 4 of an X509SVID. */
+  readonly own: Uint8Array;
+  /** Fields 3 of the response. */
+  readonly federated: Uint8Array;
+}
+
+/** `own`: DER of the roots of the SVID's trust domain; `federated`: those of others. */
+export function encodeRoots(own: readonly Uint8Array[], federated: BundleMap): EncodedRoots {
+  const entries = [...federated].map(([trustDomainId, bundle]) => mapEntry(3, trustDomainId, bundle));
+  return { own: delimited(4, concat(own)), federated: concat(entries) };
+}
+
+/** X509SVIDResponse with one SVID: of so many a second that each octet is written once. */
+export function encodeX509SvidResponse({ spiffeId, chain, privateKey }: X509SvidAnswer, roots: EncodedRoots): Buffer {
+  const id = Buffer.from(spiffeId, "utf8");
+  const chainBytes = chain.reduce((sum, { length }) => sum + length, 0);
+  const head = headBytes(1, id.length) + headBytes(2, chainBytes) + headBytes(3, privateKey.length);
+  const svidBytes = head + id.length + chainBytes + privateKey.length + roots.own.length;
+  const message = Buffer.allocUnsafe(headBytes(1, svidBytes) + svidBytes + roots.federated.length);
+  let at = putHead(message, 0, { number: 1, length: svidBytes });
+  const put = (bytes: Uint8Array) => {
+    message.set(bytes, at);
+    at += bytes.length;
+  };
+  at = putHead(message, at, { number: 1, length: id.length });
+  put(id);
+  at = putHead(message, at, { number: 2, length: chainBytes });
+  for (const certificate of chain) put(certificate);
+  at = putHead(message, at, { number: 3, length: privateKey.length });
+  put(privateKey);
+  put(roots.own);
+  put(roots.federated);
+  return message;
 }
 
 /** X509BundlesResponse: DER certificates, one after another. */

@@ -19,12 +19,23 @@ export interface WireField {
 /** A string, bytes or a message inside another. Empty ones are left out where they stand alone, as proto3 does. */
 export function delimited(number: number, value: Uint8Array | string): Uint8Array {
   const bytes = typeof value === "string" ? Buffer.from(value, "utf8") : value;
-  const tag = (number << 3) | WIRE.delimited;
-  const head = varintBytes(tag) + varintBytes(bytes.length);
-  const message = Buffer.allocUnsafe(head + bytes.length);
-  putVarint(message, putVarint(message, 0, tag), bytes.length);
-  message.set(bytes, head);
+  const message = Buffer.allocUnsafe(headBytes(number, bytes.length) + bytes.length);
+  message.set(bytes, putHead(message, 0, { number, length: bytes.length }));
   return message;
+}
+
+/** How long the head of such a field is. */
+export function headBytes(number: number, length: number): number {
+  return varintBytes(tagOf(number)) + varintBytes(length);
+}
+
+/** Writes it; answers where the content begins. */
+export function putHead(message: Uint8Array, at: number, field: { number: number; length: number }): number {
+  return putVarint(message, putVarint(message, at, tagOf(field.number)), field.length);
+}
+
+function tagOf(number: number): number {
+  return (number << 3) | WIRE.delimited;
 }
 
 /** An entry of a map<string, bytes> or map<string, message>. */

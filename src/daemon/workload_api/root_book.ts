@@ -2,7 +2,7 @@
 
 import { hash } from "node:crypto";
 import type { TrustBundle } from "../../trust_bundle.ts";
-import { type BundleMap, encodeX509BundlesResponse } from "./message.ts";
+import { type BundleMap, type EncodedRoots, encodeRoots, encodeX509BundlesResponse } from "./message.ts";
 import { concat } from "./protobuf.ts";
 
 export interface BundleSource {
@@ -12,10 +12,7 @@ export interface BundleSource {
   foreignBundles(): readonly TrustBundle[];
 }
 
-export interface Roots {
-  /** DER of those of the own trust domain. */
-  readonly own: readonly Uint8Array[];
-  readonly foreign: BundleMap;
+export interface Roots extends EncodedRoots {
   /** The same for the same roots. */
   readonly digest: string;
 }
@@ -47,5 +44,5 @@ function rootsOf([own, ...others]: readonly TrustBundle[]): Roots {
   const { x509 } = own as TrustBundle;
   const foreign = x509Bundles(others);
   const digest = hash("sha256", concat([...x509, encodeX509BundlesResponse(foreign)]), "base64url");
-  return { own: x509, foreign, digest };
+  return { ...encodeRoots(x509, foreign), digest };
 }

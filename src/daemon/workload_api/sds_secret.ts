@@ -81,18 +81,18 @@ export class SecretSource {
   }
 
   /** A new SVID under each of these names. */
-  async svids(
+  svids(
     names: readonly string[],
     { caller, identified }: { readonly caller: Caller; readonly identified: Identified },
   ): Promise<readonly SecretResource[]> {
-    const { serial, chain, privateKey } = await this.#term.issue(caller, identified);
-    const pem = { chain: pemOfCertificates(chain), privateKey: pemOfKey(privateKey) };
-    privateKey.fill(0);
-    try {
-      return names.map((name) => ({ name, version: serial, secret: encodeCertificateSecret(name, pem) }));
-    } finally {
-      pem.privateKey.fill(0);
-    }
+    return this.#term.issue(caller, identified, ({ serial, chain, privateKey }) => {
+      const pem = { chain: pemOfCertificates(chain), privateKey: pemOfKey(privateKey) };
+      try {
+        return names.map((name) => ({ name, version: serial, secret: encodeCertificateSecret(name, pem) }));
+      } finally {
+        pem.privateKey.fill(0);
+      }
+    });
   }
 }
 
