@@ -5,13 +5,16 @@ import {
   type Claims,
   checkSignature,
   checkTimes,
+  layOutCompact,
   parseAlgorithm,
   parseCompact,
   parseSubject,
-  signCompact,
+  signAside,
+  signNow,
   type TokenRefusalCode,
   TokenRefused,
   type TokenSigning,
+  type Unsigned,
 } from "./jws.ts";
 import type { SpiffeId, TrustDomain } from "./spiffe_id.ts";
 import type { JwtKey } from "./trust_bundle.ts";
@@ -33,18 +36,28 @@ export interface JwtSvidClaims {
   readonly issuer?: string;
 }
 
-/** Always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). */
+/** Always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). Signed on a thread of the runtime's. */
 export function signJwtSvid(claims: JwtSvidClaims, by: TokenSigning): Promise<string> {
+  return signAside(layOut(claims, by));
+}
+
+/** The same while everybody waits. */
+export function signJwtSvidNow(claims: JwtSvidClaims, by: TokenSigning): string {
+  return signNow(layOut(claims, by));
+}
+
+function layOut(claims: JwtSvidClaims, by: TokenSigning): Unsigned {
   const { spiffeId, audience, tokenId, issuedAt, expiresAt, issuer } = claims;
   const payload = {
-    ...(issuer === undefined ? {} : { iss: issuer }),
+    // Left out of JSON where there is none.
+    iss: issuer,
     sub: spiffeId.toString(),
     aud: audience,
     exp: expiresAt,
     iat: issuedAt,
     jti: tokenId,
   };
-  return signCompact(payload, by, "JWT");
+  return layOutCompact(payload, by, "JWT");
 }
 
 export type JwtAnswer =

@@ -1,7 +1,8 @@
 // The JWT authority of this node: the JWT-SVIDs that it signs, and the keys that validate them. Nothing is signed before its journal entry is committed.
 
+import { availableParallelism } from "node:os";
 import { RiprapError } from "../error.ts";
-import { type JwtSvidClaims, signJwtSvid } from "../jwt_svid.ts";
+import { type JwtSvidClaims, signJwtSvid, signJwtSvidNow } from "../jwt_svid.ts";
 import type { SpiffeId } from "../spiffe_id.ts";
 import { type JwtKey, writeJwtBundle } from "../trust_bundle.ts";
 import type { NodeAuthority } from "./node_authority.ts";
@@ -16,6 +17,8 @@ export const AUDIENCES_MAX = 16;
 export const AUDIENCE_BYTES_MAX = 1024;
 /** Some milliseconds of work; calls are answered in between. */
 const BATCH_MAX = 64;
+/** On the runtime's threads at once: as much as keeps them busy while the next batch is written. */
+const ASIDE_MAX = 4 * BATCH_MAX;
 
 export interface JwtSvidRequest {
   readonly spiffeId: SpiffeId | string;
@@ -86,7 +89,7 @@ interface MintParts extends Pick<JwtOptions, "authority" | "clock" | "store"> {
 
 interface Order {
   readonly request: JwtSvidRequest;
-  done(issued: Promise<IssuedJwtSvid>): void;
+  done(issued: IssuedJwtSvid): void;
   failed(thrown: unknown): void;
 }
 
@@ -96,43 +99,85 @@ interface Draft {
   readonly by: TokenSigner;
 }
 
-/** Signs what is asked for in one turn together: the issuer is looked at once, and the entries are one commit. */
+/**
+ * Signs what is asked for in one turn together: the issuer is looked at once, and the entries are one commit. Of several tokens this thread signs its
+ * share, and the runtime's threads the others.
+ */
 class Mint {
   readonly #parts: MintParts;
   readonly #orders: Order[] = [];
+  /** One of so many tokens is signed here: all, where there is one processor. */
+  readonly #share: number;
+  #aside = 0;
+  #isExpected = false;
 
   constructor(parts: MintParts) {
     this.#parts = parts;
+    const processors = availableParallelism();
+    // This thread has the journal to write besides.
+    this.#share = processors === 1 ? 1 : processors + 1;
   }
 
   issue(request: JwtSvidRequest): Promise<IssuedJwtSvid> {
     return new Promise((done, failed) => {
       this.#orders.push({ request, done, failed });
-      if (this.#orders.length === 1) setImmediate(() => this.#work());
+      this.#expect();
     });
   }
 
+  #expect(): void {
+    if (this.#isExpected || this.#orders.length === 0 || this.#aside >= ASIDE_MAX) return;
+    this.#isExpected = true;
+    setImmediate(() => this.#work());
+  }
+
   #work(): void {
+    this.#isExpected = false;
     const orders = this.#orders.splice(0, BATCH_MAX);
-    if (this.#orders.length > 0) setImmediate(() => this.#work());
-    if (this.#sign(orders) === undefined) return;
+    const failure = this.#sign(orders);
     // One that may not be issued must not take the others with it.
-    for (const order of orders) {
-      const failure = this.#sign([order]);
-      if (failure !== undefined) order.failed(failure.thrown);
-    }
+    if (failure !== undefined) for (const order of orders) this.#signAlone(order);
+    this.#expect();
+  }
+
+  #signAlone(order: Order): void {
+    const failure = this.#sign([order]);
+    if (failure !== undefined) order.failed(failure.thrown);
   }
 
   /** All of them or none; what was thrown, when it is none. */
   #sign(orders: readonly Order[]): { readonly thrown: unknown } | undefined {
+    let drafts: readonly Draft[];
     try {
       // Journal first: a token that exists without an entry could never be accounted for.
-      const drafts = this.#write(orders.map(({ request }) => request));
-      for (const [index, order] of orders.entries()) order.done(issued(drafts[index] as Draft));
-      return undefined;
+      drafts = this.#write(orders.map(({ request }) => request));
     } catch (thrown) {
       return { thrown };
     }
+    const here: [Order, Draft][] = [];
+    for (const [index, order] of orders.entries()) {
+      const draft = drafts[index] as Draft;
+      if (this.#isForHere(draft, index)) here.push([order, draft]);
+      else this.#signAside(order, draft);
+    }
+    // Last: the others are signed meanwhile.
+    for (const [order, draft] of here) settle(order, draft, () => signJwtSvidNow(draft.claims, draft.by));
+    return undefined;
+  }
+
+  /** A signature of RSA takes a millisecond, and is never made while everybody waits. */
+  #isForHere({ by }: Draft, index: number): boolean {
+    return by.algorithm === "ES256" && index % this.#share === 0;
+  }
+
+  #signAside(order: Order, draft: Draft): void {
+    this.#aside += 1;
+    signJwtSvid(draft.claims, draft.by)
+      .then((token) => settle(order, draft, () => token), order.failed)
+      .finally(() => {
+        this.#aside -= 1;
+        this.#expect();
+      });
   }
 
   /** Committed when it returns. */
@@ -166,9 +211,12 @@ class Mint {
   }
 }
 
-async function issued({ claims, by }: Draft): Promise<IssuedJwtSvid> {
-  const { tokenId, expiresAt } = claims;
-  return { token: await signJwtSvid(claims, by), tokenId, expiresAt: new Date(expiresAt * 1000) };
+function settle({ done, failed }: Order, { claims: { tokenId, expiresAt } }: Draft, sign: () => string): void {
+  try {
+    done({ token: sign(), tokenId, expiresAt: new Date(expiresAt * 1000) });
+  } catch (thrown) {
+    failed(thrown);
+  }
 }
 
 function checkLifetime({ spiffeId, lifetimeSeconds = JWT_LIFETIME_SECONDS }: JwtSvidRequest): void {
