@@ -3,8 +3,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initTrustDomain, openAuthority } from "../../src/ca.ts";
-import { systemClock } from "../../src/clock.ts";
 import { writeBody } from "../../src/federation/body.ts";
 import { openStatementStore } from "../../src/federation/fleet_store.ts";
 import { parseMessage, writeMessage } from "../../src/federation/message.ts";
@@ -13,6 +11,7 @@ import { openStore, storePath } from "../../src/store.ts";
 import { DOMAIN, voice } from "../federation/fleet_fixture.ts";
 import { freePort, type NatsServer, openPark } from "../fleet/nats_server.ts";
 import { connected, openGate, openState, openTransport, openVoice, SPEAKER, SUBJECTS } from "./fleet_peer.ts";
+import { weighRevoked } from "./revoked_weight.ts";
 import type { BenchResult } from "./section.ts";
 import type { Row } from "./table.ts";
 
@@ -21,7 +20,6 @@ const METRIC = `revoke to applied at the last of ${PEERS} peers, ms`;
 const BARE = "bare NATS publish";
 const SERF = Bun.which("serf") ?? Bun.which("serf", { PATH: "/usr/bin:/usr/sbin" });
 const SERF_PATIENCE_MS = 120_000;
-const WEIGHED = { live: 1_000_000, revoked: 10_000 };
 
 export interface RevokeBenchOptions {
   readonly rounds: number;
@@ -35,7 +33,7 @@ export async function benchRevoke({ rounds }: RevokeBenchOptions): Promise<Bench
     rows.push(...(await overNats(await park.single(), { rounds: 10 * rounds, folder })));
     if (SERF === null) process.stdout.write("serf is not installed (Debian package serf): its row is left out\n");
     else rows.push(...(await overSerf(SERF, rounds)));
-    rows.push(...(await weigh(folder)));
+    rows.push(...(await weighRevoked(folder)));
   } finally {
     await park.leave();
     rmSync(folder, { recursive: true, force: true });
@@ -176,50 +174,4 @@ async function askAll(serf: string, { rpc, name }: { rpc: number; name: string }
     return took;
   }
   throw new Error(`serf brought the query to fewer than ${PEERS} agents: ${text.slice(-200)}`);
-}
-
-/** One revoked certificate in a hundred of a million, as it travels: in a CRL of this CA, as statements; and what no code for such a set can be below. */
-async function weigh(folder: string): Promise<Row[]> {
-  const { writeCrl } = await import("../../src/ca/crl.ts");
-  const { SerialSource } = await import("../../src/ca/svid.ts");
-  const { parseCertificate } = await import("../../src/ca/certificate.ts");
-  const { openNodeKeys, readNodeChain } = await import("../../src/ca.ts");
-  const stateDir = join(folder, "ca");
-  await initTrustDomain({ stateDir, trustDomain: DOMAIN, nodeName: SPEAKER, clock: systemClock });
-  const store = openStore(storePath(stateDir));
-  const authority = openAuthority({ stateDir, clock: systemClock, store });
-  const now = Math.floor(Date.now() / 1000) * 1000;
-  const serials = new SerialSource();
-  const revoked = Array.from({ length: WEIGHED.revoked }, () => ({
-    serial: serials.next(now),
-    reason: "bench",
-    revokedAt: now,
-  }));
-  const key = openNodeKeys(stateDir).openKey("node");
-  const [issuer = new Uint8Array()] = readNodeChain(stateDir);
-  const crl = writeCrl(
-    { number: 1n, thisUpdate: now, nextUpdate: now + 86_400_000, revoked },
-    parseCertificate(issuer),
-    key,
-  );
-  key.close();
-  authority.close();
-  store.close();
-  const target = `serial:${"ab".repeat(20)}:${Buffer.from(revoked[0]?.serial ?? []).toString("hex")}`;
-  const body = writeBody("revocation", { reason: "bench", keep: [] });
-  const statement = signStatement(
-    { trustDomain: DOMAIN, kind: "revocation", name: target, revision: 1, time: now, body },
-    voice(SPEAKER),
-  );
-  const metric = "bits per revoked serial, 1 % of a million";
-  return [
-    { round: 1, peer: "DER CRL", metric, value: (8 * crl.length) / WEIGHED.revoked },
-    { round: 1, peer: "riprap, a statement each", metric, value: 8 * statement.bytes.length },
-    { round: 1, peer: "entropy bound", metric, value: entropyBits(WEIGHED.revoked / WEIGHED.live) },
-  ];
-}
-
-/** Of a set that holds each element with this probability, per element of the set. */
-function entropyBits(p: number): number {
-  return (-p * Math.log2(p) - (1 - p) * Math.log2(1 - p)) / p;
 }
