@@ -99,7 +99,8 @@ export function revocationOf(state: RosterState, target: RevocationTarget): Revo
   const [found] = state.standing.revocationsOf(writeTarget(target));
   if (found !== undefined) return { target, reason: found.body.reason, statement: found.statement };
   const [set] = target.type === "serial" ? state.standing.setsWith(target) : [];
-  return set === undefined ? undefined : { target, reason: reasonOf(set.set), statement: set.statement };
+  if (set === undefined) return undefined;
+  return { target, reason: `one of ${describeSet(state, set.statement, set.set)}`, statement: set.statement };
 }
 
 export interface Revoked {
@@ -109,15 +110,19 @@ export interface Revoked {
 }
 
 /** Why each serial number is revoked is in the journal of the node that signed it. */
-function reasonOf(set: SerialSet): string {
-  return `one of ${set.count} serial numbers that its own node has revoked`;
+function describeSet({ standing }: RosterState, { name }: Statement, { count }: SerialSet): string {
+  const node = standing.nodeOfAuthority(tryParseSerialSetName(name)?.authority ?? "")?.name;
+  return `${count} serial numbers that ${node ?? "their own node"} has revoked`;
 }
 
 /** Everything that is revoked, as it was said. */
 export function listRevocations(state: RosterState): readonly Revoked[] {
   return state.list("revocation").flatMap((statement): Revoked[] => {
     const set = tryParseSerialSetName(statement.name);
-    if (set !== undefined) return [{ target: set, reason: reasonOf(readSerialSet(statement)), statement }];
+    if (set !== undefined) {
+      const reason = describeSet(state, statement, readSerialSet(statement));
+      return [{ target: set, reason, statement }];
+    }
     const target = tryParseTarget(statement.name);
     if (target === undefined) return [];
     const { reason }: RevocationBody = parseBody("revocation", statement);

@@ -4,8 +4,11 @@ import { type Bodies, type BodyKind, writeBody } from "../../src/federation/body
 import { openEd25519, type Signer } from "../../src/federation/curve.ts";
 import { FleetState, type StatementStore } from "../../src/federation/fleet_state.ts";
 import { draftResource } from "../../src/federation/resource_claim.ts";
+import { draftSerialSet } from "../../src/federation/serial_set.ts";
 import { type Statement, type StatementDraft, signStatement } from "../../src/federation/statement.ts";
 import { type FleetScope, type RevocationTarget, writeTarget } from "../../src/fleet.ts";
+import { SerialSet } from "../../src/serial_set.ts";
+import { draw, random } from "../random.ts";
 
 export const DOMAIN = "example.org";
 export const NOW = Date.parse("2026-11-21T12:00:00Z");
@@ -66,6 +69,39 @@ export function sayRevoked(
   { keep = [], ...rest }: Rest & { keep?: readonly string[] } = {},
 ): Statement {
   return say(signer, ["revocation", writeTarget(target)], { reason: "test", keep }, rest);
+}
+
+/** Serial numbers as a CA makes them, always the same, in ascending order. */
+export class SerialNumbers {
+  readonly bytes: Uint8Array;
+  readonly #from = 0x4190_0000_0000;
+  readonly #until: number;
+
+  constructor(count: number) {
+    const next = random(41);
+    const bytes = Buffer.alloc(20 * count);
+    for (let i = 0; i < count; i++) {
+      for (const at of [4, 8, 12, 16]) bytes.writeUInt32BE(draw(next, 2 ** 32), 20 * i + at);
+      bytes.writeUIntBE(this.#from + 100 * i, 20 * i, 6);
+    }
+    this.bytes = Uint8Array.from(bytes);
+    this.#until = this.#from + 100 * count;
+  }
+
+  hex(index: number): string {
+    return hex(this.bytes.subarray(20 * index, 20 * index + 20));
+  }
+
+  /** Those of them that are revoked; `longer` makes its span end later. */
+  set(isRevoked: (index: number) => boolean, { end, longer = 0 }: { end: number; longer?: number }): SerialSet {
+    const span = { from: this.#from, until: this.#until + longer };
+    return SerialSet.make({ serials: this.bytes, ...span, end, isRevoked });
+  }
+}
+
+export function saySet(signer: Signer, set: SerialSet, of: { authority: string; over?: Partial<StatementDraft> }) {
+  const draft = draftSerialSet(set, { authority: of.authority, time: NOW });
+  return signStatement({ trustDomain: DOMAIN, revision: 1, ...draft, ...of.over }, signer);
 }
 
 export function saySeen(name: string, rest: Rest = {}): Statement {

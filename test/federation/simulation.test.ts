@@ -8,11 +8,14 @@ import {
   DOMAIN,
   hex,
   makeRoot,
+  NOW,
+  SerialNumbers,
   say,
   sayNode,
   sayResource,
   sayRevoked,
   saySeen,
+  saySet,
   service,
   voice,
 } from "./fleet_fixture.ts";
@@ -52,6 +55,23 @@ function hostile(simulation: Simulation, to: SimulatedNode): Statement[] {
   return tried;
 }
 
+const SERIALS = new SerialNumbers(120);
+
+/** A node takes back a serial number that it signed; now and then it says all that it took back as a set. Answers the serial number. */
+function takeBack(simulation: Simulation, { name, second }: { name: string; second: number }): string {
+  const node = simulation.find(name);
+  const authority = authorityId(name);
+  const ends = NOW + 2 * HOUR + 1000 * second;
+  const value = SERIALS.hex(second);
+  const target = { type: "serial", authority, value } as const;
+  simulation.say(node, sayRevoked(voice(name), target, { expiresAt: ends }));
+  if (second % 25 !== 24) return value;
+  const singles = new Set(node.state.list("revocation").map(({ name: said }) => said));
+  const set = SERIALS.set((index) => singles.has(`serial:${authority}:${SERIALS.hex(index)}`), { end: ends });
+  simulation.say(node, saySet(voice(name), set, { authority }));
+  return value;
+}
+
 /** One run: trouble for a minute and a half, then peace until all are equal. */
 function run(seed: number) {
   const root = makeRoot();
@@ -60,6 +80,7 @@ function run(seed: number) {
   const images = new Map(simulation.nodes.map((node) => [node.name, node.disk.copy()]));
   simulation.chaos = { dropped: 25, doubled: 15, delayed: 30 };
   const said: Statement[] = [];
+  const takenBack: string[] = [];
   for (let second = 0; second < 90; second += 1) {
     const node = pick(next, simulation.nodes);
     const time = simulation.now;
@@ -73,6 +94,9 @@ function run(seed: number) {
     simulation.say(node, statement);
     const own = saySeen(node.name, { revision: (node.state.get("presence", node.name)?.revision ?? 0) + 1, time });
     simulation.say(node, own);
+    takenBack.push(takeBack(simulation, { name: "n1", second }));
+    // This one forgets, and finds what it said at the others.
+    takeBack(simulation, { name: "n2", second });
     if (second % 10 === 0) for (const each of simulation.nodes) each.side = draw(next, 3);
     if (second === 20 || second === 25) simulation.restart(simulation.find("n2"));
     if (second === 30) simulation.find("n3").skew = HOUR;
@@ -98,11 +122,11 @@ function run(seed: number) {
     simulation.tick();
     rounds += 1;
   }
-  return { simulation, live, rounds };
+  return { simulation, live, rounds, takenBack };
 }
 
 describe.each([1, 2, 3])("seed %d", (seed) => {
-  const { simulation, live, rounds } = run(seed);
+  const { simulation, live, rounds, takenBack } = run(seed);
 
   test("all nodes that are not revoked come to one digest and one generation", () => {
     expect(rounds).toBeLessThan(120);
@@ -128,6 +152,25 @@ describe.each([1, 2, 3])("seed %d", (seed) => {
       for (const kind of ["resource", "node", "revocation", "presence"] as const) {
         for (const statement of state.list(kind)) expect(verifyStatement(statement)).toBe(true);
       }
+    }
+  });
+
+  test("every serial number that a node took back is refused everywhere, most of them by a set, and no other is", () => {
+    for (const { state } of live) {
+      const refused = Array.from({ length: 120 }, (_, index) => SERIALS.hex(index)).filter((serial) => {
+        const certificates = [{ serial, authority: authorityId("n1") }];
+        return !mayIssue(state, { spiffeId: `spiffe://${DOMAIN}/web`, certificates }).ok;
+      });
+      expect(refused).toEqual(takenBack);
+      expect(
+        state.standing
+          .setsOf([authorityId("n1")])
+          .map(({ set }) => set.count)
+          .sort(),
+      ).toEqual([25, 25, 25]);
+      const singles = state.list("revocation").filter(({ name }) => name.startsWith(`serial:${authorityId("n1")}`));
+      expect(singles).toHaveLength(15);
+      expect(state.standing.setsOf([authorityId("n2")]).length).toBeGreaterThan(1);
     }
   });
 

@@ -19,7 +19,7 @@ const ago: Clock = { now: () => systemClock.now() - 60_000, sleep: systemClock.s
 /** Numbers said one by one, and in sets. */
 function said({ revocations }: FleetStatusView): { single: number; sets: number; inSets: number } {
   const counts = revocations.map(({ target, reason }) =>
-    target.startsWith("serials:") ? Number(/one of (\d+) /.exec(reason)?.[1]) : 0,
+    target.startsWith("serials:") ? Number(/^(\d+) serial numbers that node-1 has revoked$/.exec(reason)?.[1]) : 0,
   );
   const sets = counts.filter((count) => count > 0);
   return {
