@@ -43,12 +43,15 @@ export class SerialSet {
   /** How many are revoked. */
   readonly count: number;
   readonly #form: Form;
+  /** Of the form, for the many who are refused here. */
+  readonly #first: Ribbon | undefined;
 
   private constructor({ span, end, count, form }: { span: SerialSpan; end: number; count: number; form: Form }) {
     this.span = span;
     this.end = end;
     this.count = count;
     this.#form = form;
+    this.#first = form.type === "tables" ? form.first : undefined;
   }
 
   /** The same octets for the same source. A source that is out of order or out of its span is a programmer's mistake (RangeError). */
@@ -109,9 +112,10 @@ export class SerialSet {
   has(serials: Uint8Array, at = 0): boolean {
     const time = timeOf(serials, at);
     if (time < this.span.from || time >= this.span.until) return false;
+    const first = this.#first;
+    if (first !== undefined && !first.agrees(serials, at)) return false;
     const form = this.#form;
-    if (form.type === "listed") return isListed(form.serials, serials, at);
-    return form.first?.agrees(serials, at) !== false && form.second?.agrees(serials, at) !== false;
+    return form.type === "listed" ? isListed(form.serials, serials, at) : form.second?.agrees(serials, at) !== false;
   }
 
   /** The revoked ones among serial numbers of 20 octets each, in hexadecimal. */

@@ -45,6 +45,7 @@ export class Ribbon {
   /** The solution: a plane for each bit of the fingerprint, one after the other, `stride` words apart. */
   readonly #table: Int32Array;
   readonly #stride: number;
+  readonly #mask: number;
   readonly #hash = new Int32Array(HASH_WORDS);
 
   private constructor(shape: RibbonShape, sizes: Int32Array, table: Int32Array) {
@@ -53,6 +54,7 @@ export class Ribbon {
     this.#offsets = offsetsOf(sizes);
     this.#table = table;
     this.#stride = wordsOf(columnsOf(shape.count));
+    this.#mask = maskOf(shape.width);
   }
 
   /** Undefined when the equations of this seed have no solution: try the next one. */
@@ -95,7 +97,7 @@ export class Ribbon {
     if (sizes === undefined) return undefined;
     const plane = columnsOf(shape.count) / 8;
     const stride = wordsOf(8 * plane);
-    const table = new Int32Array(shape.width * stride);
+    const table = newTable(shape.width, stride);
     for (let bit = 0; bit < shape.width; bit++) {
       const from = buckets - 1 + bit * plane;
       readPlane(bytes.subarray(from, from + plane), table.subarray(bit * stride));
@@ -133,16 +135,26 @@ export class Ribbon {
     const c3 = (h3 << shift) | ((h2 >>> 1) >>> rest);
     const c4 = (h3 >>> 1) >>> rest;
     const table = this.#table;
-    let wanted = hash[FINGERPRINT] as number;
-    for (let i = word; i < table.length; i += this.#stride) {
-      const bits =
+    const stride = this.#stride;
+    const end = table.length;
+    let wanted = (hash[FINGERPRINT] as number) & this.#mask;
+    // Two planes at a time: whether one alone ends it is a coin toss, which a processor guesses wrong every other time.
+    for (let i = word; i < end; i += 2 * stride) {
+      const j = i + stride;
+      const one =
         (c0 & (table[i] as number)) ^
         (c1 & (table[i + 1] as number)) ^
         (c2 & (table[i + 2] as number)) ^
         (c3 & (table[i + 3] as number)) ^
         (c4 & (table[i + 4] as number));
-      if (((parityOf(bits) ^ wanted) & 1) !== 0) return false;
-      wanted >>>= 1;
+      const two =
+        (c0 & (table[j] as number)) ^
+        (c1 & (table[j + 1] as number)) ^
+        (c2 & (table[j + 2] as number)) ^
+        (c3 & (table[j + 3] as number)) ^
+        (c4 & (table[j + 4] as number));
+      if (((parityOf(one) | (parityOf(two) << 1)) ^ wanted) & 3) return false;
+      wanted >>= 2;
     }
     return true;
   }
@@ -211,7 +223,7 @@ class BandedSystem {
   /** The planes in one table, from the last column back; columns at which none begins are 0. */
   solve(): Int32Array {
     const stride = wordsOf(this.#columns);
-    const table = new Int32Array(this.#width * stride);
+    const table = newTable(this.#width, stride);
     const planes = Array.from({ length: this.#width }, (_, bit) => table.subarray(bit * stride, (bit + 1) * stride));
     for (let column = this.#columns - 1; column >= 0; column--) {
       const at = column * BAND_WORDS;
@@ -247,7 +259,8 @@ function parityOf(bits: number): number {
   let folded = bits ^ (bits >>> 16);
   folded ^= folded >>> 8;
   folded ^= folded >>> 4;
-  return (0x6996 >>> (folded & 15)) & 1;
+  folded ^= folded >>> 2;
+  return (folded ^ (folded >>> 1)) & 1;
 }
 
 /** A whole number of octets. */
@@ -258,6 +271,11 @@ function columnsOf(count: number): number {
 /** A lookup reads one word more than a band, wherever it begins. */
 function wordsOf(columns: number): number {
   return (columns >>> 5) + BAND_WORDS + 2;
+}
+
+/** Of an even number of planes: the last one may be of nothing. */
+function newTable(width: number, stride: number): Int32Array {
+  return new Int32Array((width + (width & 1)) * stride);
 }
 
 function bucketsOf(count: number): number {
