@@ -25,13 +25,26 @@ export function parseTemplate(template: string): TemplatePart[] {
   return parts;
 }
 
+/** Of the templates in force, of which there are some: taken apart once. */
+const PARSED_MAX = 256;
+const parsed = new Map<string, readonly TemplatePart[]>();
+
+function partsOf(template: string): readonly TemplatePart[] {
+  const known = parsed.get(template);
+  if (known !== undefined) return known;
+  if (parsed.size >= PARSED_MAX) parsed.clear();
+  const parts = parseTemplate(template);
+  parsed.set(template, parts);
+  return parts;
+}
+
 /** The path, or a sentence why there is none. */
 export function expandTemplate(
   template: string,
   labels: LabelSet,
 ): { readonly path: string } | { readonly refusal: string } {
   let path = "";
-  for (const part of parseTemplate(template)) {
+  for (const part of partsOf(template)) {
     if ("text" in part) {
       path += part.text;
       continue;

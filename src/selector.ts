@@ -43,7 +43,7 @@ export function matchIdentities(labels: LabelSet, resources: ResourceSet): reado
     // A label may have any value, the daemon's own name too.
     const isReserved = "path" in expanded && isReservedPath(expanded.path);
     const spiffeId =
-      "path" in expanded && !isReserved ? SpiffeId.tryParse(`${resources.trustDomain.id}/${expanded.path}`) : undefined;
+      "path" in expanded && !isReserved ? tryParseId(`${resources.trustDomain.id}/${expanded.path}`) : undefined;
     const refusal = "refusal" in expanded ? expanded.refusal : refusalOf(isReserved);
     const because = [
       ...selector.entries.map((entry) => describeMatch(entry, labels)),
@@ -69,6 +69,21 @@ export function generateWorkloadIdentity(labels: LabelSet, workloadId?: string):
 /** Do the labels satisfy every entry? */
 export function selects(selector: Selector, labels: LabelSet): boolean {
   return selector.entries.every((entry) => matchedValue(entry, labels) !== undefined);
+}
+
+/** As many as a node has workloads, mostly; parsed again and again as their processes are judged. */
+const IDS_MAX = 1024;
+const ids = new Map<string, SpiffeId>();
+
+function tryParseId(text: string): SpiffeId | undefined {
+  const known = ids.get(text);
+  if (known !== undefined) return known;
+  const id = SpiffeId.tryParse(text);
+  if (id !== undefined) {
+    if (ids.size >= IDS_MAX) ids.clear();
+    ids.set(text, id);
+  }
+  return id;
 }
 
 function refusalOf(isReserved: boolean): string {

@@ -12,6 +12,7 @@ const QUOTE_MAX = 80;
 /** The name of a trust domain, such as `edge.example.org`: 1 to 255 characters of `a-z 0-9 . - _` (SPIFFE-ID section 2.1). */
 export class TrustDomain {
   readonly #name: string;
+  #id: SpiffeId | undefined;
 
   private constructor(name: string) {
     this.#name = name;
@@ -36,7 +37,8 @@ export class TrustDomain {
 
   /** The trust domain's own SPIFFE ID, without a path: the ID of its signing authorities (SPIFFE-ID section 3.1). */
   get id(): SpiffeId {
-    return SpiffeId.parse(SCHEME + this.#name);
+    this.#id ??= SpiffeId.parse(SCHEME + this.#name);
+    return this.#id;
   }
 
   equals(other: TrustDomain): boolean {

@@ -99,14 +99,19 @@ class FileAuthority implements NodeAuthority {
 
   issueX509Svids(requests: readonly SvidRequest[]): IssuedSvid[] {
     if (this.#closed) throw new TypeError("the CA is closed");
-    const now = this.#parts.clock.now();
+    const { clock, journal } = this.#parts;
+    const now = clock.now();
     const signing = this.#current();
-    this.#requireValidIssuer(signing, now);
-    const allowed = this.#judge();
-    const drafts = requests.map((request) => this.#draft(request, allowed, now));
-    // Journal first: a certificate that exists without an entry could never be found and revoked.
-    this.#parts.journal.addSvids(drafts.map(({ content, context }) => entryOf(content, { signing, context, now })));
-    return drafts.map(({ content }) => signed(content, signing));
+    // Journal first: a certificate that exists without an entry could never be found and revoked. Questions and entries are one transaction, for the
+    // file is locked once then.
+    const contents = journal.transaction(() => {
+      this.#requireValidIssuer(signing, now);
+      const allowed = this.#judge();
+      const drafts = requests.map((request) => this.#draft(request, allowed, now));
+      journal.addSvids(drafts.map(({ content, context }) => entryOf(content, { signing, context, now })));
+      return drafts.map(({ content }) => content);
+    });
+    return contents.map((content) => signed(content, signing));
   }
 
   requireIssuable(spiffeId: SpiffeId | string): SpiffeId {
@@ -358,7 +363,7 @@ function entryOf(content: SvidContent, by: { signing: Signing; context: string; 
 
 function signed(content: SvidContent, { template, issuerChain }: Signing): IssuedSvid {
   return {
-    serial: Buffer.from(content.serial).toString("hex"),
+    serial: content.serial.toString("hex"),
     chain: [template.sign(content), ...issuerChain],
     notBefore: new Date(content.notBefore),
     notAfter: new Date(content.notAfter),

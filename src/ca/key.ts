@@ -6,6 +6,8 @@ import { RiprapError } from "../error.ts";
 export const POINT_BYTES = 65;
 /** SubjectPublicKeyInfo of a P-256 key, up to the point (RFC 5480). */
 export const P256_SPKI_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
+/** For one parsing at a time: public values. */
+const SPKI = Buffer.concat([P256_SPKI_PREFIX, new Uint8Array(POINT_BYTES)]);
 /** A P-256 key in PKCS#8 takes 138 bytes; an explicit-parameter one still fits. */
 export const KEY_BYTES_MAX = 1024;
 /** PKCS#8 (RFC 5208) of a P-256 key with the point in it (RFC 5915): what stands before the scalar, and between scalar and point. */
@@ -44,7 +46,8 @@ export class CurvePoint {
 
   /** A copy; undefined when it is no uncompressed point of the curve. */
   static tryParse(bytes: Uint8Array): CurvePoint | undefined {
-    const own = Uint8Array.from(bytes);
+    // Not Uint8Array.from, which goes through an iterator: a tenth of what a signature takes.
+    const own = new Uint8Array(bytes);
     return keyOfPoint(own) === undefined ? undefined : new CurvePoint(own);
   }
 
@@ -74,9 +77,9 @@ export function parsePrivateKey(pkcs8: Uint8Array, path: string): KeyObject {
 /** The key object of a point, or undefined when it is no point of the curve. */
 export function keyOfPoint(point: Uint8Array): KeyObject | undefined {
   if (point.length !== POINT_BYTES || point[0] !== 4) return undefined;
-  const key = Buffer.concat([P256_SPKI_PREFIX, point]);
+  SPKI.set(point, P256_SPKI_PREFIX.length);
   try {
-    return createPublicKey({ key, format: "der", type: "spki" });
+    return createPublicKey({ key: SPKI, format: "der", type: "spki" });
   } catch {
     return undefined;
   }

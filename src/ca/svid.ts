@@ -32,6 +32,7 @@ const CERTIFICATE_EXTRA_BYTES = 9;
 const VERSION_3 = der(0xa0, der(TAG.integer, Uint8Array.of(2)));
 const ECDSA_WITH_SHA256 = der(TAG.sequence, derOid(OID.ecdsaWithSha256));
 const EMPTY_NAME = der(TAG.sequence);
+const SUBJECT_AND_KEY_HEAD = Buffer.concat([EMPTY_NAME, P256_SPKI_PREFIX]);
 const CRITICAL = der(TAG.boolean, Uint8Array.of(0xff));
 /** The extension's octets up to the 20 of the identifier. */
 const SUBJECT_KEY_ID_HEAD = extension(OID.subjectKeyId, false, der(TAG.octetString, new Uint8Array(20))).subarray(
@@ -41,7 +42,7 @@ const SUBJECT_KEY_ID_HEAD = extension(OID.subjectKeyId, false, der(TAG.octetStri
 const SUBJECT_ALT_NAME_HEAD = Buffer.concat([derOid(OID.subjectAltName), CRITICAL]);
 
 export interface SvidContent {
-  readonly serial: Uint8Array;
+  readonly serial: Buffer;
   readonly spiffeId: SpiffeId;
   readonly dnsNames: readonly string[];
   readonly point: Uint8Array;
@@ -93,8 +94,7 @@ export class SvidTemplate {
     writer.header(TAG.sequence, end);
     writer.header(0xa3, end);
     writer.bytes(content.point);
-    writer.bytes(P256_SPKI_PREFIX);
-    writer.bytes(EMPTY_NAME);
+    writer.bytes(SUBJECT_AND_KEY_HEAD);
     writer.bytes(this.#validityOf(content));
     writer.bytes(this.#algorithmAndIssuer);
     const serial = writer.mark;
@@ -135,7 +135,7 @@ export class SerialSource {
   readonly #pool = new Uint8Array(SERIAL_RANDOM_BYTES * SERIAL_POOL);
   #at = this.#pool.length;
 
-  next(now: number): Uint8Array {
+  next(now: number): Buffer {
     if (this.#at === this.#pool.length) {
       randomFillSync(this.#pool);
       this.#at = 0;
@@ -144,14 +144,15 @@ export class SerialSource {
     const ticks = Math.floor((now % 1000) * SERIAL_TICKS_PER_MS);
     serial[4] = ticks >>> 8;
     serial[5] = ticks & 0xff;
-    serial.set(this.#pool.subarray(this.#at, this.#at + SERIAL_RANDOM_BYTES), SERIAL_BYTES - SERIAL_RANDOM_BYTES);
-    this.#at += SERIAL_RANDOM_BYTES;
+    // Not by views of the pool: making one costs more than these few octets.
+    for (let at = SERIAL_BYTES - SERIAL_RANDOM_BYTES; at < SERIAL_BYTES; at++)
+      serial[at] = this.#pool[this.#at++] as number;
     return serial;
   }
 }
 
 /** The lowest serial of a second: everything below it was signed before. Its first octet is 0x40 to 0x7F, so the number is positive. */
-export function firstSerial(now: number): Uint8Array {
+export function firstSerial(now: number): Buffer {
   const seconds = (Math.floor(now / 1000) - SERIAL_EPOCH_SECONDS) & 0x3fff_ffff;
   const serial = Buffer.alloc(SERIAL_BYTES);
   serial.writeUInt32BE(seconds + 0x4000_0000, 0);

@@ -20,7 +20,10 @@ const PUSH_ROUNDS = 100;
 const SINGLE_ROUNDS = 200;
 const PERCENTILE = 0.99;
 
-const WARM_UP_ROUNDS = 60;
+/** A server that has just begun, whose runtime compiles the while. */
+const YOUNG_ROUNDS = 60;
+/** By then the runtime has done with compiling, which for a daemon that runs for days is nothing and was up to half of what was measured. */
+const WARM_UP_ROUNDS = 400;
 /** Of a life that is another one at each round: the SVID is made anew, and its identity stays. */
 const LIVES = ["1h", "59m"] as const;
 
@@ -77,6 +80,7 @@ async function measureRound(round: number, options: IssuanceOptions): Promise<Ro
       row(X509, "riprap, CA, with new keys", inside["caNewKeys"] ?? 0),
       row(X509, "riprap, socket, a call each", over.x509),
       row(X509, "riprap, socket, open streams", over.renewals),
+      row(X509, "riprap, socket, open streams, begun just now", over.young),
       row(JWT, "jose, serial", inside["joseSerial"] ?? 0),
       row(JWT, "riprap, serial", inside["jwtSerial"] ?? 0),
       row(JWT, "riprap, 64 at once", inside["jwtConcurrent"] ?? 0),
@@ -145,22 +149,28 @@ async function measureOverSocket(folder: string, { seconds }: IssuanceOptions) {
   const jwt = await perCore(() => client.ask(`jwt ${seconds} ${CALLERS}`));
   await client.ask(`hold_relayed 0 ${PUSH_STREAMS}`);
   const renew = (round: number) => push(server, client, { round, rules: `bench ${LIVES[round % 2]}` });
-  for (let round = 1; round <= WARM_UP_ROUNDS; round++) await renew(round);
   const pushed: number[] = [];
-  const renewals = await perCore(async () => {
-    for (let round = 1; round <= PUSH_ROUNDS; round++) pushed.push(await renew(WARM_UP_ROUNDS + round));
+  let round = 0;
+  const renewUntil = async (last: number) => {
+    while (round < last) pushed.push(await renew(++round));
     return { count: PUSH_ROUNDS * PUSH_STREAMS };
-  });
+  };
+  await renewUntil(YOUNG_ROUNDS);
+  const young = await perCore(() => renewUntil(YOUNG_ROUNDS + PUSH_ROUNDS));
+  await renewUntil(WARM_UP_ROUNDS);
+  pushed.length = 0;
+  const renewals = await perCore(() => renewUntil(WARM_UP_ROUNDS + PUSH_ROUNDS));
   await client.ask("drop");
   await client.ask("hold 0 1");
   const single: number[] = [];
-  for (let round = 1; round <= SINGLE_ROUNDS; round++)
-    single.push(await push(server, client, { round, rules: `push${round}-` }));
+  for (let count = 1; count <= SINGLE_ROUNDS; count++)
+    single.push(await push(server, client, { round: count, rules: `push${count}-` }));
   await client.end();
   await relays.end();
   await server.end();
   return {
     x509,
+    young,
     renewals,
     jwt,
     cold,

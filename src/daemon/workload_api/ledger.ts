@@ -45,6 +45,10 @@ interface Held {
 }
 
 interface Account extends Holder {
+  /** The start as the table has it: a bigint is slow to write. */
+  readonly started: string;
+  /** Of an earlier process with the same number, until that is settled. */
+  older: Account | undefined;
   /** Oldest first. There are as many accounts as workloads: mostly a list of one. */
   held: Held[];
   /** What is to be revoked, and was not yet. */
@@ -64,10 +68,12 @@ export class Ledger {
   /** SVIDs revoked before their end. */
   revoked = 0;
   readonly #parts: LedgerParts;
-  readonly #accounts = new Map<string, Account>();
+  /** By PID, the latest process of each. */
+  readonly #accounts = new Map<number, Account>();
+  #size = 0;
   readonly #boot = readFileSync(BOOT_ID, "utf8").trim();
   readonly #insert: StoreStatement<never>;
-  readonly #remove: StoreStatement<never>;
+  readonly #delete: StoreStatement<never>;
   readonly #isRunning: (holder: Holder) => boolean;
 
   /** Takes up what an earlier daemon delivered; what was of an earlier boot is revoked by the next sweep. */
@@ -77,12 +83,12 @@ export class Ledger {
     this.#isRunning = parts.isRunning ?? isRunning;
     store.migrate("workload", MIGRATIONS);
     this.#insert = store.prepare("INSERT INTO workload_svid VALUES (?, ?, ?, ?, ?, ?)");
-    this.#remove = store.prepare("DELETE FROM workload_svid WHERE serial = ?");
+    this.#delete = store.prepare("DELETE FROM workload_svid WHERE serial = ?");
     const now = clock.now();
     store.prepare("DELETE FROM workload_svid WHERE not_after <= ?").run(now);
     for (const row of store.prepare<Row>("SELECT * FROM workload_svid ORDER BY not_after").all()) {
       // Of an earlier boot: no process has such a number, so that the next look finds it ended.
-      const pid = row.boot === this.#boot ? row.pid : 0;
+      const pid = row.boot === this.#boot ? row.pid : -row.pid;
       const holder = { pid, startTimeNs: BigInt(row.started) };
       this.#keep(holder, { serial: row.serial, spiffeId: row.spiffe_id, notAfter: row.not_after });
     }
@@ -90,12 +96,13 @@ export class Ledger {
 
   /** Processes that hold an SVID. */
   get size(): number {
-    return this.#accounts.size;
+    return this.#size;
   }
 
   /** Written with the SVID's own entry in the journal: to be called inside its transaction. */
-  write({ pid, startTimeNs }: Holder, { serial, spiffeId, notAfter }: DeliveredSvid): void {
-    this.#insert.run(serial, this.#boot, pid, startTimeNs.toString(), spiffeId.toString(), notAfter);
+  write(holder: Holder, { serial, spiffeId, notAfter }: DeliveredSvid): void {
+    const started = this.#find(holder)?.started ?? holder.startTimeNs.toString();
+    this.#insert.run(serial, this.#boot, holder.pid, started, spiffeId.toString(), notAfter);
   }
 
   /** After that transaction. */
@@ -103,11 +110,16 @@ export class Ledger {
     this.#keep(holder, { serial, spiffeId: spiffeId.toString(), notAfter });
   }
 
-  #keep({ pid, startTimeNs }: Holder, held: Held): void {
-    const key = keyOf({ pid, startTimeNs });
-    const account = this.#accounts.get(key);
+  #keep(holder: Holder, held: Held): void {
+    const account = this.#find(holder);
     if (account === undefined) {
-      this.#accounts.set(key, { pid, startTimeNs, held: [held], owed: undefined });
+      const { pid, startTimeNs } = holder;
+      const older = this.#accounts.get(pid);
+      this.#accounts.set(pid, {
+        ...{ pid, startTimeNs, started: startTimeNs.toString(), older },
+        ...{ held: [held], owed: undefined },
+      });
+      this.#size += 1;
       return;
     }
     account.held.push(held);
@@ -120,7 +132,7 @@ export class Ledger {
 
   /** Revokes what the process holds; with `except`, only what is of another identity. Never throws: what fails is tried again. */
   withdraw(holder: Holder, reason: string, except?: SpiffeId): void {
-    const account = this.#accounts.get(keyOf(holder));
+    const account = this.#find(holder);
     if (account === undefined) return;
     const kept = except === undefined ? "" : except.toString();
     const taken = account.held.filter(({ spiffeId }) => spiffeId !== kept);
@@ -132,7 +144,7 @@ export class Ledger {
   /** A connection of the process has ended, which is often its own end: a process closes what it has open a little before that. */
   async lookSoon(holder: Holder): Promise<void> {
     for (const wait of END_WAITS_MS) {
-      const account = this.#accounts.get(keyOf(holder));
+      const account = this.#find(holder);
       if (account === undefined) return;
       await this.#parts.clock.sleep(wait);
       this.#look([account]);
@@ -142,7 +154,7 @@ export class Ledger {
   /** Looks at every process, in portions, until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const accounts = [...this.#accounts.values()];
+      const accounts = [...this.#all()];
       for (let at = 0; at < accounts.length && !signal.aborted; at += LOOKS_MAX) {
         this.#look(accounts.slice(at, at + LOOKS_MAX));
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -172,7 +184,30 @@ export class Ledger {
       this.#forget(ended);
       account.held = account.held.filter(({ notAfter }) => notAfter > now);
     }
-    if (account.held.length === 0) this.#accounts.delete(keyOf(account));
+    if (account.held.length === 0) this.#remove(account);
+  }
+
+  #find({ pid, startTimeNs }: Holder): Account | undefined {
+    let account = this.#accounts.get(pid);
+    while (account !== undefined && account.startTimeNs !== startTimeNs) account = account.older;
+    return account;
+  }
+
+  *#all(): Generator<Account> {
+    for (const latest of this.#accounts.values())
+      for (let account: Account | undefined = latest; account !== undefined; account = account.older) yield account;
+  }
+
+  #remove(account: Account): void {
+    const latest = this.#accounts.get(account.pid);
+    let before: Account | undefined;
+    for (let at = latest; at !== undefined && at !== account; at = at.older) before = at;
+    // Looked at twice in one moment: it is gone already.
+    if (latest === undefined || (before !== undefined && before.older === undefined)) return;
+    if (before !== undefined) before.older = account.older;
+    else if (account.older !== undefined) this.#accounts.set(account.pid, account.older);
+    else this.#accounts.delete(account.pid);
+    this.#size -= 1;
   }
 
   #pay(account: Account): void {
@@ -183,7 +218,7 @@ export class Ledger {
     const living = owed.filter(({ held }) => held.notAfter > now);
     store.transaction(() => {
       for (const { held, reason } of living) authority.revoke(held.serial, reason);
-      for (const { held } of owed) this.#remove.run(held.serial);
+      for (const { held } of owed) this.#delete.run(held.serial);
     });
     this.revoked += living.length;
     account.owed = undefined;
@@ -191,7 +226,7 @@ export class Ledger {
 
   #forget(held: readonly Held[]): void {
     this.#parts.store.transaction(() => {
-      for (const { serial } of held) this.#remove.run(serial);
+      for (const { serial } of held) this.#delete.run(serial);
     });
   }
 }
@@ -211,10 +246,6 @@ interface Row {
   started: string;
   spiffe_id: string;
   not_after: number;
-}
-
-function keyOf({ pid, startTimeNs }: Holder): string {
-  return `${pid} ${startTimeNs}`;
 }
 
 function isRunning({ pid, startTimeNs }: Holder): boolean {
