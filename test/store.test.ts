@@ -94,6 +94,23 @@ describe("transaction()", () => {
     expect(store.transaction(() => insert.run(3))).toBe(1);
   });
 
+  test("look() answers all questions by one state, whatever others write meanwhile", () => {
+    const path = storePath(scratch());
+    const [store, other] = [openStore(path), openStore(path)];
+    store.migrate("room", STEPS);
+    const count = store.prepare<{ n: number }>("SELECT count(*) AS n FROM t");
+    const seen = store.look(() => {
+      const before = count.get()?.n;
+      other.prepare("INSERT INTO t VALUES (?)").run(1);
+      return [before, count.get()?.n];
+    });
+    expect(seen).toEqual([0, 0]);
+    expect(count.get()?.n).toBe(1);
+    expect(() => store.look(() => JSON.parse("{"))).toThrow(SyntaxError);
+    store.prepare("INSERT INTO t VALUES (?)").run(2);
+    for (const each of [store, other]) each.close();
+  });
+
   test("transaction() takes back only its own work when the outer one catches what it throws", () => {
     const store = openStore(":memory:");
     store.migrate("a", STEPS);

@@ -123,6 +123,22 @@ describe("JwtAuthority.issue", () => {
     node.close();
   });
 
+  test("issue() signs each of hundreds asked for at once, here or on another thread, and never one twice", async () => {
+    const node = await makeNode(scratch());
+    const jwt = open(node);
+    const ids = Array.from({ length: 400 }, (_, index) => `${ID}/${index}`);
+    const issued = await Promise.all(ids.map((spiffeId) => jwt.issue(request({ spiffeId }))));
+    expect(new Set(issued.map(({ tokenId }) => tokenId)).size).toBe(ids.length);
+    const { keys } = jwt;
+    for (const [index, { token }] of issued.entries()) {
+      const answer = await validateJwtSvid(token, { audience: "a", now: node.clock.now(), keysOf: () => keys });
+      expect(answer.ok ? answer.spiffeId.toString() : answer.message).toBe(ids[index] ?? "");
+    }
+    const count = node.store.prepare<{ n: number }>("SELECT count(*) AS n FROM ca_jwt_svid").get()?.n;
+    expect(count).toBe(ids.length);
+    node.close();
+  });
+
   test("issue() refuses one of many in a turn alone, and journals nothing of it", async () => {
     const node = await makeNode(scratch());
     const jwt = open(node);

@@ -116,6 +116,24 @@ describe("Ledger", () => {
     expect(revoked.map(([serial]) => serial)).toEqual(["0000", "0001", "0002", "0003", "0004", "0005"]);
   });
 
+  test("write() and add() tell processes apart that had one number after another", async () => {
+    const ledger = openLedger();
+    const [later, last] = [6n, 7n].map((startTimeNs): Holder => ({ pid: FIRST.pid, startTimeNs }));
+    give(ledger, FIRST, "01");
+    give(ledger, later as Holder, "02");
+    give(ledger, last as Holder, "03");
+    give(ledger, FIRST, "04");
+    expect(ledger.size).toBe(3);
+    ledger.withdraw(later as Holder, "withdrawn");
+    expect(revoked).toEqual([["02", "withdrawn"]]);
+    ledger.withdraw(FIRST, "withdrawn");
+    expect(revoked.slice(1).map(([serial]) => serial)).toEqual(["01", "04"]);
+    expect(ledger.size).toBe(1);
+    ledger.withdraw(last as Holder, "withdrawn");
+    expect(ledger.size).toBe(0);
+    expect(store.prepare("SELECT serial FROM workload_svid").all()).toEqual([]);
+  });
+
   test("constructor() takes up what an earlier daemon delivered, and what is of an earlier boot ends with it", async () => {
     const before = openLedger();
     give(before, FIRST, "01");

@@ -1,0 +1,102 @@
+// What an open folder of /proc shows of a real process: its own exec and credentials at once, and nothing once it has ended.
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { readStat, readStatus, tryReadProgram } from "../../../src/daemon/attestation/proc.ts";
+import { ProcessFolder } from "../../../src/daemon/attestation/process_folder.ts";
+import { RiprapError } from "../../../src/error.ts";
+
+const PYTHON = "/usr/bin/python3";
+const children: Bun.Subprocess[] = [];
+
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    child.kill(9);
+    await child.exited;
+  }
+});
+
+function run(...command: string[]): Bun.Subprocess<"pipe", "ignore", "inherit"> {
+  const child = Bun.spawn(command, { stdin: "pipe", stdout: "ignore", stderr: "inherit" });
+  children.push(child);
+  return child;
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await Bun.sleep(2);
+}
+
+describe("ProcessFolder", () => {
+  test("open() shows what /proc shows by the number", async () => {
+    const { pid } = run("/bin/sleep", "60");
+    await until(() => readStat(pid).name === "sleep");
+    const folder = ProcessFolder.open(pid);
+    expect(folder.stat()).toEqual(readStat(pid));
+    expect(folder.status()).toEqual(readStatus(pid));
+    expect(folder.owner()).toMatchObject({ uid: readStatus(pid).uid, gid: readStatus(pid).gid });
+    expect(folder.exe()).toBe(readlinkSync(`/proc/${pid}/exe`));
+    expect(folder.tryRead("cmdline", 4096)).toBe("/bin/sleep\x0060\0");
+    expect(folder.tryRead("cmdline", 4)).toBe("/bin");
+    // Where code and stack lie; devices and inodes are written otherwise here.
+    const layoutOf = (program = "") => program.split(" ").slice(1);
+    expect(layoutOf(folder.program(folder.stat()))).toEqual(layoutOf(tryReadProgram(pid)));
+    folder.close();
+  });
+
+  test("program() is another one after an exec of the very same file", async () => {
+    const child = run("/bin/sh", "-c", "read line; exec /bin/sh -c 'read line'");
+    const { pid } = child;
+    await until(() => readStat(pid).name === "sh");
+    const folder = ProcessFolder.open(pid);
+    const before = folder.program(folder.stat());
+    expect(folder.program(folder.stat())).toBe(before);
+    const [exe, facts] = [folder.exe(), folder.exeFacts()?.identity ?? ""];
+    child.stdin.write("go\n");
+    child.stdin.flush();
+    await until(() => folder.program(folder.stat()) !== before);
+    expect(folder.exe()).toBe(exe);
+    expect(folder.exeFacts()?.identity).toBe(facts);
+    folder.close();
+  });
+
+  test.skipIf(!existsSync(PYTHON) || process.getuid?.() !== 0)(
+    "owner() is the effective user and group of now (skipped where there is no python3, or for others than root)",
+    async () => {
+      const code = "import os, sys; sys.stdin.readline(); os.setegid(65533); os.seteuid(65534); sys.stdin.readline()";
+      const child = run(PYTHON, "-c", code);
+      const folder = ProcessFolder.open(child.pid);
+      expect(folder.owner()).toMatchObject({ uid: 0, gid: 0 });
+      child.stdin.write("go\n");
+      child.stdin.flush();
+      await until(() => folder.owner().uid !== 0);
+      expect(folder.owner()).toMatchObject({ uid: 65_534, gid: 65_533 });
+      expect(folder.status()).toMatchObject({ uid: 65_534, gid: 65_533 });
+      folder.close();
+    },
+  );
+
+  test("stat() and status() show nothing of a process that has ended, whoever has its number by then", async () => {
+    const child = run("/bin/sleep", "60");
+    const folder = ProcessFolder.open(child.pid);
+    expect(folder.status().uid).toBe(process.getuid?.() ?? -1);
+    child.kill(9);
+    await child.exited;
+    for (const look of [() => folder.stat(), () => folder.status()]) expect(look).toThrow(RiprapError);
+    expect(folder.exe()).toBe("");
+    expect(folder.exeFacts()).toBeUndefined();
+    expect(folder.tryRead("cgroup", 4096)).toBeUndefined();
+    folder.close();
+    expect(() => ProcessFolder.open(child.pid)).toThrow("no such process");
+  });
+
+  test("close() gives back every descriptor", () => {
+    const { pid } = run("/bin/sleep", "60");
+    const openFiles = () => readdirSync("/proc/self/fd").length;
+    const before = openFiles();
+    const folder = ProcessFolder.open(pid);
+    folder.status();
+    expect(openFiles()).toBe(before + 3);
+    folder.close();
+    expect(openFiles()).toBe(before);
+  });
+});
