@@ -181,7 +181,7 @@ const ASIDE = [
 function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
   const { authority, clock, log, store } = parts;
   const counters = { calls: 0, refused: 0, limited: 0 };
-  const who = (caller: Caller) => identify(caller, parts);
+  const who = async (caller: Caller) => tryIdentify(caller, parts) ?? identify(caller, parts);
   const ledger = new Ledger({ store, authority, clock, log });
   const issuer = new SvidIssuer({ authority, store, ledger });
   const now = (caller: Caller) => tryIdentify(caller, parts);
