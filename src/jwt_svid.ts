@@ -37,7 +37,7 @@ export interface JwtSvidClaims {
 }
 
 /** Always with `kid`, without which common validators refuse (and JWT-SVID section 2.2 leaves it open). Signed on a thread of the runtime's. */
-export function signJwtSvid(claims: JwtSvidClaims, by: TokenSigning): Promise<string> {
+export async function signJwtSvid(claims: JwtSvidClaims, by: TokenSigning): Promise<string> {
   return signAside(layOut(claims, by));
 }
 

@@ -181,11 +181,10 @@ const ASIDE = [
 function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
   const { authority, clock, log, store } = parts;
   const counters = { calls: 0, refused: 0, limited: 0 };
-  const who = async (caller: Caller) => tryIdentify(caller, parts) ?? identify(caller, parts);
+  const tryWho = (caller: Caller) => tryIdentify(caller, parts);
+  const who = async (caller: Caller) => tryWho(caller) ?? identify(caller, parts);
   const ledger = new Ledger({ store, authority, clock, log });
   const issuer = new SvidIssuer({ authority, store, ledger });
-  const now = (caller: Caller) => tryIdentify(caller, parts);
-  const live = new LiveStreams({ clock, log, ledger, store, identify: who, tryIdentify: now });
   const counted = { clock, limits, counters };
   const health = createHealth(counted, {
     services: SERVICES,
@@ -193,6 +192,12 @@ function buildRooms(parts: WorkloadApiParts, limits: CallerLimits) {
   });
   const foreignBundles = () => parts.foreignBundles?.() ?? [];
   const roots = new RootBook({ bundle: parts.bundle, foreignBundles });
+  const look = <T>(work: () => T): T => {
+    // A bundle that is new is given its number, which is written: not inside of a look.
+    roots.current();
+    return store.look(work);
+  };
+  const live = new LiveStreams({ clock, log, ledger, store: { look }, identify: who, tryIdentify: tryWho });
   const serviceParts = { ...parts, ...counted, live, issuer, ledger, identify: who, foreignBundles, roots };
   const sds = { rejected: 0 };
   const reflection = createReflection(counted, [...SERVICES, ...ASIDE]);
