@@ -21,13 +21,16 @@ export class ProcessFolder {
     this.#stat = stat;
   }
 
-  /** Of whoever has the number now: to be pinned besides. RiprapError `not_found`. */
+  /** Of whoever has the number now: to be pinned besides. RiprapError `not_found`, or with the errno's name as code. */
   static open(pid: number): ProcessFolder {
     let folder: number;
     try {
       folder = openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY);
     } catch (cause) {
-      throw noSuch(pid, cause);
+      const { code = "" } = cause as { readonly code?: string };
+      if (code === "ENOENT" || code === "ESRCH") throw noSuch(pid, cause);
+      // No descriptor is left, say: the process is there, and cannot be held on to.
+      throw new RiprapError(code, `Cannot look at process ${pid}: ${code}`, { cause });
     }
     const stat = tryOpenAt(folder, "stat");
     if (stat !== undefined) return new ProcessFolder(pid, folder, stat);
