@@ -54,7 +54,7 @@ export class ProcessFolder {
     return parseStatus(text);
   }
 
-  /** Effective user and group, at a tenth of the cost of `status`. Of a process that has ended, root's: ask whether it lives after this. RiprapError `not_found`. */
+  /** Effective user and group, also of one that may not be dumped, at a tenth of the cost of `status`. Of a process that has ended, root's: ask whether it lives after this. RiprapError `not_found`. */
   owner(): Pick<FileFacts, "uid" | "gid"> {
     const facts = tryStatAt(this.#folder, "");
     if (facts === undefined) throw noSuch(this.pid);

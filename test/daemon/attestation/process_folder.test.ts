@@ -1,7 +1,7 @@
 // What an open folder of /proc shows of a real process: its own exec and credentials at once, and nothing once it has ended.
 
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { readStat, readStatus, tryReadProgram } from "../../../src/daemon/attestation/proc.ts";
 import { ProcessFolder } from "../../../src/daemon/attestation/process_folder.ts";
 import { RiprapError } from "../../../src/error.ts";
@@ -74,6 +74,15 @@ describe("ProcessFolder", () => {
       folder.close();
     },
   );
+
+  test("owner() is the process's own when it may not be dumped, and its other files are root's", async () => {
+    const script = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(60)"; // PR_SET_DUMPABLE
+    const { pid } = run("/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", script);
+    await until(() => readStat(pid).name === "python3" && statSync(`/proc/${pid}/status`).uid === 0);
+    const folder = ProcessFolder.open(pid);
+    expect(folder.owner()).toMatchObject({ uid: 65534, gid: 65534 });
+    folder.close();
+  });
 
   test("stat() and status() show nothing of a process that has ended, whoever has its number by then", async () => {
     const child = run("/bin/sleep", "60");
