@@ -172,6 +172,7 @@ static int publish(struct riprap_process *process, const struct riprap_svid *svi
 		used = process->pending;
 		process->identity = identity;
 		process->pending = NULL;
+		process->is_overdue = false;
 		identity = NULL;
 		err = 0;
 		riprap_attest_tell_waiting(process);

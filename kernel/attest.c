@@ -296,6 +296,21 @@ void riprap_process_daemon_gone(void)
 	kvfree(all);
 }
 
+/*
+ * The SVID ended before its successor came: the daemon was held up, or the machine asleep. It has its time for this one as for
+ * the first; after that nobody waits until the successor is there. True if that time begins now.
+ */
+static bool begin_overdue(struct riprap_process *process)
+{
+	lockdep_assert_held(&process->lock);
+	if (process->state != RIPRAP_STATE_ASSIGNED || !process->identity || process->is_overdue ||
+	    !riprap_device_is_started())
+		return false;
+	process->is_overdue = true;
+	process->deadline = jiffies + riprap_attest_timeout();
+	return true;
+}
+
 /**
  * riprap_process_answer() - where the question stands
  * @process: referenced
@@ -314,6 +329,8 @@ enum riprap_process_answer riprap_process_answer(struct riprap_process *process,
 	*identity = NULL;
 	spin_lock_bh(&process->lock);
 	answer = riprap_attest_answer(process);
+	if (answer == RIPRAP_ANSWER_UNKNOWN && begin_overdue(process))
+		answer = RIPRAP_ANSWER_PENDING;
 	*subject = process->state == RIPRAP_STATE_ASSIGNED ? process->subject : 0;
 	if (answer == RIPRAP_ANSWER_READY) {
 		*identity = riprap_identity_get(process->identity);
@@ -332,8 +349,9 @@ void riprap_process_watch(struct riprap_process *process, struct riprap_process_
 {
 	INIT_LIST_HEAD(&watch->node);
 	spin_lock_bh(&process->lock);
-	/* somebody waits from now on: the daemon has its whole time for it */
-	process->deadline = jiffies + riprap_attest_timeout();
+	/* Somebody waits from now on: the daemon has its whole time for it. Others who come meanwhile do not lengthen it. */
+	if (list_empty(&process->watches))
+		process->deadline = jiffies + riprap_attest_timeout();
 	list_add_tail(&watch->node, &process->watches);
 	riprap_attest_tell_waiting(process);
 	if (!list_empty(&process->watches) &&

@@ -46,6 +46,7 @@ struct riprap_process {
 	u64 filtered_by;	/* table generation of the last filter miss; likewise */
 	u64 epoch;		/* riprap_device_epoch() in which it was last reported */
 	unsigned long deadline;	/* jiffies; PENDING ends here */
+	bool is_overdue;	/* its SVID ended before the next one came, and somebody has asked since */
 	u32 subject;
 	char *spiffe_id;	/* changed by the device's writer only */
 	struct riprap_identity *identity;

@@ -61,6 +61,7 @@ describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
     expect(await node.ask("flows", "--limit", "200")).toContainEqual(
       expect.objectContaining({ direction: "outbound", ...flow }),
     );
+  const daemonPid = async () => (await node.vm.check("pgrep -f 'riprap (run|daemon)'")).trim().split("\n")[0];
   const served = () => node.vm.waitFor(`${CLIENT} spawn ${PORT} 1 1 | grep -q "ok 1"`);
   const nothingPlain = async () => {
     const plain = (await node.ask("flows", "--limit", "2000")).filter(
@@ -126,6 +127,24 @@ describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
     );
 
   test(
+    "connections wait for SVIDs that are late when the daemon was held up past the end of those before",
+    async () => {
+      await node.writeConfig("attestTimeout: 20s\n");
+      await node.stopDaemon();
+      await node.start();
+      await served();
+      const client = node.vm.run([CLIENT, "connect", `${PORT}`, "300", "1"], { timeout: VM_TEST_MS });
+      await Bun.sleep(1500);
+      const pid = await daemonPid();
+      await node.vm.check(`kill -STOP ${pid} && date -s @$(($(date +%s) + 3600)) && sleep 2; kill -CONT ${pid}`);
+      // One was under way with an SVID that ended under it.
+      expect((await client).stdout).toMatch(/^ok (300|299 .* 1)$/m);
+      await nothingPlain();
+    },
+    2 * VM_TEST_MS,
+  );
+
+  test(
     "a connection ends in time when the interface goes down in the middle of its handshake",
     async () => {
       // A server that is stopped takes no part in the handshake; its kernel does, until it is asked to accept.
@@ -171,7 +190,7 @@ print("never the same")
   test(
     "a new process waits for a stopped daemon no longer than the timeout, and is served when it goes on",
     async () => {
-      const pid = (await node.vm.check("pgrep -f 'riprap (run|daemon)'")).trim().split("\n")[0];
+      const pid = await daemonPid();
       await node.vm.check(`kill -STOP ${pid}`);
       const stopped = await connect(1);
       await node.vm.check(`kill -CONT ${pid}`);
