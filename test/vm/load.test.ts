@@ -40,6 +40,12 @@ const ALLOWANCE: Allowance = {
   kernelKib: 12 << 10,
 };
 
+/** What the two ends of such a connection say; the last two of the one that only hears of it. */
+const SVID_ENDED: ReadonlySet<string | undefined> = new Set([
+  ...["peer_chain", "withdrawn", "no_identity", "timeout"],
+  ...["tcp", "tls_alert"],
+]);
+
 const RULES = ["client", "server"]
   .map(
     (name) => `---
@@ -64,23 +70,25 @@ describeVm("a node under load", () => {
   let rested: Holding;
   const load = (program: string, ...words: (string | number)[]): Promise<RunResult> =>
     node.vm.run([program, ...words.map(String)], { timeout: LOAD_TEST_MS });
-  /** All connections went through; beside other VMs an SVID may end under one in fifty, and then the flow says so. */
+  /**
+   * All connections went through, or so many as may find an SVID of ten seconds ended when the daemon was given no processor or no disk for five:
+   * one in a thousand, beside other VMs one in fifty. Then each has a record that says so, and nothing else is there.
+   */
   const expectServed = async (total: number, ...words: (string | number)[]): Promise<void> => {
     const { stdout } = await load(CLIENT, ...words);
     const served = Number(/ok (\d+)/.exec(stdout)?.[1]);
     if (served === total) return;
     const broken = await node.ask("flows", "--broken", "--limit", "10000");
+    const counts = new Map<string, number>();
+    for (const { direction, state, reason, alert = "", error } of broken) {
+      const kind = [direction, state, reason, alert, error].join(" ");
+      counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    const told = `${stdout}${[...counts].map(([kind, count]) => `${count} ${kind}`).join("\n")}`;
+    console.log(told);
+    expect(served, told).toBeGreaterThanOrEqual(total * (STRICT ? 0.999 : 0.98));
     const reasons = new Set(broken.map(({ reason }) => reason));
-    const told = broken.map(({ direction, state, reason, alert, error, pid }) => ({
-      direction,
-      state,
-      reason,
-      alert,
-      error,
-      pid,
-    }));
-    expect(served, `${stdout}${JSON.stringify(told)}`).toBeGreaterThanOrEqual(STRICT ? total : total * 0.98);
-    expect(reasons.difference(new Set(["peer_chain", "withdrawn", "no_identity", "timeout"]))).toEqual(new Set());
+    expect(reasons.difference(SVID_ENDED), told).toEqual(new Set());
   };
   const serve = async (program: string, port: number): Promise<void> => {
     node.vm.spawn([program, "serve", `${port}`]);
