@@ -85,7 +85,7 @@ describeVm("a node under load", () => {
       counts.set(kind, (counts.get(kind) ?? 0) + 1);
     }
     const told = `${stdout}${[...counts].map(([kind, count]) => `${count} ${kind}`).join("\n")}`;
-    console.log(told);
+    process.stderr.write(`${told}\n`);
     expect(served, told).toBeGreaterThanOrEqual(total * (STRICT ? 0.999 : 0.98));
     const reasons = new Set(broken.map(({ reason }) => reason));
     expect(reasons.difference(SVID_ENDED), told).toEqual(new Set());
