@@ -3,9 +3,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { identityRule } from "../../daemon/workload_api/endpoint.ts";
+import { buildBinary } from "../../run/build.ts";
 import { Program } from "./program.ts";
 
-const MAIN = join(import.meta.dir, "../../../src/main.ts");
 /** A process may have 64 connections, and a user 512. */
 const CLIENTS = 8;
 const STREAMS_EACH = 63;
@@ -23,11 +23,13 @@ export async function measureIdleMemory(folder: string): Promise<number> {
     device: join(folder, "none"),
   };
   mkdirSync(paths.rulesDir, { recursive: true });
+  const binary = join(folder, "riprap");
+  await buildBinary("linux-x64", binary);
   const config = join(folder, "riprap.yaml");
   writeFileSync(config, JSON.stringify(paths));
   writeFileSync(join(paths.rulesDir, "client.yaml"), identityRule("client", { exe: process.execPath }));
   const riprap = (...words: readonly string[]) =>
-    Bun.spawn([process.execPath, MAIN, ...words, "--config", config], {
+    Bun.spawn([binary, ...words, "--config", config], {
       stdin: "ignore",
       stdout: "ignore",
       stderr: "ignore",
