@@ -1,0 +1,70 @@
+// `riprap run` on a machine that takes no kernel module: it says what is in the way, and issues identities all the same.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { identityRule, openClient, type Reply, type WorkloadClient } from "../daemon/workload_api/endpoint.ts";
+
+const MAIN = join(import.meta.dir, "../../src/main.ts");
+const START_MS = 20_000;
+/** Without headers nothing is built, and without the capability nothing is loaded, whatever this machine could do. */
+const WITHOUT_MODULES = [
+  ...["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /lib/modules && exec "$@"', "sh"],
+  ...["setpriv", "--bounding-set", "-sys_module", "--inh-caps", "-sys_module", "--"],
+];
+
+const isPossible =
+  process.getuid?.() === 0 &&
+  !existsSync("/sys/module/riprap") &&
+  Bun.spawnSync([...WITHOUT_MODULES, "true"], { stderr: "ignore" }).exitCode === 0;
+
+const folder = mkdtempSync(join(tmpdir(), "riprap-run-"));
+const started: Bun.Subprocess[] = [];
+
+afterEach(async () => {
+  for (const child of started.splice(0)) {
+    child.kill();
+    await child.exited;
+  }
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function firstSvids(client: WorkloadClient): Promise<unknown> {
+  const stream = client.stream("FetchX509SVID");
+  const reply = await new Promise<Reply>((resolve, reject) => stream.once("data", resolve).on("error", reject));
+  stream.cancel();
+  return reply["svids"];
+}
+
+test.skipIf(!isPossible)(
+  "riprap run goes on in the identity plane and says so when the machine takes no module (skipped without root, or where the module is loaded)",
+  async () => {
+    const config = join(folder, "riprap.yaml");
+    const workloadSocket = join(folder, "workload.sock");
+    const paths = { stateDir: join(folder, "state"), rulesDir: join(folder, "rules.d"), workloadSocket };
+    writeFileSync(config, JSON.stringify({ ...paths, controlSocket: join(folder, "control.sock") }));
+    mkdirSync(paths.rulesDir, { mode: 0o700 });
+    writeFileSync(join(paths.rulesDir, "me.yaml"), identityRule("me"), { mode: 0o600 });
+    const init = Bun.spawnSync([process.execPath, MAIN, "init", "run.test", "--config", config]);
+    expect(init.stderr.toString()).toBe("");
+
+    const words = [...WITHOUT_MODULES, process.execPath, MAIN, "run", "--config", config];
+    const run = Bun.spawn(words, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+    started.push(run);
+    const ready = [process.execPath, MAIN, "wait-ready", "--timeout", "15s", "--config", config];
+    expect(await Bun.spawn(ready, { stdout: "ignore", stderr: "inherit" }).exited).toBe(0);
+    const client = openClient(workloadSocket);
+    try {
+      expect(await firstSvids(client)).toMatchObject([{ spiffe_id: "spiffe://run.test/me" }]);
+    } finally {
+      client.close();
+    }
+    run.kill();
+    expect(await run.exited).toBe(0);
+    expect(await run.stderr.text()).toContain(
+      "going on in the identity plane: identities are issued, NOTHING IS ENFORCED",
+    );
+  },
+  START_MS,
+);
