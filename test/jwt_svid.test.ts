@@ -136,7 +136,7 @@ describe("validateJwtSvid", () => {
       "algorithm_refused",
     ],
     ["ES256 with a P-384 key (J-9)", forge({ alg: "ES256", kid: "p384" }, GOOD_CLAIMS), "algorithm_refused"],
-    ["a wrong typ (J-5)", forge({ ...GOOD_HEADER, typ: "wit+jwt" }, GOOD_CLAIMS), "header_refused"],
+    ["a wrong typ (J-5, ID-19)", forge({ ...GOOD_HEADER, typ: "wit+jwt" }, GOOD_CLAIMS), "header_refused"],
     ["typ jwt in lower case (J-5)", forge({ ...GOOD_HEADER, typ: "jwt" }, GOOD_CLAIMS), "header_refused"],
     [
       "a key that it brings itself (J-2)",
@@ -196,7 +196,7 @@ describe("validateJwtSvid", () => {
     expect(codeOf(await judge(token, { now: NOW + 310_000 }))).toBe("expired");
   });
 
-  test("validateJwtSvid() refuses every token in which one character was changed", async () => {
+  test("validateJwtSvid() refuses every token in which one character was changed (ID-18)", async () => {
     const token = claims({});
     const next = random(7);
     const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";

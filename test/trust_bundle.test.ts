@@ -102,7 +102,7 @@ describe("parseTrustBundle", () => {
 
   test.each<[string, () => unknown]>([
     ["an element that is no object", () => 7],
-    ["an unknown use (B-6, B-10)", () => jwk({ use: "later-svid" })],
+    ["an unknown use (B-6, B-10, ID-19)", () => jwk({ use: "later-svid" })],
     ["no use (B-10)", () => jwk({ use: undefined })],
     ["use in capitals (B-10)", () => jwk({ use: "JWT-SVID" })],
     ["an unknown kty (B-6, B-9)", () => jwk({ kty: "OKP" })],

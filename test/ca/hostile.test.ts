@@ -39,7 +39,7 @@ describe("verifyChain() with damaged certificates", () => {
     }
   });
 
-  test("verifyChain() refuses a certificate in which any one bit is turned", () => {
+  test("verifyChain() refuses a certificate in which any one bit is turned (ID-18)", () => {
     for (const which of ["leaf", "intermediate"] as const) {
       for (let at = 0; at < good[which].length; at += 1) {
         const changed = Uint8Array.from(good[which]);

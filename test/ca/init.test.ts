@@ -48,7 +48,7 @@ describe("initTrustDomain()", () => {
       expect([name, statSync(join(stateDir, "ca", name)).mode & 0o777]).toEqual([name, 0o600]);
   });
 
-  test("initTrustDomain() makes a root and an intermediate of the SPIFFE profile, as @peculiar/x509 reads them (rows X-5, X-8, X-9, X-10, X-11, X-13)", () => {
+  test("initTrustDomain() makes a root and an intermediate of the SPIFFE profile, as @peculiar/x509 reads them (rows ID-16, X-5, X-6, X-8, X-9, X-10, X-11, X-13)", () => {
     const authority = open(stateDir);
     const root = new X509Certificate(Uint8Array.from(authority.bundle[0] as Uint8Array));
     const { chain } = authority.issueX509Svid({

@@ -117,7 +117,7 @@ describe("requireAllowed", () => {
 });
 
 describe("TokenAuthority", () => {
-  test("a key is published for its time before it signs, signs, retires, and leaves with the last token", async () => {
+  test("a key is published for its time before it signs, signs, retires, and leaves with the last token (F-1, F-2)", async () => {
     const node = await makeNode(scratch());
     const jwt = openJwtAuthority(node);
     const rotation = new TokenAuthority("jwt", node);

@@ -45,7 +45,7 @@ async function rotated() {
 }
 
 describe("Authorities", () => {
-  test("a root is in the bundle for its time before it signs, and the node's intermediate moves under it (X-5, X-17)", async () => {
+  test("a root is in the bundle for its time before it signs, and the node's intermediate moves under it (X-5, X-17, F-1)", async () => {
     const node = await makeNode(scratch());
     const authorities = new Authorities(node);
     const [first] = node.authority.bundle;

@@ -55,19 +55,21 @@ test("parseConfig() refuses a file when it is no map, doubled or broken", () => 
   expect(refusal("stateDir: /a\n---\nstateDir: /b\n")).toContain("2 documents");
 });
 
-test("parseConfig() takes addresses of endpoints as numbers alone, and plain HTTP on loopback alone", () => {
-  const good = "bundleListen: 0.0.0.0:8443\nwebListen: '[::]:443'\nhealthListen: 127.0.0.1:9090\n";
+test("parseConfig() takes addresses of endpoints as numbers alone, and plain HTTP and the Workload API on loopback alone (E-1)", () => {
+  const good =
+    "bundleListen: 0.0.0.0:8443\nwebListen: '[::]:443'\nhealthListen: 127.0.0.1:9090\nworkloadTcp: 127.0.0.1:8081\n";
   expect(parseConfig(`${good}oidcIssuer: https://oidc.edge.test/tenant\n`)).toMatchObject({
     bundleListen: { host: "0.0.0.0", port: 8443 },
     webListen: { host: "::", port: 443 },
     healthListen: { host: "127.0.0.1", port: 9090 },
+    workloadTcp: { host: "127.0.0.1", port: 8081 },
     oidcIssuer: "https://oidc.edge.test/tenant",
   });
   for (const line of [
     ...["8443", "localhost:8443", "0.0.0.0:65536", "0.0.0.0", "::1:443", "300.0.0.1:1"].map(
       (at) => `bundleListen: "${at}"`,
     ),
-    ...["0.0.0.0:9090", "10.0.0.1:9090", "'[::]:9090'"].map((at) => `healthListen: ${at}`),
+    ...["0.0.0.0:9090", "10.0.0.1:9090", "'[::]:9090'"].flatMap((at) => [`healthListen: ${at}`, `workloadTcp: ${at}`]),
     ...["http://a.test", "https://a.test/", "https://me@a.test", "https://a.test?x=1", "a.test"].map(
       (url) => `oidcIssuer: "${url}"`,
     ),

@@ -20,7 +20,7 @@ import { settle } from "./house.ts";
 const QUIET = createLog({ level: "error", clock: new ManualClock(), write: () => {} });
 
 describe("renewalTime()", () => {
-  test("renewalTime() lies around half of the life when the random number varies", () => {
+  test("renewalTime() lies around half of the life when the random number varies (A-7)", () => {
     const term = { issuedAt: 1000, notAfter: 101_000 };
     expect(renewalTime(term, 0.5)).toBe(51_000);
     expect(renewalTime(term, 0)).toBe(1000 + 100_000 * (0.5 - RENEWAL_JITTER));

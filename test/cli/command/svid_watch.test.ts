@@ -105,7 +105,7 @@ function expectPair(id: string): void {
 }
 
 describe("riprap svid watch", () => {
-  test("svid watch writes the files, replaces them all with each new SVID, and runs the command after it (A-4, A-5)", async () => {
+  test("svid watch writes the files, replaces them all with each new SVID, and runs the command after it (A-4, A-5, A-8)", async () => {
     const watch = new Watch("--dir", files, "--exec", 'cp "$RIPRAP_SVID_DIR/svid.pem" "$RIPRAP_SVID_DIR/seen"');
     expect(await watch.next()).toMatchObject({ event: "svid", spiffeId: "spiffe://example.org/app" });
     expectPair("app");

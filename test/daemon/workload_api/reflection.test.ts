@@ -43,7 +43,7 @@ const filesOf = (answer: Uint8Array): Uint8Array[] =>
 
 describe("createReflection", () => {
   test.each(["v1", "v1alpha"])(
-    "createReflection() lists the services and describes each to protobufjs as the standard's file does, in %s (E-13, E-14)",
+    "createReflection() lists the services and describes each to protobufjs as the standard's file does, in %s (A-3, E-13, E-14)",
     async (version) => {
       const [services, workload, health, own] = await ask(version, [
         delimited(7, "*"),

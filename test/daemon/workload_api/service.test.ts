@@ -83,10 +83,10 @@ function certificatesOf(bytes: Buffer): X509Certificate[] {
 }
 
 describe("FetchX509SVID", () => {
-  test("FetchX509SVID() gives one SVID with all its fields, whose key fits and whose chain openssl takes (A-6, A-12, A-13, X-1)", async () => {
+  test("FetchX509SVID() gives one SVID with all its fields, whose key fits and whose chain openssl takes (A-6, A-12, A-13, A-24, A-25, X-1)", async () => {
     await open(identityRule("app"));
     const svid = svidOf(await listen("FetchX509SVID").next());
-    expect(svid.spiffe_id).toBe("spiffe://example.org/app");
+    expect([svid.spiffe_id, svid.hint]).toEqual(["spiffe://example.org/app", ""]);
     const [leaf, issuer] = certificatesOf(svid.x509_svid) as [X509Certificate, X509Certificate];
     expect(leaf.subjectAltName).toBe("URI:spiffe://example.org/app");
     const key = createPrivateKey({ key: svid.x509_svid_key, format: "der", type: "pkcs8" });
@@ -184,7 +184,7 @@ describe("FetchX509SVID", () => {
     }
   });
 
-  test("FetchX509SVID() gives the bundles of other trust domains apart from its own (A-10, A-16, A-18)", async () => {
+  test("FetchX509SVID() gives the bundles of other trust domains apart from its own, each under its name (A-10, A-16, A-18, F-9)", async () => {
     await open(identityRule("app"));
     const foreign = { ...endpoint.bundle, trustDomain: TrustDomain.parse("partner.example") };
     const [svids, bundles, jwts] = [listen("FetchX509SVID"), listen("FetchX509Bundles"), listen("FetchJWTBundles")];
@@ -281,11 +281,12 @@ describe("every call", () => {
       expect((await statusOf(listen(method).next())).code).toBe(12);
   });
 
-  test("where the WIT profile is turned on, a caller gets its token with the key that proves it, and the bundle (A-2)", async () => {
+  test("where the WIT profile is turned on, a caller gets its token with the key that proves it, and the bundle (A-2, A-22, A-23)", async () => {
     await open(identityRule("app"), { wit: true });
     const reply = (await listen("FetchWITSVID").next()) as {
       svids: { spiffe_id: string; wit_svid: string; wit_svid_key: string }[];
     };
+    expect(reply.svids).toHaveLength(1);
     const [svid] = reply.svids;
     expect(svid?.spiffe_id).toBe("spiffe://example.org/app");
     const [, body = ""] = svid?.wit_svid.split(".") ?? [];
@@ -294,7 +295,10 @@ describe("every call", () => {
     expect(cnf.jwk).toEqual(own);
     expect(d).toBeString();
     const { bundles } = (await listen("FetchWITBundles").next()) as { bundles: Record<string, string> };
-    expect(JSON.parse(bundles["spiffe://example.org"] ?? "{}").keys).toHaveLength(1);
+    const { keys } = JSON.parse(bundles["spiffe://example.org"] ?? "{}");
+    const { kid } = JSON.parse(Buffer.from(svid?.wit_svid.split(".")[0] ?? "", "base64url").toString());
+    expect(keys.map((key: { kid: string }) => key.kid)).toEqual([kid]);
+    expect(kid).not.toBeEmpty();
   });
 
   test("streams end with PermissionDenied when the rules take the identity away, and what was issued is revoked (A-15)", async () => {

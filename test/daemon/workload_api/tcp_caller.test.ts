@@ -19,7 +19,7 @@ describe("openWorkloadApi", () => {
 
   afterEach(() => endpoint.close());
 
-  test("openWorkloadApi() serves who connects to its loopback port as who it is, and Envoy's secrets not there (E-2, E-8)", async () => {
+  test("openWorkloadApi() serves who connects to its loopback port as who it is, without TLS, and Envoy's secrets not there (E-2, E-4, E-8)", async () => {
     const client = openClient(address());
     const inbox = new Inbox(client.stream("FetchX509SVID"));
     const [svid] = (await inbox.next())["svids"] as [{ spiffe_id: string }];
