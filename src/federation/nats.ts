@@ -15,6 +15,7 @@ import {
 } from "nats";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
+import type { NatsProof } from "./nats_proof.ts";
 import {
   type KeyedStore,
   MESSAGE_BYTES_MAX,
@@ -23,11 +24,6 @@ import {
   type Transport,
   type TransportState,
 } from "./transport.ts";
-
-/** How a node proves to the server that it may connect. Says nothing to other nodes. */
-export type NatsProof =
-  | { readonly kind: "nkey"; readonly seed: Uint8Array }
-  | { readonly kind: "credentials"; readonly text: Uint8Array };
 
 export interface NatsOptions {
   /** `nats://host:port` or `tls://host:port`; tried in an order of chance. */

@@ -1,78 +1,19 @@
 // The commands of enrolment and of the fleet's rules, as people type them, over a real server: approval, denial, tokens, groups, nodes by file, credentials.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { nkeys } from "nats";
 import type { AuthorityList } from "../../src/ca.ts";
-import { runCli } from "../../src/cli.ts";
-import { parseConfig } from "../../src/daemon/config.ts";
 import type { FleetStatusView, TokenView } from "../../src/daemon/fleet/port.ts";
-import { type Daemon, startDaemon } from "../../src/daemon.ts";
-import { RiprapError } from "../../src/error.ts";
-import { type FakeTerminal, fakeTerminal } from "../cli/fake_terminal.ts";
+import { fakeTerminal } from "../cli/fake_terminal.ts";
+import { claim, credentials, joinWith, Machine, until } from "./machine.ts";
 import { NATS_SERVER, type NatsPark, type NatsServer, openPark } from "./nats_server.ts";
 
 const TEST_MS = 60_000;
 const PATIENCE_MS = 20_000;
 const HAS_SERVER = NATS_SERVER !== null;
-
-interface Ran {
-  readonly status: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** One machine: its configuration, its daemon, and the person at it. */
-class Machine {
-  readonly folder: string;
-  readonly config: string;
-  #daemon: Daemon | undefined;
-
-  constructor(folder: string, settings: Readonly<Record<string, string>>) {
-    this.folder = folder;
-    mkdirSync(join(folder, "rules"), { recursive: true });
-    mkdirSync(join(folder, "state"), { mode: 0o700 });
-    this.config = join(folder, "riprap.yaml");
-    const all = {
-      stateDir: join(folder, "state"),
-      rulesDir: join(folder, "rules"),
-      controlSocket: join(folder, "control.sock"),
-      ...{ workloadApi: "false", keyCustody: "file", ...settings },
-    };
-    const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\n`);
-    writeFileSync(this.config, lines.join(""));
-  }
-
-  async cli(argv: readonly string[], terminal: FakeTerminal = fakeTerminal()): Promise<Ran> {
-    const status = await runCli([...argv, "--config", this.config], terminal);
-    return { status, out: terminal.out.join("\n"), err: terminal.err.join("\n") };
-  }
-
-  /** What a command prints as JSON, when it does what it is asked. */
-  async json<T>(...argv: string[]): Promise<T> {
-    const { status, out, err } = await this.cli([...argv, "--json"]);
-    if (status !== 0) throw new Error(`riprap ${argv.join(" ")}: ${err}`);
-    return JSON.parse(out) as T;
-  }
-
-  async start(): Promise<void> {
-    this.#daemon = await startDaemon(parseConfig(readFileSync(this.config, "utf8")), {
-      watch: false,
-      environment: {},
-      openDevice: () => {
-        throw new RiprapError("ENOENT", "there is no module here");
-      },
-      writeLog: () => undefined,
-    });
-  }
-
-  async stop(): Promise<void> {
-    await this.#daemon?.stop();
-    this.#daemon = undefined;
-  }
-}
 
 let nats: NatsPark;
 let server: NatsServer;
@@ -110,22 +51,10 @@ async function found(name: string, settings?: Readonly<Record<string, string>>):
   return first;
 }
 
-async function until(on: Machine, holds: (view: FleetStatusView) => boolean): Promise<FleetStatusView> {
-  for (const end = performance.now() + PATIENCE_MS; ; await Bun.sleep(30)) {
-    const view = await on.json<FleetStatusView>("fleet", "status");
-    if (holds(view)) return view;
-    if (performance.now() > end) throw new Error(`never came true: ${JSON.stringify(view)}`);
-  }
-}
-
-/** With the token on standard input, as other users cannot see it. */
-const join_ = (on: Machine, name: string, token: string, terminal = fakeTerminal(token)) =>
-  on.cli(["join", "-", "--node", name], terminal);
-
 async function member(first: Machine, name: string, ...options: string[]): Promise<Machine> {
   const { out } = await first.cli(["token", "create", ...options]);
   const other = machine(name);
-  expect(await join_(other, name, out)).toMatchObject({ status: 0 });
+  expect(await joinWith(other, name, out)).toMatchObject({ status: 0 });
   await other.start();
   await until(other, ({ state }) => state === "connected");
   return other;
@@ -148,7 +77,7 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
       const { out: token } = await first.cli(["token", "create", "--approve", "--group", "gates"]);
       const terminal = fakeTerminal(token);
       const second = machine("gate-2");
-      const joining = join_(second, "gate-2", token, terminal);
+      const joining = joinWith(second, "gate-2", token, terminal);
       const one = await waiting(first);
       expect(one.nodeName).toBe("gate-2");
       for (let i = 0; i < 400 && terminal.err.length === 0; i++) await Bun.sleep(20);
@@ -175,13 +104,13 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
     async () => {
       const first = await found("gate-1");
       const { out: denied } = await first.cli(["token", "create", "--approve"]);
-      const joining = join_(machine("gate-2"), "gate-2", denied);
+      const joining = joinWith(machine("gate-2"), "gate-2", denied);
       await waiting(first);
       expect(await first.cli(["node", "deny", "gate-2"])).toMatchObject({ status: 0 });
       expect(await joining).toMatchObject({ status: 1, err: expect.stringContaining("a person has denied it") });
       const { id, token } = await first.json<TokenView & { token: string }>("token", "create");
       expect((await first.cli(["token", "revoke", id])).status).toBe(0);
-      expect(await join_(machine("gate-3"), "gate-3", token)).toMatchObject({
+      expect(await joinWith(machine("gate-3"), "gate-3", token)).toMatchObject({
         status: 1,
         err: expect.stringContaining("the token is revoked"),
       });
@@ -265,7 +194,7 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
       await first.stop();
       const { out: token } = await second.cli(["token", "create"]);
       const fourth = machine("gate-4");
-      expect(await join_(fourth, "gate-4", token)).toMatchObject({ status: 0 });
+      expect(await joinWith(fourth, "gate-4", token)).toMatchObject({ status: 0 });
       expect(await third.cli(["fleet", "renew"])).toMatchObject({ status: 0 });
       await fourth.start();
       await until(fourth, ({ state, nodes }) => state === "connected" && nodes.length === 4);
@@ -274,7 +203,7 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
       await second.stop();
       expect(await third.cli(["fleet", "renew"])).toMatchObject({ status: 0 });
       const { out: another } = await first.cli(["token", "create"]);
-      expect(await join_(machine("gate-5"), "gate-5", another)).toMatchObject({ status: 0 });
+      expect(await joinWith(machine("gate-5"), "gate-5", another)).toMatchObject({ status: 0 });
     },
     TEST_MS,
   );
@@ -404,19 +333,3 @@ describe.skipIf(!HAS_SERVER)("natsCredentials (skipped without nats-server)", ()
     TEST_MS,
   );
 });
-
-type Pair = ReturnType<typeof nkeys.createUser>;
-
-/** A JWT of NATS: signed by the issuer's nkey about the subject's. */
-function claim(issuer: Pair, subject: Pair, body: Readonly<Record<string, unknown>>): string {
-  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const iat = Math.floor(Date.now() / 1000);
-  const [iss, sub] = [issuer.getPublicKey(), subject.getPublicKey()];
-  const head = part({ typ: "JWT", alg: "ed25519-nkey" });
-  const signed = `${head}.${part({ jti: sub, iat, iss, sub, name: "a test", nats: { ...body, version: 2 } })}`;
-  return `${signed}.${Buffer.from(issuer.sign(Buffer.from(signed))).toString("base64url")}`;
-}
-
-function credentials(jwt: string, seed: string): string {
-  return `-----BEGIN NATS USER JWT-----\n${jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n${seed}\n------END USER NKEY SEED------\n`;
-}

@@ -10,6 +10,7 @@ import { FleetState } from "../../federation/fleet_state.ts";
 import { openStatementStore } from "../../federation/fleet_store.ts";
 import { type JoinGrant, type JoinReply, startJoin } from "../../federation/join.ts";
 import { openNats } from "../../federation/nats.ts";
+import { readNatsProof } from "../../federation/nats_proof.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
 import { parseToken, type Token } from "../../federation/token.ts";
 import type { Transport } from "../../federation/transport.ts";
@@ -17,7 +18,7 @@ import { openStore, storePath } from "../../store.ts";
 import { VERSION } from "../../version.ts";
 import type { DaemonConfig } from "../config.ts";
 import { openFleetKey } from "./member.ts";
-import { openNatsClient, readText } from "./open.ts";
+import { openNatsClient, readProof, readText } from "./open.ts";
 import { openFleetSetting } from "./setting.ts";
 
 export interface JoinOptions {
@@ -73,14 +74,16 @@ export async function joinFleet(options: JoinOptions): Promise<Joined> {
   }
 }
 
-/** Nobody knows this node's nkey yet: it comes without, or with what the token has for it. */
+/** What this machine's configuration says goes first. Without: nobody knows this node's nkey yet, and it comes with what the token has for it, if anything. */
 async function connectToJoin(token: Token, { config, clock, random, signal }: JoinOptions): Promise<Transport> {
   const servers = config.natsServers.length > 0 ? config.natsServers : token.servers;
   const { joinInbox } = fleetSubjects(token.trustDomain);
+  const proof =
+    config.natsCredentials === "" ? readNatsProof(Buffer.from(token.credentials)) : readProof(config.natsCredentials);
   const transport = openNats({
     ...{ servers, name: "join", inboxPrefix: joinInbox, clock, random },
     ...(config.natsCa === "" ? {} : { ca: readText(config.natsCa) }),
-    ...(token.credentials === "" ? {} : { proof: { kind: "credentials", text: Buffer.from(token.credentials) } }),
+    ...(proof === undefined ? {} : { proof }),
   });
   const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
   await new Promise<void>((resolve) => {
@@ -92,7 +95,7 @@ async function connectToJoin(token: Token, { config, clock, random, signal }: Jo
   if (state.phase === "connected") return transport;
   await transport.close();
   const reason = state.phase === "connecting" ? state.reason : "interrupted";
-  const remedy = "check the address in the token and natsServers, natsCa in the configuration";
+  const remedy = "check the address in the token and natsServers, natsCredentials, natsCa in the configuration";
   throw new RiprapError("nats_not_connected", `Cannot reach the fleet at ${servers.join(", ")}: ${reason}; ${remedy}`);
 }
 

@@ -15,6 +15,7 @@ import {
 import type { Clock } from "../../clock.ts";
 import { rootFingerprint } from "../../enrolment.ts";
 import { describeError, RiprapError } from "../../error.ts";
+import { type NatsProof, readNatsProof } from "../../federation/nats_proof.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
 import { fingerprintOf } from "../../federation/succession.ts";
 import type { Transport } from "../../federation/transport.ts";
@@ -158,7 +159,6 @@ interface NatsPlace {
   readonly random: () => number;
 }
 
-/** `isOpen`: the server is asked for nothing but to join, so that this node's own nkey, which it does not know yet, would be refused. */
 export async function openNatsClient(
   config: FleetGround["config"],
   keys: KeyStore,
@@ -171,13 +171,10 @@ export async function openNatsClient(
   return { nkey, open: (place) => openNats({ ...place, ...ca, proof }) };
 }
 
-/** A credentials file has a JWT and a seed between lines of hyphens; an nkey file has the seed alone. */
-function readProof(path: string) {
-  const bytes = readPrivateFile(path, CREDENTIAL_BYTES_MAX);
-  const text = Buffer.from(bytes).toString("latin1");
-  if (text.includes("NATS USER JWT")) return { kind: "credentials", text: bytes } as const;
-  const [seed] = /SU[A-Z2-7]{56}/.exec(text) ?? [];
-  if (seed !== undefined) return { kind: "nkey", seed: new TextEncoder().encode(seed) } as const;
+/** Throws RiprapError `fleet_credentials`, or what readPrivateFile throws. */
+export function readProof(path: string): NatsProof {
+  const proof = readNatsProof(readPrivateFile(path, CREDENTIAL_BYTES_MAX));
+  if (proof !== undefined) return proof;
   const fact = `${path} is neither a NATS credentials file nor the nkey seed of a user`;
   throw new RiprapError("fleet_credentials", `Cannot prove this node to the NATS server: ${fact}`);
 }
