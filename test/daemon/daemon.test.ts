@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
 import { ACTION, CUT_BY, FLOW_STATE, REASON } from "../../src/abi.ts";
 import { RiprapError } from "../../src/error.ts";
 import { lookup } from "../../src/policy.ts";
@@ -213,6 +214,30 @@ describe("Issuance", () => {
     await house.clock.advance(60_000);
     await settle();
     expect(house.kernel.ofType("svid").length).toBe(7);
+  });
+
+  test("Issuance puts the rule's dnsNames into the SVID, as @peculiar/x509 reads it, and none that the rule does not list", async () => {
+    const named = CURL_RULES.replace(
+      "workloadID: curl",
+      "workloadID: curl\n  svid: { x509: { dnsNames: [curl.edge.test, www.edge.test] } }",
+    );
+    const plain = CURL_RULES.split("---")[0]?.replaceAll("curl", "wget") ?? "";
+    house.writeRules("curl.yaml", named);
+    house.writeRules("wget.yaml", plain);
+    await house.start();
+    const curl = house.kernel.exec();
+    const wget = house.kernel.exec({ exe: "/usr/bin/wget", comm: "wget" });
+    await settle();
+    const namesOf = (process: typeof curl) => {
+      const leaf = new X509Certificate(Uint8Array.from(process.svid?.chain[0] ?? []));
+      return leaf.getExtension(SubjectAlternativeNameExtension)?.names.items.map(({ type, value }) => [type, value]);
+    };
+    expect(namesOf(curl)).toEqual([
+      ["url", "spiffe://edge.test/curl"],
+      ["dns", "curl.edge.test"],
+      ["dns", "www.edge.test"],
+    ]);
+    expect(namesOf(wget)).toEqual([["url", "spiffe://edge.test/wget"]]);
   });
 
   test("Issuance journals every unexpired SVID as revoked when the process ends", async () => {

@@ -201,6 +201,25 @@ describe("FetchX509SVID", () => {
     expect((await svids.next())["federated_bundles"]).toEqual({});
   });
 
+  test("FetchX509SVID() gives the rule's dnsNames and no other, as openssl reads them, and another SVID when they change (X-2)", async () => {
+    const withNames = (...names: string[]) =>
+      identityRule("app").replace("ttl: 1h", `ttl: 1h, dnsNames: [${names.join(", ")}]`);
+    await open(withNames("app.edge.test", "www.edge.test"));
+    const inbox = listen("FetchX509SVID");
+    const read = async () => {
+      const [leaf] = certificatesOf(svidOf(await inbox.next()).x509_svid) as [X509Certificate];
+      const words = ["-in", "leaf.pem", "-noout", "-ext", "subjectAltName"];
+      const { text } = openssl(folder, { "leaf.pem": pem(leaf.raw) }, "x509", ...words);
+      return text.split("\n")[1]?.trim();
+    };
+    const id = "URI:spiffe://example.org/app";
+    expect(await read()).toBe(`${id}, DNS:app.edge.test, DNS:www.edge.test`);
+    endpoint.setRules(withNames("app.edge.test"));
+    expect(await read()).toBe(`${id}, DNS:app.edge.test`);
+    endpoint.setRules(identityRule("app"));
+    expect(await read()).toBe(id);
+  });
+
   test("FetchX509SVID() sends nothing when the rules change and the identity does not", async () => {
     await open(identityRule("app"));
     const inbox = listen("FetchX509SVID");
