@@ -1,12 +1,14 @@
 // The JWT authority: its key on disk, what it signs and refuses, its journal, and the bundle's sequence.
 
 import { describe, expect, test } from "bun:test";
+import { createPrivateKey, sign } from "node:crypto";
 import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openJwtAuthority, trustBundle } from "../../src/ca.ts";
+import { openJwtAuthority, openWitAuthority, trustBundle } from "../../src/ca.ts";
 import { validateJwtSvid } from "../../src/jwt_svid.ts";
-import { SpiffeId } from "../../src/spiffe_id.ts";
+import { SpiffeId, TrustDomain } from "../../src/spiffe_id.ts";
 import { openStore } from "../../src/store.ts";
+import { parseTrustBundle, writeTrustBundle } from "../../src/trust_bundle.ts";
 import { scratchDirectories } from "../scratch.ts";
 import { makeNode, type Node, openNode } from "./authority_fixture.ts";
 
@@ -192,5 +194,36 @@ describe("trustBundle", () => {
     const again = openNode(node.stateDir, node.clock);
     expect(trustBundle(again.store, again.authority, open(again)).sequence).toBe(3n);
     again.close();
+  });
+
+  test("trustBundle() has keys of three uses, of which one alone signs JWT-SVIDs, whatever kid a token names (J-12, A-11)", async () => {
+    const node = await makeNode(scratch());
+    const [jwt, wit] = [open(node), openWitAuthority(node)];
+    const document = writeTrustBundle(trustBundle(node.store, node.authority, jwt, wit));
+    const uses = JSON.parse(document).keys.map(({ use }: { use: string }) => use);
+    expect(uses).toEqual(["x509-svid", "jwt-svid", "wit-svid"]);
+    const held = parseTrustBundle(document, TrustDomain.parse("example.org"));
+    const [now, seconds] = [node.clock.now(), node.clock.now() / 1000];
+    const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const judge = async (file: string, kid: string | undefined) => {
+      const key = createPrivateKey({
+        key: readFileSync(join(node.stateDir, "ca", file)),
+        format: "der",
+        type: "pkcs8",
+      });
+      const claims = { sub: ID, aud: ["a"], exp: seconds + 60, iat: seconds };
+      const text = `${part({ alg: "ES256", typ: "JWT", kid })}.${part(claims)}`;
+      const signature = sign("sha256", Buffer.from(text), { key, dsaEncoding: "ieee-p1363" }).toString("base64url");
+      const answer = await validateJwtSvid(`${text}.${signature}`, { audience: "a", now, keysOf: () => held.jwt });
+      return answer.ok ? "ok" : answer.code;
+    };
+    const [own, other] = [jwt.key.keyId, held.wit?.[0]?.keyId];
+    expect(other).toBeString();
+    for (const kid of [own, undefined]) expect(await judge("jwt.key", kid)).toBe("ok");
+    for (const file of ["wit.key", "node.key", "root.key"]) {
+      for (const kid of [own, undefined]) expect([file, await judge(file, kid)]).toEqual([file, "signature_invalid"]);
+      expect([file, await judge(file, other)]).toEqual([file, "key_unknown"]);
+    }
+    node.close();
   });
 });
