@@ -28,6 +28,8 @@ import { fakeTerminal } from "../fake_terminal.ts";
 const MAIN = join(import.meta.dir, "../../../src/main.ts");
 const scratch = scratchDirectories();
 
+const isRoot = process.getuid?.() === 0;
+const NOBODY = 65_534;
 let folder: string;
 let files: string;
 let endpoint: Endpoint;
@@ -169,6 +171,35 @@ describe("riprap svid watch", () => {
     expect(await refused.child.exited).toBe(1);
     expect(JSON.parse(await new Response(refused.child.stderr).text()).code).toBe("permission_denied");
   });
+
+  test.skipIf(!isRoot)(
+    "svid watch --owner gives the files of each SVID to the user, who reads them and nobody else (skipped: only root can give files away)",
+    async () => {
+      chmodSync(folder, 0o755);
+      const watch = new Watch("--dir", files, "--owner", `${NOBODY}:${NOBODY}`);
+      const status = (uid: number, path: string) =>
+        Bun.spawnSync(["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "cat", path]).exitCode;
+      for (const id of ["app", "other"]) {
+        endpoint.setRules(identityRule(id));
+        for (;;) if ((await watch.next()).spiffeId?.endsWith(`/${id}`)) break;
+        expectPair(id);
+        const version = join(files, readlinkSync(join(files, ".current")));
+        const facts = (path: string) => {
+          const { uid, gid, mode } = lstatSync(path);
+          return [uid, gid, mode & 0o777];
+        };
+        expect(facts(version)).toEqual([NOBODY, NOBODY, 0o700]);
+        expect(readdirSync(version).sort()).toEqual(["bundle.pem", "key.pem", "svid.pem"]);
+        for (const name of readdirSync(version)) {
+          expect([name, ...facts(join(version, name))]).toEqual([name, NOBODY, NOBODY, 0o600]);
+          expect([name, status(NOBODY, join(files, name))]).toEqual([name, 0]);
+          expect([name, status(NOBODY - 1, join(files, name))]).toEqual([name, 1]);
+        }
+        // The folder itself stays with who keeps it: the user cannot put other files there.
+        expect(facts(files).slice(0, 2)).toEqual([0, 0]);
+      }
+    },
+  );
 
   test.each([
     "--mode 644",
