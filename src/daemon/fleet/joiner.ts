@@ -44,6 +44,7 @@ export interface Joined {
   readonly milliseconds: number;
 }
 
+const SILENCE: ReadonlySet<string> = new Set(["nats_nobody_answers", "nats_no_answer", "nats_not_connected"]);
 const CONNECT_MS = 10_000;
 const ANSWER_MS = 10_000;
 const NOBODY_MS = 3000;
@@ -52,26 +53,34 @@ const NOBODY_AGAIN_MS = 100;
 const ASK_AGAIN_MS = 2000;
 
 /**
- * Throws RiprapError: what parseToken throws, `token_expired`, `ca_exists`, `nats_not_connected`, `nats_nobody_answers`, `nats_no_answer`, a code of
+ * Throws RiprapError: what parseToken throws, `ca_exists`, `nats_not_connected`, `nats_nobody_answers`, `nats_no_answer`, `token_expired` when nobody answers, a code of
  * JOIN_REFUSALS when the issuing node refuses, or what installEnrolment throws.
  */
 export async function joinFleet(options: JoinOptions): Promise<Joined> {
   const { config, clock, nodeName } = options;
   const begun = performance.now();
   const token = parseToken(options.token);
-  if (clock.now() > token.expiresAt) {
-    const fact = `it ended at ${new Date(token.expiresAt).toISOString()} by this machine's clock`;
-    throw new RiprapError("token_expired", `Cannot use the token: ${fact}; make a new one, or set the clock`);
-  }
   const { stateDir, keyCustody: custody } = config;
   const made = await createEnrolmentRequest({ stateDir, trustDomain: token.trustDomain, nodeName, clock, custody });
   const transport = await connectToJoin(token, options);
   try {
-    const grant = await askUntilDecided(token, { ...options, enrolment: encodeEnrolmentRequest(made), transport });
+    const asking = { ...options, enrolment: encodeEnrolmentRequest(made), transport };
+    const grant = await askUntilDecided(token, asking).catch((thrown: unknown) => {
+      throw explainSilence(thrown, token, clock.now());
+    });
     return await install(token, grant, { ...options, begun });
   } finally {
     await transport.close();
   }
+}
+
+/** Whether a token's time is over is the issuing node's to say, which keeps the event; this machine's clock counts where nobody says anything. */
+function explainSilence(thrown: unknown, { expiresAt }: Token, now: number): unknown {
+  const isSilence = thrown instanceof RiprapError && SILENCE.has(thrown.code);
+  if (!isSilence || now <= expiresAt) return thrown;
+  const fact = `it ended at ${new Date(expiresAt).toISOString()} by this machine's clock, and no issuing node answers`;
+  const remedy = "make a new one, or set the clock";
+  return new RiprapError("token_expired", `Cannot use the token: ${fact}; ${remedy}`, { cause: thrown });
 }
 
 /** What this machine's configuration says goes first. Without: nobody knows this node's nkey yet, and it comes with what the token has for it, if anything. */
