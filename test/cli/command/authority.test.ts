@@ -61,6 +61,42 @@ describe("riprap authority --state-dir", () => {
     expect((await local("authority", "revoke", "rubbish")).err).toContain("riprap authority list");
   });
 
+  test.each(["x509", "jwt"])(
+    "authority prepare, taint and revoke --json tell what was done to an authority of %s",
+    async (kind) => {
+      const step = async (...words: string[]) => {
+        const { status, out, err } = await local("authority", ...words, "--json");
+        expect({ status, err }).toEqual({ status: 0, err: "" });
+        const answer = JSON.parse(out);
+        expect(Object.keys(answer).sort()).toEqual(["authority", "done", "notes"]);
+        expect(answer.notes.every((note: unknown) => typeof note === "string")).toBe(true);
+        const { id, algorithm, isHeld, isTainted, notAfter, preparedAt } = answer.authority;
+        expect([id, algorithm, notAfter, preparedAt].map((text) => typeof text)).toEqual(Array(4).fill("string"));
+        expect([isHeld, isTainted].map((flag) => typeof flag)).toEqual(["boolean", "boolean"]);
+        expect(new Date(notAfter).toISOString()).toBe(notAfter);
+        return answer;
+      };
+      const prepared = await step("prepare", kind);
+      expect(prepared).toMatchObject({
+        done: "prepare",
+        authority: { kind, phase: "published", isHeld: true, isTainted: false, usableFrom: expect.any(String) },
+      });
+      const active = async () => (await listed()).find((one) => one.kind === kind && one.phase === "active")?.id ?? "";
+      const old = await active();
+      await step("activate", prepared.authority.id, "--force");
+      const tainted = await step("taint", old);
+      expect(tainted).toMatchObject({ done: "taint", authority: { id: old, kind, taintedAt: expect.any(String) } });
+      // A root stays until it is revoked; a token key has nothing under it that could be made anew.
+      expect(tainted.authority.phase).toBe(kind === "x509" ? "retired" : "revoked");
+      const next = kind === "x509" ? old : await active();
+      if (next !== old) await step("activate", (await step("prepare", kind)).authority.id, "--force");
+      expect(await step("revoke", next)).toMatchObject({
+        done: "revoke",
+        authority: { id: next, kind, phase: "revoked", isHeld: false, revokedAt: expect.any(String) },
+      });
+    },
+  );
+
   test("authority csr makes a request that openssl reads, and install takes no private key", async () => {
     const file = join(scratch(), "a.csr");
     expect((await local("authority", "csr", "--issuing", "--out", file)).out).toBe(`wrote ${file}`);
@@ -97,9 +133,14 @@ describe("riprap authority, revoke and audit with a daemon", () => {
     await house.leave();
   });
 
-  test("authority list, csr and crl answer through the daemon, and openssl reads the CRL", async () => {
+  test("authority list, prepare, csr and crl answer through the daemon, and openssl reads the CRL", async () => {
     expect((await ask("authority", "list")).out).toContain("trust domain edge.test");
     expect((await ask("authority", "csr")).out).toStartWith("-----BEGIN CERTIFICATE REQUEST-----");
+    expect(JSON.parse((await ask("authority", "prepare", "jwt", "--json")).out)).toMatchObject({
+      done: "prepare",
+      authority: { kind: "jwt", phase: "published" },
+      notes: expect.any(Array),
+    });
     const { out } = await ask("authority", "crl");
     expect(openssl(scratch(), { "a.crl": `${out}\n` }, "crl", "-in", "a.crl", "-noout", "-issuer")).toMatchObject({
       code: 0,
@@ -120,6 +161,12 @@ describe("riprap authority, revoke and audit with a daemon", () => {
     expect((await ask("revoke")).out).toContain("stolen");
     expect(JSON.parse((await ask("revoke", id, "--local", "--json")).out).outcome).toBe("already_revoked");
     expect((await ask("revoke", id, "--lift")).out).toContain("lifted");
+    const fresh = await ask("revoke", id, "--local", "--reason", "stolen", "--json");
+    expect([fresh.status, fresh.err]).toEqual([0, ""]);
+    expect(JSON.parse(fresh.out)).toEqual({ target: `id:${id}`, outcome: "revoked", notes: expect.any(Array) });
+    const [row, ...rest] = JSON.parse((await ask("revoke", "--json")).out);
+    expect([row, rest]).toEqual([{ spiffeId: id, reason: "stolen", revokedAt: expect.any(String) }, []]);
+    expect(JSON.parse((await ask("revoke", id, "--lift", "--json")).out).outcome).toBe("lifted");
     const wrong = await ask("revoke", "rubbish", "--json");
     expect([wrong.status, JSON.parse(wrong.err).code]).toEqual([1, "revocation_invalid"]);
     expect((await ask("revoke", "--lift")).status).toBe(2);

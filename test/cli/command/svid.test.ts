@@ -1,12 +1,14 @@
 // svid jwt, svid validate and bundle show, as a person calls them.
 
 import { beforeAll, describe, expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { WIDTH } from "../../../src/cli/grid.ts";
 import { runCli } from "../../../src/cli.ts";
 import { TrustDomain } from "../../../src/spiffe_id.ts";
 import { parseTrustBundle } from "../../../src/trust_bundle.ts";
+import { makeWorkloadKey, openssl } from "../../ca/authority_fixture.ts";
 import { scratchDirectories } from "../../scratch.ts";
 import { fakeTerminal } from "../fake_terminal.ts";
 
@@ -39,6 +41,17 @@ describe("riprap svid jwt", () => {
     expect(wrong.err).not.toContain(issued.out);
   });
 
+  test("svid jwt --json has spiffeId, token, tokenId and expiresAt, as the token says them", async () => {
+    const { status, out, err } = await run([...ISSUE, "--audience", "one", "--ttl", "2m", "--json"]);
+    expect([status, err]).toEqual([0, ""]);
+    const answer = JSON.parse(out);
+    expect(Object.keys(answer).sort()).toEqual(["expiresAt", "spiffeId", "token", "tokenId"]);
+    const claims = JSON.parse(Buffer.from(answer.token.split(".")[1], "base64url").toString());
+    expect(claims).toMatchObject({ sub: answer.spiffeId, aud: ["one"], jti: answer.tokenId });
+    expect(answer.spiffeId).toBe("spiffe://edge.example/printer");
+    expect(new Date(claims.exp * 1000).toISOString()).toBe(answer.expiresAt);
+  });
+
   test.each(["--audience a,", "--audience a --ttl 2h", "--audience a --ttl 0s"])(
     "svid jwt refuses %s",
     async (words) => {
@@ -49,6 +62,27 @@ describe("riprap svid jwt", () => {
   test("svid jwt refuses another trust domain's ID", async () => {
     const { status, err } = await run(["svid", "jwt", "--spiffe-id", "spiffe://edge.other/x", "--audience", "a"]);
     expect([status, err.includes("edge.example")]).toEqual([1, true]);
+  });
+});
+
+describe("riprap svid x509", () => {
+  test("svid x509 --json has spiffeId, serial, notAfter and chainPem, as openssl reads the chain", async () => {
+    const id = "spiffe://edge.example/printer";
+    const words = ["svid", "x509", "--spiffe-id", id, "--public-key", "-", "--dns", "printer.edge.example"];
+    const { status, out, err } = await run([...words, "--ttl", "30m", "--json"], makeWorkloadKey().publicPem);
+    expect([status, err]).toEqual([0, ""]);
+    const answer = JSON.parse(out);
+    expect(Object.keys(answer).sort()).toEqual(["chainPem", "notAfter", "serial", "spiffeId"]);
+    expect(answer.spiffeId).toBe(id);
+    const leaf = new X509Certificate(answer.chainPem);
+    expect(leaf.serialNumber.toLowerCase()).toBe(answer.serial);
+    expect(leaf.validToDate.toISOString()).toBe(answer.notAfter);
+    const roots = JSON.parse((await run(["svid", "bundle", "--json"])).out).rootsPem;
+    const files = { "chain.pem": answer.chainPem, "roots.pem": roots };
+    const verify = ["verify", "-CAfile", "roots.pem", "-untrusted", "chain.pem", "chain.pem"];
+    expect(openssl(scratch(), files, ...verify)).toEqual({ code: 0, text: "chain.pem: OK\n" });
+    const { text } = openssl(scratch(), files, "x509", "-in", "chain.pem", "-noout", "-ext", "subjectAltName");
+    expect(text).toContain(`URI:${id}, DNS:printer.edge.example\n`);
   });
 });
 
