@@ -19,6 +19,7 @@ import { openControl } from "./daemon/control.ts";
 import { openDeviceFile } from "./daemon/device/file.ts";
 import type { DeviceSession, OpenDevice } from "./daemon/device.ts";
 import { type Endpoints, startEndpoints } from "./daemon/endpoint.ts";
+import { fleetMetricSource } from "./daemon/fleet/metric.ts";
 import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
 import { announceRevocation, createFleetPort, standingRevocation } from "./daemon/fleet/port.ts";
 import { fleetHooks } from "./daemon/fleet/tie.ts";
@@ -229,6 +230,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const fleetTexts = () => fleet.texts();
   const rules: RuleKeeper = new RuleKeeper({ rulesDir, trustDomain, book, names, state, log, fleetTexts, onSwap });
   const byPid = (pid: number) => [...registry.workloads()].find(({ evidence }) => evidence.pid === pid)?.evidence;
+  const startedAt = clock.now();
   // Opened when all of this is there.
   const late: Late = {};
   const port = createControlPort({
@@ -251,7 +253,7 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
     get authorityNotAfter() {
       return authority.notAfter;
     },
-    startedAt: clock.now(),
+    startedAt,
     bootedAt: Date.now() - uptime() * 1000,
     questions: {
       ...{ attestor, known: byPid, resources: () => book.resources, addresses },
@@ -259,13 +261,13 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
     },
     link: () => plane.link,
     workload: () => late.workloadApi,
+    fleetMetrics: () => fleetMetricSource(fleet, { courier, startedAt, now: clock.now() }),
     bundleState: () => stateOfBundles(bundles, poller),
     endpoints: () => late.endpoints,
   });
   const fleetPort = createFleetPort(room, {
     clock,
     nodeName: authority.nodeName,
-    courier,
     check: (source) => rules.check(source),
   });
   const notifier = createNotifier({ environment: seams.environment ?? process.env, clock, log });

@@ -1,10 +1,12 @@
-// Everything that is counted, as Prometheus reads it (text format 0.0.4). Pure.
+// Everything that is counted, as Prometheus reads it. Pure.
 
 import type { BodyOf } from "../abi.ts";
 import type { BundleState } from "./bundle/view.ts";
 import type { StatusView } from "./control/port.ts";
+import { type FleetMetricSource, fleetSamples } from "./fleet/metric.ts";
 import type { IssuanceCounters } from "./issuance.ts";
 import type { PeerBook } from "./peer.ts";
+import { formatSample, type Sample } from "./sample.ts";
 import type { WorkloadApi } from "./workload_api.ts";
 
 export interface MetricSource {
@@ -12,6 +14,7 @@ export interface MetricSource {
   readonly module: BodyOf<"queryDone"> | undefined;
   readonly issuance: IssuanceCounters;
   readonly peers: Pick<PeerBook, "accepted" | "refused">;
+  readonly fleet: FleetMetricSource;
   readonly bundles: Pick<BundleState, "held" | "failing">;
   readonly flowEventsLost: number;
   readonly residentBytes: number;
@@ -19,15 +22,10 @@ export interface MetricSource {
   readonly workload: Omit<WorkloadApi, "close" | "refresh" | "path" | "port"> | undefined;
 }
 
-type Sample = readonly [name: string, type: "gauge" | "counter", help: string, value: number | bigint];
-
 export function formatMetrics(source: MetricSource): string {
-  const samples = [...daemonSamples(source), ...workloadSamples(source.workload), ...moduleSamples(source.module)];
-  return samples
-    .map(
-      ([name, type, help, value]) =>
-        `# HELP riprap_${name} ${help}\n# TYPE riprap_${name} ${type}\nriprap_${name} ${value}\n`,
-    )
+  const { workload, fleet, module } = source;
+  return [...daemonSamples(source), ...workloadSamples(workload), ...fleetSamples(fleet), ...moduleSamples(module)]
+    .map(formatSample)
     .join("");
 }
 

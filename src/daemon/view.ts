@@ -10,6 +10,7 @@ import type { Condition } from "./condition.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { ControlPort, ProcessView, ResourceView, StatusView } from "./control/port.ts";
 import type { Endpoints } from "./endpoint.ts";
+import type { FleetMetricSource } from "./fleet/metric.ts";
 import type { FlowStore } from "./flow.ts";
 import type { Issuance } from "./issuance.ts";
 import type { KernelLink, ModuleLink } from "./link.ts";
@@ -45,6 +46,7 @@ export interface ViewParts {
   readonly changed: Condition;
   readonly questions: QuestionParts;
   readonly kernel: KernelLink;
+  fleetMetrics(): FleetMetricSource;
   /** Of other trust domains. */
   bundleState(): BundleState;
   /** Undefined before they are opened. */
@@ -87,6 +89,7 @@ export function createControlPort(parts: ViewParts): ControlPort {
         module: parts.counters.last,
         issuance: parts.issuance.counters,
         peers: parts.peers,
+        fleet: parts.fleetMetrics(),
         bundles: parts.bundleState(),
         flowEventsLost: parts.flows.lost,
         residentBytes: process.memoryUsage.rss(),

@@ -91,6 +91,8 @@ export interface ParkOptions {
   readonly workloadApi?: boolean;
   /** The module of each node; without it a node is in the identity plane. */
   readonly openDevice?: (index: number) => OpenDevice;
+  /** Added to the configuration of each. */
+  readonly settings?: (index: number) => Readonly<Record<string, string>>;
 }
 
 export async function openFleetPark(
@@ -108,7 +110,15 @@ export async function openFleetPark(
     const proxies = await Promise.all(servers.map(open));
     const openDevice = options.openDevice?.(i) ?? noDevice;
     const workloadApi = options.workloadApi ?? false;
-    nodes.push(new LocalNode(join(folder, `node-${i}`), `node-${i}`, { proxies, random, workloadApi, openDevice }));
+    nodes.push(
+      new LocalNode(join(folder, `node-${i}`), `node-${i}`, {
+        proxies,
+        random,
+        workloadApi,
+        openDevice,
+        settings: options.settings?.(i) ?? {},
+      }),
+    );
   }
   const [first, ...rest] = nodes as [LocalNode, ...LocalNode[]];
   const { stateDir } = first;
@@ -132,6 +142,7 @@ interface NodePlace {
   readonly random: () => number;
   readonly workloadApi: boolean;
   readonly openDevice: OpenDevice;
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 class LocalNode implements ParkNode {
@@ -148,7 +159,7 @@ class LocalNode implements ParkNode {
   readonly #openDevice: OpenDevice;
   #daemon: Daemon | undefined;
 
-  constructor(folder: string, name: string, { proxies, random, workloadApi, openDevice }: NodePlace) {
+  constructor(folder: string, name: string, { proxies, random, workloadApi, openDevice, settings }: NodePlace) {
     this.#openDevice = openDevice;
     this.#folder = folder;
     this.name = name;
@@ -168,6 +179,7 @@ class LocalNode implements ParkNode {
         "keyCustody: file",
         "logLevel: debug",
         `natsServers: ${proxies.map(({ url }) => url).join(",")}`,
+        ...Object.entries(settings).map(([setting, value]) => `${setting}: ${value}`),
         "",
       ].join("\n"),
     );
@@ -248,7 +260,7 @@ class LocalNode implements ParkNode {
   }
 
   metrics(): Promise<string> {
-    return this.#client.text("/v1/fleet/metrics");
+    return this.#client.text("/metrics");
   }
 
   /** Puts statements of a person to the daemon. */

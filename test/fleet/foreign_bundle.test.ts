@@ -75,7 +75,7 @@ async function until<T>(what: string, look: () => Promise<T>, holds: (answer: T)
 const partnerHere = async () =>
   (await clientOf(OURS).get<readonly DomainView[]>("/v1/bundles")).find(({ trustDomain }) => trustDomain === PARTNER);
 const refusedFor = async (reason: string) => {
-  const text = await clientOf(OURS).text("/v1/fleet/metrics");
+  const text = await clientOf(OURS).text("/metrics");
   return Number(new RegExp(`bundles_refused_total{reason="${reason}"} (\\d+)`).exec(text)?.[1]);
 };
 /** The partner's node has another key for tokens: it says its bundle at once. */
@@ -186,8 +186,7 @@ describe.skipIf(NATS_SERVER === null)("bundles of other trust domains over NATS 
       await new Promise<void>((resolve) => ours.onState(({ phase }) => phase === "connected" && resolve()));
       const heard: string[] = [];
       ours.subscribe(`${fleetSubjects(PARTNER).prefix}.gossip.*`, ({ subject }) => void heard.push(subject));
-      const count = async () =>
-        Number(/bundles_taken_total (\d+)/.exec(await clientOf(OURS).text("/v1/fleet/metrics"))?.[1]);
+      const count = async () => Number(/bundles_taken_total (\d+)/.exec(await clientOf(OURS).text("/metrics"))?.[1]);
       const before = await count();
       ours.publish(SUBJECT, new Uint8Array(10));
       const malformed = await refusedFor("malformed");

@@ -14,7 +14,6 @@ export function addFleetRoutes(app: Hono, port: FleetPort): void {
   app.get("/v1/fleet/log", (c) => c.json(port.log(parseCount(c.req.query("limit")))));
   app.post("/v1/fleet/converge", async (c) => c.json(await port.converge()));
   app.post("/v1/fleet/renew", async (c) => c.json(await port.renew()));
-  app.get("/v1/fleet/metrics", (c) => c.text(port.metrics(), 200, { "content-type": "text/plain; version=0.0.4" }));
   app.get("/v1/fleet/nats-config", (c) => {
     const hasStore = parseFlag(c.req.query("jetstream"));
     const hasEnrolment = !parseFlag(c.req.query("closed"));

@@ -87,11 +87,11 @@ export class AntiEntropy {
     const candidates = only === undefined ? this.#draw() : [only];
     for (const node of candidates) {
       try {
-        const result = await this.#compareWith(node);
+        const { isSame, ...result } = await this.#compareWith(node);
         this.counters.rounds += 1;
         this.counters.taken += result.taken;
         this.counters.given += result.given;
-        this.#agreedAt = this.#parts.clock.now();
+        if (isSame) this.#agreedAt = this.#parts.clock.now();
         return result;
       } catch (thrown) {
         this.counters.failed += 1;
@@ -125,13 +125,14 @@ export class AntiEntropy {
     }
   }
 
-  async #compareWith(node: string): Promise<RoundResult> {
+  async #compareWith(node: string): Promise<RoundResult & { readonly isSame: boolean }> {
     const { state } = this.#parts;
     let [taken, given] = [0, 0];
     for (let step = 0; step < STEPS_MAX; step++) {
       // Sixteen bytes tell two idle nodes that nothing differs; a digest is two KiB.
       const root = Uint8Array.from(Buffer.from(state.root(), "hex"));
-      if ((await this.#parts.wire.ask(node, { type: ROOT, payload: root }, ASK_MS)).type === "same") break;
+      if ((await this.#parts.wire.ask(node, { type: ROOT, payload: root }, ASK_MS)).type === "same")
+        return { node, taken, given, isSame: true };
       const theirs = await this.#ask(node, { type: "digest", digest: state.digest() });
       if (theirs.type !== "difference") break;
       const { want, give } = state.compare(theirs.difference);
@@ -142,7 +143,7 @@ export class AntiEntropy {
       // What is left is refused on one side: it will be the next time too.
       if (fetched === 0 && sent === 0) break;
     }
-    return { node, taken, given };
+    return { node, taken, given, isSame: false };
   }
 
   async #fetch(node: string, want: readonly string[]): Promise<number> {

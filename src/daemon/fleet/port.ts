@@ -3,7 +3,6 @@
 import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { writeBody } from "../../federation/body.ts";
-import { BUNDLE_REFUSALS } from "../../federation/bundle_message.ts";
 import { type NatsConfigInput, natsConfig } from "../../federation/nats_config.ts";
 import { keepOf, listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
@@ -16,7 +15,6 @@ import {
   writeTarget,
 } from "../../fleet.ts";
 import type { Resource } from "../../resource.ts";
-import type { Courier } from "../bundle/courier.ts";
 import type { ResourceSource } from "../rule/keeper.ts";
 import type { PendingNode } from "./admitter.ts";
 import type { FleetEvent } from "./event.ts";
@@ -116,23 +114,19 @@ export interface FleetPort {
   revoke(target: RevocationTarget, reason: string): string;
   /** Asks issuing nodes for this node's next intermediate now. Throws RiprapError `renewal_refused`. */
   renew(): Promise<{ readonly notAfter: string }>;
-  metrics(): string;
 }
 
 export interface PortPlace {
   readonly clock: Clock;
   readonly nodeName: string;
   check(source: ResourceSource): readonly Resource[];
-  /** Bundles of other trust domains over the broker. */
-  readonly courier: Pick<Courier, "counters" | "refused">;
 }
 
 export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
   const { fleet, admitter, renewer } = room;
-  const status = () => statusView(room, place.nodeName);
   const tokenViews = () => admitter.list().map(tokenView);
   return {
-    status,
+    status: () => statusView(room, place.nodeName),
     log: (limit) => fleet.journal.events(limit),
     converge: () => fleet.converge(),
     take: (texts) =>
@@ -193,7 +187,6 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
       const remedy = "see riprap fleet log there and this node's log";
       throw new RiprapError("renewal_refused", `Cannot renew the intermediate: no issuing node signed one; ${remedy}`);
     },
-    metrics: () => `${metricsOf(status())}${bundleMetrics(place.courier)}`,
   };
 }
 
@@ -314,45 +307,6 @@ function countersOf(fleet: Fleet): Readonly<Record<string, number>> {
     ...{ questionsAnswered: answered, noticesSent: told, statementsTaken: taken, statementsRefused: refusedStatements },
     ...{ statementsStale: stale, conflicts, comparisons: rounds, comparisonsFailed: failed },
   };
-}
-
-/** Prometheus text: lag, gaps and refusals of the fleet. */
-function metricsOf({ counters, lagMs, nodes, statements, state }: FleetStatusView): string {
-  const lines = [
-    gauge(
-      "riprap_fleet_connected",
-      "Whether this node is connected to a broker of the fleet.",
-      state === "connected" ? 1 : 0,
-    ),
-    gauge("riprap_fleet_lag_seconds", "Age of the last broadcast when it was taken.", lagMs / 1000),
-    gauge("riprap_fleet_nodes", "Nodes of the roster.", nodes.length),
-    gauge(
-      "riprap_fleet_nodes_behind",
-      "Active nodes that have not applied the present generation.",
-      nodes.filter((node) => node.state === "active" && !node.isCurrent).length,
-    ),
-    gauge("riprap_fleet_statements", "Statements that stand.", statements),
-    ...Object.entries(counters).map(([name, value]) => {
-      const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-      return `# TYPE riprap_fleet_${snake}_total counter\nriprap_fleet_${snake}_total ${value}\n`;
-    }),
-  ];
-  return lines.join("");
-}
-
-function bundleMetrics({ counters, refused }: PortPlace["courier"]): string {
-  const lines = Object.entries(counters).map(
-    ([name, value]) =>
-      `# TYPE riprap_fleet_bundles_${name}_total counter\nriprap_fleet_bundles_${name}_total ${value}\n`,
-  );
-  const refusals = BUNDLE_REFUSALS.map(
-    (code) => `riprap_fleet_bundles_refused_total{reason="${code}"} ${refused.get(code) ?? 0}\n`,
-  );
-  return [...lines, "# TYPE riprap_fleet_bundles_refused_total counter\n", ...refusals].join("");
-}
-
-function gauge(name: string, help: string, value: number): string {
-  return `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`;
 }
 
 /** For `riprap revoke`: says it to the fleet, and answers a sentence about that. Undefined: there is no fleet. */

@@ -57,10 +57,12 @@ export interface WireCounters {
   told: number;
   /** Of the last broadcast that was taken, by the author's clock and ours. */
   lagMs: number;
+  /** When that was, by ours; 0: none yet. */
+  heardAt: number;
 }
 
 export class Wire {
-  readonly counters: WireCounters = { sent: 0, unsent: 0, answered: 0, busy: 0, told: 0, lagMs: 0 };
+  readonly counters: WireCounters = { sent: 0, unsent: 0, answered: 0, busy: 0, told: 0, lagMs: 0, heardAt: 0 };
   readonly #parts: WireParts;
   readonly #told = new Map<string, number>();
   #answering = 0;
@@ -114,7 +116,8 @@ export class Wire {
       return;
     }
     const { envelope, node, missed } = answer;
-    this.counters.lagMs = Math.max(0, clock.now() - envelope.time);
+    this.counters.heardAt = clock.now();
+    this.counters.lagMs = Math.max(0, this.counters.heardAt - envelope.time);
     if (missed > 0) onGap(node);
     onBroadcast({ node, type: envelope.type, payload: envelope.payload, time: envelope.time });
   }
