@@ -19,16 +19,19 @@
 #define SERVER_ID	"spiffe://fault.test/server"
 #define ATTEST_MS	3000
 #define HANDSHAKE_MS	6000
-#define LATE_MS		2000	/* how much past its time an answer to the program may come: emulation is slow */
+#define SHORT_S		8	/* an SVID that ends in the middle of a case, and not before two connections */
+#define LATE_MS		2000	/* how much past its time a late answer of the daemon comes */
+#define SLOW_MS		4000	/* ... and one to the program may come: emulation is slow, and the machine has other work */
 
 /* Where the daemon stops. Of the client unless the name says otherwise. */
 enum step {
-	AT_PROCESS, AT_KEY, AT_ASSIGNED, AT_VERIFY_SERVER, AT_VERIFY_CLIENT, AT_TABLE, AT_TRUST, NEVER,
+	AT_PROCESS, AT_KEY, AT_ASSIGNED, AT_VERIFY_SERVER, AT_VERIFY_CLIENT, AT_TABLE, AT_TRUST, AT_RENEW, AT_NEXT_KEY, NEVER,
 };
 
 static const char *const step_name[] = {
 	"before ASSIGN", "before SVID", "after ASSIGN, before KEY is read", "before VERIFIED (of the server)",
 	"before VERIFIED (of the client)", "in the middle of a table", "before the ACK of TRUST",
+	"after RENEW, before KEY is read", "before the next SVID",
 };
 
 enum manner { DIES, FALLS_SILENT, IS_LATE };
@@ -40,13 +43,29 @@ static enum step stop_at = NEVER;
 static enum manner manner;
 static bool stopped;
 static int late_ms;		/* how long the frame at `stop_at` lies there */
+static int svid_s = 300;	/* how long the client's SVIDs last */
+static uint64_t of_client;	/* its instance */
 static bool for_others;		/* whom it answers is not ours, and is client and server in one */
-static struct { int state, reason; } last_flow[2];	/* final ones, by RIPRAP_FLOW_INBOUND */
+
+/* How a flow record ends; all zero: there is none. */
+struct outcome { int state, reason, error; };
+struct outcomes { struct outcome client, server; };
+
+static struct outcomes last_flow;	/* since it was cleared */
+
+#define DENIED(why)	{ RIPRAP_FLOW_DENIED, RIPRAP_REASON_##why, EACCES }
+static const struct outcomes no_records, served = {
+	.client = { RIPRAP_FLOW_CLOSED, RIPRAP_REASON_RULE }, .server = { RIPRAP_FLOW_CLOSED, RIPRAP_REASON_RULE },
+}, unknown = { .client = DENIED(UNKNOWN_PROCESS) }, without_identity = { .client = DENIED(NO_IDENTITY) }, both_time_out = {
+	.client = { RIPRAP_FLOW_FAILED, RIPRAP_REASON_TIMEOUT, ETIMEDOUT },
+	.server = { RIPRAP_FLOW_FAILED, RIPRAP_REASON_TIMEOUT, ECONNRESET },
+}, server_times_out = {
+	.client = { RIPRAP_FLOW_CLOSED, RIPRAP_REASON_RULE },
+	.server = { RIPRAP_FLOW_FAILED, RIPRAP_REASON_TIMEOUT, ECONNRESET },
+};
 
 static bool is_clients(uint64_t instance)
 {
-	static uint64_t of_client;
-
 	if (device.head.type == RIPRAP_PROCESS && device.body.facts.pid == (uint32_t)client.pid)
 		of_client = device.body.facts.instance;
 	return instance == of_client;
@@ -86,8 +105,10 @@ static void on_key(void)
 {
 	const struct riprap_key key = device.body.key;
 
-	if (!is_clients(key.instance) || !stops_at(AT_KEY))
+	if (!is_clients(key.instance))
 		put_svid(&key, false, for_others ? 86400 : 300);
+	else if (!stops_at(AT_KEY) && !stops_at(AT_NEXT_KEY))
+		put_svid(&key, false, for_others ? 86400 : svid_s);
 }
 
 static void on_verify(void)
@@ -102,10 +123,10 @@ static void on_flow(void)
 {
 	const struct riprap_flow_event *flow = &device.body.flow;
 
-	if (flow->state != RIPRAP_FLOW_OPEN) {
-		last_flow[flow->flags & RIPRAP_FLOW_INBOUND].state = flow->state;
-		last_flow[flow->flags & RIPRAP_FLOW_INBOUND].reason = flow->reason;
-	}
+	struct outcome *last = flow->flags & RIPRAP_FLOW_INBOUND ? &last_flow.server : &last_flow.client;
+
+	if (flow->state != RIPRAP_FLOW_OPEN)
+		*last = (struct outcome){ flow->state, flow->reason, flow->error };
 	CHECK_THAT(flow->tls == RIPRAP_TLS_MUTUAL || flow->state != RIPRAP_FLOW_OPEN, "a flow is open in the clear");
 }
 
@@ -211,6 +232,7 @@ static void start_daemon(void)
 	device_open();
 	stop_at = NEVER;
 	stopped = false;
+	last_flow = no_records;
 	CHECK(PUT(RIPRAP_START, start) == 0 && wait_ack(RIPRAP_ACK_START));
 	send_table(true);
 	CHECK(PUT(RIPRAP_TRUST, trust) == 0 && wait_ack(RIPRAP_ACK_TRUST));
@@ -249,6 +271,30 @@ static struct result connect_once(void)
 
 /* ---- cases ---- */
 
+static bool is_same(const struct outcome *a, const struct outcome *b)
+{
+	return a->state == b->state && a->reason == b->reason && a->error == b->error;
+}
+
+static void expect_end(const char *after, const char *end, const struct outcome *got, const struct outcome *want)
+{
+	CHECK_THAT(is_same(got, want), "%s, the %s's flow: state %d reason %d error %d, not %d %d %d", after, end, got->state,
+		   got->reason, got->error, want->state, want->reason, want->error);
+}
+
+/* The records come to a daemon that still reads; the last of them perhaps after the program has its errno. */
+static void expect_flows(const char *after, const struct outcomes *want)
+{
+	long end = now_ms() + ANSWER_MS;
+
+	while (device.fd >= 0 && now_ms() < end && ((want->client.state && !last_flow.client.state) ||
+						    (want->server.state && !last_flow.server.state)))
+		serve_for(100);
+	expect_end(after, "client", &last_flow.client, &want->client);
+	expect_end(after, "server", &last_flow.server, &want->server);
+	last_flow = no_records;
+}
+
 /* A daemon that has said and heard all: everything must work, whatever came before. */
 static void expect_recovery(const char *after)
 {
@@ -256,8 +302,12 @@ static void expect_recovery(const char *after)
 
 	stop_daemon();
 	start_daemon();
+	/* What ended while nobody listened was told to nobody; the server's end may have come later. */
+	expect_end(after, "former client", &last_flow.client, &no_records.client);
+	last_flow = no_records;
 	result = connect_once();
 	CHECK_THAT(result.error == 0, "after %s the next daemon's connection ends with %s", after, strerror(result.error));
+	expect_flows(after, &served);
 }
 
 static void interrupt_tables_and_trust(enum step step)
@@ -273,27 +323,25 @@ static void interrupt_tables_and_trust(enum step step)
 	stops_at(step);
 }
 
-static void case_stop(enum step step, enum manner how, int want, int patience_ms)
+static void case_stop(enum step step, enum manner how, int want, int patience_ms, const struct outcomes *flows)
 {
 	struct result result;
 
 	start_daemon();
 	stop_at = step;
 	manner = how;
-	memset(last_flow, 0, sizeof(last_flow));
 	/* One of its own for each: nothing is known of it, and no daemon before this one has heard of it. */
 	client = start_child("client");
 	interrupt_tables_and_trust(step);
 	result = connect_once();
-	printf("step %s %s: %s after %d ms; flows: client state %d reason %d, server state %d reason %d\n",
-	       step_name[step], how == DIES ? "dead" : "silent",
-	       result.error > 0 ? strerrorname_np(result.error) : result.error ? "no result" : "0", result.ms,
-	       last_flow[0].state, last_flow[0].reason, last_flow[1].state, last_flow[1].reason);
+	printf("step %s %s: %s after %d ms\n", step_name[step], how == DIES ? "dead" : "silent",
+	       result.error > 0 ? strerrorname_np(result.error) : result.error ? "no result" : "0", result.ms);
 	CHECK_THAT(stopped, "the exchange never came to \"%s\"", step_name[step]);
 	/* Both ends wait for the silent daemon, and the one that gives up first resets the other. */
 	CHECK_THAT(result.error == want || (want == ETIMEDOUT && result.error == ECONNRESET), "daemon stops %s: %s, not %s", step_name[step], strerror(result.error),
 		   strerror(want));
-	CHECK_THAT(result.ms <= patience_ms + LATE_MS, "daemon stops %s: %d ms", step_name[step], result.ms);
+	CHECK_THAT(result.ms <= patience_ms + SLOW_MS, "daemon stops %s: %d ms", step_name[step], result.ms);
+	expect_flows(step_name[step], flows);
 	expect_recovery(step_name[step]);
 	CHECK_THAT(end_child(&client), "a client cannot be killed after \"%s\"", step_name[step]);
 	stop_daemon();
@@ -313,7 +361,7 @@ static void case_killed_while_waiting(enum step step)
 }
 
 /* In time, the program waits; too late, it gets its errno, and what was said late holds for the next connection. */
-static void case_late(enum step step, int ms, int want)
+static void case_late(enum step step, int ms, int want, const struct outcomes *flows)
 {
 	struct result result;
 
@@ -327,7 +375,43 @@ static void case_late(enum step step, int ms, int want)
 	CHECK_THAT(result.error == want || (want == ETIMEDOUT && result.error == ECONNRESET), "%d ms %s: %s", ms, step_name[step],
 		   strerror(result.error));
 	CHECK_THAT(want || result.ms >= ms, "%d ms %s: answered after %d", ms, step_name[step], result.ms);
+	expect_flows(step_name[step], flows);
 	CHECK_THAT(connect_once().error == 0, "no connection follows %d ms %s", ms, step_name[step]);
+	expect_flows("the connection after", &served);
+	CHECK(end_child(&client));
+	stop_daemon();
+}
+
+/* An SVID that nobody renews serves until it ends; then the daemon has the attest timeout, once, and after that it is refused. */
+static void case_renewal(enum step step, enum manner how, int patience_ms, const struct outcomes *flows)
+{
+	const char *at = step_name[step];
+	struct result result;
+	int tries;
+
+	start_daemon();
+	svid_s = SHORT_S;
+	client = start_child("client");
+	CHECK_THAT(connect_once().error == 0, "before it stops %s", at);
+	expect_flows("the first connection", &served);
+	stop_at = step;
+	manner = how;
+	PUT(RIPRAP_RENEW, ((struct riprap_renew){ .instance = of_client }));
+	if (step == AT_RENEW)
+		stops_at(step);
+	while (!stopped && device_next(ANSWER_MS))
+		act();
+	CHECK_THAT(connect_once().error == 0, "the SVID in use does not go on when the daemon stops %s", at);
+	expect_flows(at, how == DIES ? &no_records : &served);
+	svid_s = 300;
+	sleep(SHORT_S);
+	for (tries = 0; tries < 2; tries++, patience_ms = 0) {
+		result = connect_once();
+		CHECK_THAT(result.error == EACCES, "daemon stops %s: %s", at, strerror(result.error));
+		CHECK_THAT(result.ms >= patience_ms && result.ms < (tries ? ATTEST_MS : patience_ms + SLOW_MS), "daemon stops %s: %d ms", at, result.ms);
+		expect_flows(at, flows);
+	}
+	expect_recovery(at);
 	CHECK(end_child(&client));
 	stop_daemon();
 }
@@ -336,28 +420,35 @@ static void run_cases(void)
 {
 	enum step step;
 
+	/* Younger than the table: nobody adopts it here, and an accept() that waits when the first table comes is TCP's alone. */
+	start_daemon();
 	server = start_child("server");
+	serve_for(500);
+	stop_daemon();
 	/* Who it is cannot be said any more: the mode for the unknown, which is enforce. */
-	case_stop(AT_PROCESS, DIES, EACCES, 0);
-	case_stop(AT_ASSIGNED, DIES, EACCES, 0);
-	case_stop(AT_KEY, DIES, EACCES, 0);
-	case_stop(AT_VERIFY_SERVER, DIES, EACCES, 0);
-	case_stop(AT_VERIFY_CLIENT, DIES, ECONNRESET, 0);
+	case_stop(AT_PROCESS, DIES, EACCES, 0, &no_records);
+	case_stop(AT_ASSIGNED, DIES, EACCES, 0, &no_records);
+	case_stop(AT_KEY, DIES, EACCES, 0, &no_records);
+	case_stop(AT_VERIFY_SERVER, DIES, EACCES, 0, &no_records);
+	case_stop(AT_VERIFY_CLIENT, DIES, ECONNRESET, 0, &no_records);
 	/* Half a table, or an answer that nobody reads, changes nothing for a process that is known. */
-	case_stop(AT_TABLE, DIES, EACCES, 0);
-	case_stop(AT_TRUST, DIES, EACCES, 0);
+	case_stop(AT_TABLE, DIES, EACCES, 0, &no_records);
+	case_stop(AT_TRUST, DIES, EACCES, 0, &no_records);
 
-	case_stop(AT_PROCESS, FALLS_SILENT, EACCES, ATTEST_MS);
-	case_stop(AT_ASSIGNED, FALLS_SILENT, EACCES, ATTEST_MS);
-	case_stop(AT_KEY, FALLS_SILENT, EACCES, ATTEST_MS);
-	case_stop(AT_VERIFY_SERVER, FALLS_SILENT, ETIMEDOUT, HANDSHAKE_MS);
-	case_stop(AT_VERIFY_CLIENT, FALLS_SILENT, ECONNRESET, HANDSHAKE_MS);
+	case_stop(AT_PROCESS, FALLS_SILENT, EACCES, ATTEST_MS, &unknown);
+	case_stop(AT_ASSIGNED, FALLS_SILENT, EACCES, ATTEST_MS, &without_identity);
+	case_stop(AT_KEY, FALLS_SILENT, EACCES, ATTEST_MS, &without_identity);
+	case_stop(AT_VERIFY_SERVER, FALLS_SILENT, ETIMEDOUT, HANDSHAKE_MS, &both_time_out);
+	case_stop(AT_VERIFY_CLIENT, FALLS_SILENT, ECONNRESET, HANDSHAKE_MS, &server_times_out);
 
 	for (step = AT_PROCESS; step <= AT_VERIFY_CLIENT; step++)
-		case_late(step, ATTEST_MS / 2, 0);
-	case_late(AT_PROCESS, ATTEST_MS + LATE_MS, EACCES);
-	case_late(AT_KEY, ATTEST_MS + LATE_MS, EACCES);
-	case_late(AT_VERIFY_SERVER, HANDSHAKE_MS + LATE_MS, ETIMEDOUT);
+		case_late(step, ATTEST_MS / 2, 0, &served);
+	case_late(AT_PROCESS, ATTEST_MS + LATE_MS, EACCES, &unknown);
+	case_late(AT_KEY, ATTEST_MS + LATE_MS, EACCES, &without_identity);
+	case_late(AT_VERIFY_SERVER, HANDSHAKE_MS + LATE_MS, ETIMEDOUT, &both_time_out);
+
+	case_renewal(AT_RENEW, DIES, 0, &no_records);
+	case_renewal(AT_NEXT_KEY, FALLS_SILENT, ATTEST_MS, &without_identity);
 
 	for (step = AT_PROCESS; step <= AT_VERIFY_CLIENT; step++)
 		case_killed_while_waiting(step);
