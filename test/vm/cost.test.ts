@@ -1,6 +1,7 @@
 // What the module costs in instructions, held: the bounds are a little above what was measured (docs/performance.md), so that a change that costs more is seen.
 import { beforeAll, expect, test } from "bun:test";
 import { type Cost, measureCost } from "../bench/cost.ts";
+import { measureHandshakes } from "../bench/handshake.ts";
 import { BOOT_TEST_MS, describeDebianVm } from "./tier.ts";
 
 describeDebianVm("the module's cost in instructions (skipped in a kernel whose checks cost more)", () => {
@@ -45,4 +46,16 @@ describeDebianVm("the module's cost in instructions (skipped in a kernel whose c
     const extra = cost("connect()", "managed, 10 rules") - cost("connect()", "unmanaged, no module");
     expect(extra).toBeLessThanOrEqual(10_000);
   });
+
+  test(
+    "a new connection takes at most 31 million instructions when its handshake is full, and 4.2 million when it is resumed",
+    async () => {
+      const found = new Map((await measureHandshakes()).map(({ who, instructions }) => [who, instructions]));
+      expect(found.get("riprap, full")).toBeLessThanOrEqual(31_000_000);
+      expect(found.get("riprap, resumed")).toBeLessThanOrEqual(4_200_000);
+      // Half of it would be a bench that measured nothing.
+      expect(found.get("riprap, resumed")).toBeGreaterThan(1_800_000);
+    },
+    BOOT_TEST_MS,
+  );
 });
