@@ -4,6 +4,7 @@ import { RiprapError } from "../error.ts";
 import type { Admission } from "../fleet.ts";
 import { TRUST_DOMAIN_MAX_BYTES, TrustDomain } from "../spiffe_id.ts";
 import { deriveKeyPair, expand, HPKE_KEY_BYTES, type HpkeKeyPair } from "./hpke.ts";
+import { readNatsProof } from "./nats_proof.ts";
 import { OctetReader, OctetWriter } from "./octet.ts";
 
 export const JOIN_SECRET_BYTES = 32;
@@ -13,13 +14,19 @@ export const TOKEN_LIFETIME_MAX_MS = 7 * 24 * 3600 * 1000;
 export const TOKEN_LIFETIME_DEFAULT_MS = 3600 * 1000;
 export const SERVERS_MAX = 8;
 const PREFIX = "riprap-join-";
-const FORMAT = 1;
+/** 2: with the CA of the broker. */
+const FORMAT = 2;
 const ID_BYTES = 16;
 const SECRET_BYTES = 32;
 const FINGERPRINT_BYTES = 32;
 const CHECKSUM_BYTES = 4;
-const CREDENTIAL_BYTES_MAX = 1024;
-const TEXT_MAX = 6000;
+/** A credentials file with a few rights in its JWT has 1200. */
+const CREDENTIAL_BYTES_MAX = 2048;
+/** Two certificates of the largest RSA keys that are usual, or a handful with keys on a curve. */
+export const TOKEN_CA_BYTES_MAX = 3072;
+export const TOKEN_CA_MAX = 8;
+/** More than all fields at their largest have. */
+const TEXT_MAX = 10_400;
 
 /** What the bearer holds. */
 export interface Token {
@@ -34,8 +41,10 @@ export interface Token {
   readonly expiresAt: number;
   /** `nats://` and `tls://` addresses of the broker. */
   readonly servers: readonly string[];
-  /** What lets its bearer speak to the broker to join, and for nothing else; empty where none is needed. */
+  /** What lets its bearer speak to the broker to join, and for nothing else: a credentials file or an nkey seed; empty where none is needed. */
   readonly credentials: string;
+  /** Certificates that the servers' own are held against, DER; none for those of the system. */
+  readonly brokerCa: readonly Uint8Array[];
 }
 
 /** What the issuing node keeps of it. Nothing in it lets anybody join. */
@@ -87,12 +96,13 @@ export interface TokenOptions {
   readonly rootFingerprint: string;
   readonly servers: readonly string[];
   readonly credentials?: string;
+  readonly brokerCa?: readonly Uint8Array[];
   readonly admission: Admission;
   readonly createdBy: string;
   readonly lifetimeMs: number;
 }
 
-/** Makes a token. Throws RiprapError `token_lifetime_invalid`, `token_servers_invalid`. */
+/** Makes a token. Throws RiprapError `token_lifetime_invalid`, `token_servers_invalid`, `token_credentials_invalid`. */
 export function createToken(
   join: JoinSecret,
   options: TokenOptions,
@@ -106,6 +116,8 @@ export function createToken(
     const remedy = `give 1 to ${SERVERS_MAX} addresses such as nats://broker.example:4222, without a password`;
     throw new RiprapError("token_servers_invalid", `Cannot make a token: ${remedy}`);
   }
+  const { trustDomain, rootFingerprint, credentials = "", brokerCa = [] } = options;
+  requireCredentials(credentials);
   const id = randomBytes(ID_BYTES).toString("hex");
   const expiresAt = now + lifetimeMs;
   const record: TokenRecord = {
@@ -117,13 +129,36 @@ export function createToken(
     use: { state: "unused" },
     seen: [],
   };
-  const { trustDomain, rootFingerprint, credentials = "" } = options;
   const issuerKey = join.keyPair.publicKey;
   const secret = join.secretOf(record);
   return {
-    text: writeToken({ id, trustDomain, rootFingerprint, issuerKey, secret, expiresAt, servers, credentials }),
+    text: writeToken({
+      id,
+      trustDomain,
+      rootFingerprint,
+      issuerKey,
+      secret,
+      expiresAt,
+      servers,
+      credentials,
+      brokerCa,
+    }),
     record,
   };
+}
+
+/** Says nothing of their text. */
+function requireCredentials(credentials: string): void {
+  const size = Buffer.byteLength(credentials);
+  if (size === 0) return;
+  const fault =
+    size > CREDENTIAL_BYTES_MAX
+      ? `are larger than ${CREDENTIAL_BYTES_MAX} bytes`
+      : readNatsProof(Buffer.from(credentials)) === undefined
+        ? "are neither a NATS credentials file nor the nkey seed of a user"
+        : undefined;
+  if (fault !== undefined)
+    throw new RiprapError("token_credentials_invalid", `Cannot make a token: the broker credentials ${fault}`);
 }
 
 function writeToken(token: Token): string {
@@ -137,7 +172,9 @@ function writeToken(token: Token): string {
     .u48(token.expiresAt)
     .u8(token.servers.length);
   for (const server of token.servers) writer.text8(server);
-  const body = writer.text16(token.credentials).end();
+  writer.text16(token.credentials).u8(token.brokerCa.length);
+  for (const certificate of token.brokerCa) writer.bytes16(certificate);
+  const body = writer.end();
   return PREFIX + Buffer.concat([body, checksum(body)]).toString("base64url");
 }
 
@@ -169,9 +206,10 @@ function readToken(reader: OctetReader): Token {
   const expiresAt = reader.u48();
   const servers = Array.from({ length: reader.u8() }, () => reader.text8());
   const credentials = reader.text16(CREDENTIAL_BYTES_MAX);
+  const brokerCa = Array.from({ length: reader.u8() }, () => reader.bytes16(TOKEN_CA_BYTES_MAX));
   reader.end();
   if (servers.length === 0 || servers.length > SERVERS_MAX || !servers.every(isServer)) throw new Error("no servers");
-  return { id, trustDomain, rootFingerprint, issuerKey, secret, expiresAt, servers, credentials };
+  return { id, trustDomain, rootFingerprint, issuerKey, secret, expiresAt, servers, credentials, brokerCa };
 }
 
 /** What a token may be is part of its secret: a record that was changed afterwards opens no request. */

@@ -25,6 +25,7 @@ import { ALL, authorityId, DOMAIN, hex, makeFleet, NOW, sayNode, sayRevoked, tak
 
 const HOUR = 3_600_000;
 const FINGERPRINT = "ab".repeat(32);
+const SEED = `SU${"A".repeat(56)}`;
 const secret = openJoinSecret(new Uint8Array(32).fill(7));
 const fleet = makeFleet();
 
@@ -86,7 +87,7 @@ const throwing = (code: string) => expect.objectContaining({ code });
 
 describe("token", () => {
   test("parseToken() gives what createToken() made, and the record holds nothing that lets anybody join", () => {
-    const { text, record } = createToken(secret, { ...OPTIONS, credentials: "user:word" }, NOW);
+    const { text, record } = createToken(secret, { ...OPTIONS, credentials: SEED }, NOW);
     const token = parseToken(`  ${text}\n`);
     expect(token).toMatchObject({
       id: record.id,
@@ -94,9 +95,10 @@ describe("token", () => {
       rootFingerprint: FINGERPRINT,
       expiresAt: NOW + HOUR,
       servers: OPTIONS.servers,
-      credentials: "user:word",
+      credentials: SEED,
+      brokerCa: [],
     });
-    expect(text.length).toBeLessThan(320);
+    expect(text.length).toBeLessThan(400);
     expect(JSON.stringify(record)).not.toContain(hex(token.secret));
     expect(hex(secret.secretOf(record))).toBe(hex(token.secret));
   });
@@ -127,9 +129,23 @@ describe("token", () => {
     }
   });
 
+  test("parseToken() reads a token whose every field is as large as it may be, and createToken() refuses larger credentials", () => {
+    const credentials = SEED.padEnd(2048, "\n");
+    const servers = Array.from({ length: 8 }, (_, n) => `nats://${"a".repeat(247)}${n}`);
+    const brokerCa = [new Uint8Array(3000).fill(1), ...Array.from({ length: 7 }, (_, n) => new Uint8Array(10).fill(n))];
+    const { text, record } = createToken(secret, { ...OPTIONS, servers, credentials, brokerCa }, NOW);
+    expect(parseToken(text)).toMatchObject({ servers, credentials, brokerCa });
+    expect(JSON.stringify(record)).not.toContain(SEED);
+    for (const wrong of [`${credentials}\n`, "user:word"]) {
+      const make = () => createToken(secret, { ...OPTIONS, credentials: wrong }, NOW);
+      expect(make).toThrow(throwing("token_credentials_invalid"));
+      expect(make).not.toThrow(wrong);
+    }
+  });
+
   test("parseToken() refuses what is no token, and one that was mistyped anywhere, without saying its text", () => {
     const { text } = createToken(secret, OPTIONS, NOW);
-    for (const wrong of ["", "hello", text.slice(1), `riprap-join-${"A".repeat(7000)}`]) {
+    for (const wrong of ["", "hello", text.slice(1), `riprap-join-${"A".repeat(11_000)}`]) {
       expect(() => parseToken(wrong)).toThrow(throwing("token_malformed"));
     }
     for (let at = "riprap-join-".length; at < text.length; at += 1) {

@@ -1,17 +1,18 @@
 // Joins over brokers that ask for more than an address: an nkey, credentials of an account, a certificate of a private CA.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { nkeys } from "nats";
-import { joinWith, Machine, until } from "./machine.ts";
+import { fleetSubjects } from "../../src/federation/subject.ts";
+import { claim, credentials, joinWith, Machine, until } from "./machine.ts";
 import { makeServerTls, NATS_SERVER, type NatsPark, openPark, type ServerTls } from "./nats_server.ts";
 
 const TEST_MS = 60_000;
 
 let nats: NatsPark;
-let tls: ServerTls;
+let tls: ServerTls & { readonly caText: string };
 let folder: string;
 let machines: Machine[] = [];
 
@@ -67,6 +68,113 @@ describe.skipIf(NATS_SERVER === null)("join (skipped without nats-server)", () =
       expect(await joinWith(second, "gate-2", token)).toMatchObject({ status: 0, err: "" });
       await second.start();
       await until(second, ({ state, nodes }) => state === "connected" && nodes.length === 2);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "createToken() has the broker's CA, so that a token alone joins over TLS, and the node keeps that CA",
+    async () => {
+      const server = await nats.single({ tls });
+      const first = await found({ natsServers: server.url, natsCa: tls.ca });
+      const { out: token, err } = await first.cli(["token", "create"]);
+      expect(err).not.toContain("natsCa");
+      const second = machine("gate-2", {});
+      expect(await joinWith(second, "gate-2", token)).toMatchObject({ status: 0, err: "" });
+      await second.start();
+      await until(second, ({ state, nodes }) => state === "connected" && nodes.length === 2);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "token create says that the broker's CA is too large for the token, and which setting to make on the other machine",
+    async () => {
+      const large = join(folder, "large.pem");
+      writeFileSync(large, tls.caText.repeat(9));
+      const server = await nats.single({ tls });
+      const first = await found({ natsServers: server.url, natsCa: large });
+      const { out: token, err, status } = await first.cli(["token", "create"]);
+      expect(status).toBe(0);
+      expect(err).toContain("natsCa");
+      const second = machine("gate-2", { natsServers: server.url, natsCa: tls.ca });
+      expect(await joinWith(second, "gate-2", token)).toMatchObject({ status: 0, err: "" });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "token create --broker-credentials lets its bearer join with a credentials file or a seed that it has from the token",
+    async () => {
+      const [operator, account, user] = [nkeys.createOperator(), nkeys.createAccount(), nkeys.createUser()];
+      const unlimited = { subs: -1, data: -1, payload: -1 };
+      const limits = { ...unlimited, imports: -1, exports: -1, wildcards: true, conn: -1, leaf: -1 };
+      const own = join(folder, "own.creds");
+      const guest = join(folder, "guest.creds");
+      const guestUser = nkeys.createUser();
+      const { joinInbox, allJoins } = fleetSubjects("town.example");
+      const guestRights = { pub: { allow: [allJoins] }, sub: { allow: [`${joinInbox}.>`] } };
+      const write = (file: string, of: typeof user, rights: object) =>
+        writeFileSync(
+          file,
+          credentials(
+            claim(account, of, { type: "user", ...unlimited, ...rights }),
+            new TextDecoder().decode(of.getSeed()),
+          ),
+          { mode: 0o600 },
+        );
+      write(own, user, {});
+      write(guest, guestUser, guestRights);
+      const jwts = await nats.single({
+        tls,
+        config: [
+          `operator: ${claim(operator, operator, { type: "operator" })}`,
+          "resolver: MEMORY",
+          `resolver_preload: { ${account.getPublicKey()}: ${claim(operator, account, { type: "account", limits })} }`,
+        ].join("\n"),
+      });
+      const first = await found({ natsServers: jwts.url, natsCa: tls.ca, natsCredentials: own });
+      const { out: bare } = await first.cli(["token", "create"]);
+      expect(await joinWith(machine("gate-2", {}), "gate-2", bare)).toMatchObject({
+        status: 1,
+        err: expect.stringContaining("does not take this node's nkey or credentials"),
+      });
+      const { out: token } = await first.cli(["token", "create", "--broker-credentials", guest]);
+      expect(await joinWith(machine("gate-3", {}), "gate-3", token)).toMatchObject({ status: 0, err: "" });
+      const seed = new TextDecoder().decode(guestUser.getSeed());
+      const kept = JSON.stringify([await first.json("token", "list"), await first.json("fleet", "log")]);
+      expect(kept).not.toContain(seed);
+      expect(kept).toContain("broker credentials");
+
+      const [one, two] = [seedFile("one"), seedFile("two")];
+      const seeds = await nats.single({ config: authorization(one, two) });
+      await first.stop();
+      rmSync(first.folder, { recursive: true });
+      const next = await found({ natsServers: seeds.url, natsCredentials: one.file });
+      const { out: another } = await next.cli(["token", "create", "--broker-credentials", two.file]);
+      expect(await joinWith(machine("gate-4", {}), "gate-4", another)).toMatchObject({ status: 0, err: "" });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "token create --broker-credentials refuses a file that others read, one that is none and one that is too large",
+    async () => {
+      const server = await nats.single();
+      const first = await found({ natsServers: server.url });
+      const { file } = seedFile("seed");
+      const asked = (path: string) => first.cli(["token", "create", "--broker-credentials", path]);
+      expect(await asked(file)).toMatchObject({ status: 0 });
+      chmodSync(file, 0o644);
+      expect(await asked(file)).toMatchObject({ status: 1, err: expect.stringContaining("chmod 600") });
+      chmodSync(file, 0o600);
+      writeFileSync(file, "a password");
+      const none = await asked(file);
+      expect(none.err).toContain("neither a NATS credentials file");
+      expect(none.err).not.toContain("a password");
+      expect(none.status).toBe(1);
+      writeFileSync(file, `SU${"A".repeat(56)}\n${"x".repeat(2100)}`);
+      expect(await asked(file)).toMatchObject({ status: 1, err: expect.stringContaining("larger than 2048 bytes") });
     },
     TEST_MS,
   );

@@ -2,8 +2,9 @@
 
 import { systemClock } from "../../clock.ts";
 import type { PendingNode } from "../../daemon/fleet/admitter.ts";
-import type { TokenView } from "../../daemon/fleet/port.ts";
+import type { NewTokenView, TokenView } from "../../daemon/fleet/port.ts";
 import { RiprapError } from "../../error.ts";
+import { readPrivateFile } from "../../private_file.ts";
 import { asOwner, STATE_OPTION } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
 import { readText } from "../file.ts";
@@ -14,7 +15,8 @@ import { clientOf, configOf, stateDirOf } from "../setting.ts";
 import { nodeNameOfHost } from "./authority.ts";
 
 const HOUR_MS = 3_600_000;
-const TOKEN_BYTES_MAX = 8192;
+const TOKEN_BYTES_MAX = 16_384;
+const CREDENTIAL_BYTES_MAX = 2048;
 const DAEMON_OPTIONS = [JSON_OPTION, SOCKET_OPTION, CONFIG_OPTION];
 
 const create: Command = {
@@ -23,6 +25,7 @@ const create: Command = {
   sentence: "Make a token with which one node joins, once.",
   notes: [
     "The token is a secret: who has it joins as what it says, within its life. It is printed once and kept nowhere. Give it to riprap join on the machine that is to join.",
+    "It has the CA of the broker's certificates (natsCa), where this node has one. Broker credentials in it are readable to who has the token: give those of a user that may do nothing but join, as docs/fleet.md says.",
   ],
   arguments: [],
   options: [
@@ -41,12 +44,18 @@ const create: Command = {
       value: "URL",
       sentence: "The broker that the node connects to, or several with commas; this node's own when not given.",
     },
+    {
+      name: "broker-credentials",
+      value: "FILE",
+      sentence: "A NATS credentials file or nkey seed with which the node joins, where the broker demands one.",
+    },
     ...DAEMON_OPTIONS,
   ],
   example: "riprap token create --ttl 10m --node gate-2",
   async run(invocation, terminal) {
     const ids = invocation.option("ids");
     const nodeName = invocation.option("node");
+    const credentialsFile = invocation.option("broker-credentials");
     const client = clientOf(invocation);
     const { trustDomain } = await client.get<{ trustDomain: string }>("/v1/fleet/status");
     const request = {
@@ -57,14 +66,19 @@ const create: Command = {
       mayReplace: invocation.has("replace"),
       lifetimeMs: invocation.duration("ttl", HOUR_MS),
       servers: invocation.option("server")?.split(",") ?? [],
+      ...(credentialsFile === undefined ? {} : { brokerCredentials: readCredentials(credentialsFile) }),
     };
     const body = JSON.stringify(request);
-    const made = await client.post<TokenView & { token: string }>("/v1/fleet/tokens", { body });
+    const made = await client.post<NewTokenView>("/v1/fleet/tokens", { body });
     // The token alone, so that it can be piped; what is to know about it goes beside.
     if (invocation.has("json")) terminal.print(JSON.stringify(made, undefined, 2));
     else {
       terminal.print(made.token);
       terminal.warn(`token ${made.id}, until ${made.expiresAt}; on the other machine: riprap join TOKEN`);
+    }
+    if (made.lacksBrokerCa) {
+      const remedy = "copy it to the other machine and set natsServers and natsCa there";
+      terminal.warn(`the token does not hold the CA of the broker, which is too large for it: ${remedy}`);
     }
     return 0;
   },
@@ -174,6 +188,16 @@ const pending: Command = {
     return 0;
   },
 };
+
+/** Refused when other users can read it: what is in it is a secret before it is in the token. */
+function readCredentials(path: string): string {
+  const bytes = readPrivateFile(path, CREDENTIAL_BYTES_MAX);
+  try {
+    return Buffer.from(bytes).toString("utf8");
+  } finally {
+    bytes.fill(0);
+  }
+}
 
 export const JOIN_COMMANDS: readonly Command[] = [
   create,

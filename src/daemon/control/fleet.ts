@@ -68,6 +68,7 @@ function parseTokenRequest(value: JsonValue): Parameters<FleetPort["createToken"
   const texts = (name: string) => (value[name] === undefined ? [] : parseTexts(value[name] as JsonValue));
   const lifetimeMs = value["lifetimeMs"];
   const servers = texts("servers");
+  const credentials = text("brokerCredentials");
   return {
     admission: {
       nodeName: text("nodeName"),
@@ -78,6 +79,7 @@ function parseTokenRequest(value: JsonValue): Parameters<FleetPort["createToken"
     },
     lifetimeMs: typeof lifetimeMs === "number" ? lifetimeMs : 0,
     ...(servers.length > 0 ? { servers } : {}),
+    ...(credentials === undefined ? {} : { credentials }),
   };
 }
 

@@ -23,6 +23,7 @@ import type { Message } from "../../federation/transport.ts";
 import type { Admission } from "../../fleet.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
+import { certificatesForToken } from "./broker_ca.ts";
 import { TOKENS_MAX, type TokenTable } from "./token_table.ts";
 
 export interface AdmitterParts {
@@ -33,6 +34,8 @@ export interface AdmitterParts {
   /** Fingerprints: of all in the bundle, and of the one under which this node signs now. */
   roots(): { readonly all: readonly string[]; readonly signing: string };
   readonly servers: readonly string[];
+  /** PEM of the CA of the broker's certificates; empty for those of the system. */
+  readonly ca: string;
   readonly clock: Clock;
   readonly log: Log;
   /** Signs an intermediate for a node that is let in. */
@@ -47,6 +50,15 @@ export interface NewToken {
   readonly lifetimeMs: number;
   readonly createdBy: string;
   readonly servers?: readonly string[];
+  /** What lets its bearer speak to the broker: a credentials file or an nkey seed. A secret, and kept nowhere. */
+  readonly credentials?: string;
+}
+
+export interface MadeToken {
+  readonly text: string;
+  readonly record: TokenRecord;
+  /** The CA of the broker is too large for it: the other machine needs natsCa. */
+  readonly lacksBrokerCa: boolean;
 }
 
 export interface PendingNode {
@@ -81,18 +93,21 @@ export class Admitter {
     return fleet.subjects.join(keyIdOf(tokens.secret.keyPair.publicKey));
   }
 
-  /** The token's text is a secret and nowhere kept. Throws RiprapError `not_issuer`, `too_many`, `token_lifetime_invalid`, `token_servers_invalid`. */
-  create({ admission, lifetimeMs, createdBy, servers }: NewToken): { text: string; record: TokenRecord } {
-    const { tokens, trustDomain, roots, clock, fleet } = this.#parts;
+  /** The token's text is a secret and nowhere kept. Throws RiprapError `not_issuer`, `too_many`, `token_lifetime_invalid`, `token_servers_invalid`, `token_credentials_invalid`. */
+  create({ admission, lifetimeMs, createdBy, servers, credentials = "" }: NewToken): MadeToken {
+    const { tokens, trustDomain, roots, clock, fleet, ca } = this.#parts;
     this.#requireIssuer("make a token");
     if (tokens.list().length >= TOKENS_MAX)
       throw new RiprapError("too_many", `Cannot make a token: there are ${TOKENS_MAX}; wait until some have ended`);
+    const brokerCa = certificatesForToken(ca);
     const made = createToken(
       tokens.secret,
       {
         trustDomain,
         rootFingerprint: roots().signing,
         servers: servers ?? this.#parts.servers,
+        credentials,
+        brokerCa: brokerCa ?? [],
         admission,
         createdBy,
         lifetimeMs,
@@ -100,8 +115,10 @@ export class Admitter {
       clock.now(),
     );
     tokens.put(made.record);
-    fleet.journal.record("token made", made.record.id, `by ${createdBy}, for ${admission.nodeName ?? "any name"}`);
-    return made;
+    const carries = credentials === "" ? "" : ", with broker credentials";
+    const whom = admission.nodeName ?? "any name";
+    fleet.journal.record("token made", made.record.id, `by ${createdBy}, for ${whom}${carries}`);
+    return { ...made, lacksBrokerCa: brokerCa === undefined };
   }
 
   list(): readonly TokenRecord[] {

@@ -17,8 +17,9 @@ import type { Transport } from "../../federation/transport.ts";
 import { openStore, storePath } from "../../store.ts";
 import { VERSION } from "../../version.ts";
 import type { DaemonConfig } from "../config.ts";
+import { pemOfCertificates, readBrokerCa } from "./broker_ca.ts";
 import { openFleetKey } from "./member.ts";
-import { openNatsClient, readProof, readText } from "./open.ts";
+import { caOption, openNatsClient, readProof } from "./open.ts";
 import { openFleetSetting } from "./setting.ts";
 
 export interface JoinOptions {
@@ -85,13 +86,15 @@ function explainSilence(thrown: unknown, { expiresAt }: Token, now: number): unk
 
 /** What this machine's configuration says goes first. Without: nobody knows this node's nkey yet, and it comes with what the token has for it, if anything. */
 async function connectToJoin(token: Token, { config, clock, random, signal }: JoinOptions): Promise<Transport> {
-  const servers = config.natsServers.length > 0 ? config.natsServers : token.servers;
+  const [servers, told] =
+    config.natsServers.length > 0 ? [config.natsServers, ""] : [token.servers, pemOfCertificates(token.brokerCa)];
+  const ca = config.natsCa === "" ? told : readBrokerCa(config.natsCa);
   const { joinInbox } = fleetSubjects(token.trustDomain);
   const proof =
     config.natsCredentials === "" ? readNatsProof(Buffer.from(token.credentials)) : readProof(config.natsCredentials);
   const transport = openNats({
     ...{ servers, name: "join", inboxPrefix: joinInbox, clock, random },
-    ...(config.natsCa === "" ? {} : { ca: readText(config.natsCa) }),
+    ...caOption(ca),
     ...(proof === undefined ? {} : { proof }),
   });
   const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
@@ -180,7 +183,7 @@ async function install(
     const roots = publicKeysOf(enrolment.roots);
     const state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
     state.applyAll(grant.statements, clock.now());
-    openFleetSetting(store).keepServers(servers);
+    openFleetSetting(store).keepBroker({ servers, ca: pemOfCertificates(token.brokerCa) });
   } finally {
     store.close();
   }

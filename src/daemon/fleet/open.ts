@@ -1,6 +1,5 @@
 // Builds this node's fleet from its configuration and its CA, and ties it to the daemon's other rooms. Contains calls, not work.
 
-import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import {
   type KeyStore,
@@ -14,7 +13,7 @@ import {
 } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { rootFingerprint } from "../../enrolment.ts";
-import { describeError, RiprapError } from "../../error.ts";
+import { RiprapError } from "../../error.ts";
 import { type NatsProof, readNatsProof } from "../../federation/nats_proof.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
 import { fingerprintOf } from "../../federation/succession.ts";
@@ -25,6 +24,7 @@ import type { DaemonConfig } from "../config.ts";
 import { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import { Admitter } from "./admitter.ts";
+import { readBrokerCa } from "./broker_ca.ts";
 import type { FleetHooks } from "./hook.ts";
 import { openNkeySeed } from "./member.ts";
 import { Renewer } from "./renewer.ts";
@@ -56,7 +56,6 @@ export interface FleetRoom {
 }
 
 const CREDENTIAL_BYTES_MAX = 16_384;
-const CA_BYTES_MAX = 262_144;
 
 /** Throws RiprapError `fleet_credentials` when a configured file cannot be used. */
 export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise<FleetRoom> {
@@ -64,7 +63,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   const keys = ground.keys ?? openNodeKeys(config.stateDir);
   const { trustDomain, nodeName, bundle } = authority;
   const authorityKey = () => publicKeysOf(readNodeChain(config.stateDir).slice(0, 1))[0] ?? new Uint8Array();
-  const servers = config.natsServers.length > 0 ? config.natsServers : openFleetSetting(store).servers();
+  const { servers, ca } = brokerOf(config, store);
   // The client of the broker is loaded where there is one.
   const nats = servers.length > 0 ? await openNatsClient(config, keys) : undefined;
   const inboxPrefix = fleetSubjects(trustDomain).inbox(nodeName);
@@ -85,7 +84,9 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     idPrefixes: authority.info().idPrefixes,
     nkey: nats?.nkey,
     openTransport:
-      nats === undefined ? undefined : async () => nats.open({ servers, name: nodeName, inboxPrefix, clock, random }),
+      nats === undefined
+        ? undefined
+        : async () => nats.open({ servers, ca, name: nodeName, inboxPrefix, clock, random }),
     onTransport(transport) {
       transport.subscribe(admitter.subject, (message) => admitter.answer(message));
       hooks.connected(transport);
@@ -103,7 +104,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   };
   const tokens = openTokenTable(store, keys);
   const roots = () => ({ all: authority.bundle.map(rootFingerprint), signing: ownRoot() });
-  const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, roots, servers, clock, log, sign });
+  const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, roots, servers, ca, clock, log, sign });
   const renewer = new Renewer({
     ...{ fleet, stateDir, store, keys, clock, log, random },
     validity() {
@@ -153,6 +154,8 @@ function networkCards(): ReturnType<typeof networkInterfaces> {
 
 interface NatsPlace {
   readonly servers: readonly string[];
+  /** PEM; empty for the CAs of the system. */
+  readonly ca: string;
   readonly name: string;
   readonly inboxPrefix: string;
   readonly clock: Clock;
@@ -166,9 +169,22 @@ export async function openNatsClient(
   const { createNkey, nkeyOfSeed, openNats } = await import("../../federation/nats.ts");
   const seed = openNkeySeed(keys, () => createNkey().seed);
   const proof = config.natsCredentials === "" ? ({ kind: "nkey", seed } as const) : readProof(config.natsCredentials);
-  const ca = config.natsCa === "" ? {} : { ca: readText(config.natsCa) };
   const nkey = proof.kind === "nkey" ? nkeyOfSeed(proof.seed) : nkeyOfSeed(seed);
-  return { nkey, open: (place) => openNats({ ...place, ...ca, proof }) };
+  return { nkey, open: ({ ca, ...place }) => openNats({ ...place, ...caOption(ca), proof }) };
+}
+
+/** What a person configured; else what the token said. The CA of a token is of the servers that it names, and of no others. */
+function brokerOf(config: FleetGround["config"], store: Store): { servers: readonly string[]; ca: string } {
+  const setting = openFleetSetting(store);
+  const [servers, told] =
+    config.natsServers.length > 0 ? [config.natsServers, ""] : [setting.servers(), setting.brokerCa()];
+  // Nothing is asked of a file that nothing needs.
+  return { servers, ca: config.natsCa === "" || servers.length === 0 ? told : readBrokerCa(config.natsCa) };
+}
+
+/** Without any, a certificate is held against the CAs of the system. */
+export function caOption(ca: string): { ca?: string } {
+  return ca === "" ? {} : { ca };
 }
 
 /** Throws RiprapError `fleet_credentials`, or what readPrivateFile throws. */
@@ -177,15 +193,4 @@ export function readProof(path: string): NatsProof {
   if (proof !== undefined) return proof;
   const fact = `${path} is neither a NATS credentials file nor the nkey seed of a user`;
   throw new RiprapError("fleet_credentials", `Cannot prove this node to the NATS server: ${fact}`);
-}
-
-export function readText(path: string): string {
-  try {
-    const text = readFileSync(path, "utf8");
-    if (text.length <= CA_BYTES_MAX && text.includes("BEGIN CERTIFICATE")) return text;
-    throw new RangeError("it is no list of PEM certificates");
-  } catch (cause) {
-    const fact = `Cannot use the CA of the NATS servers, ${path}: ${describeError(cause)}`;
-    throw new RiprapError("fleet_credentials", fact, { cause });
-  }
 }

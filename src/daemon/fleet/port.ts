@@ -66,6 +66,13 @@ export interface TokenRequest {
   readonly admission: Admission;
   readonly lifetimeMs: number;
   readonly servers?: readonly string[];
+  readonly credentials?: string;
+}
+
+/** A token once, as it is made. */
+export interface NewTokenView extends TokenView {
+  readonly token: string;
+  readonly lacksBrokerCa: boolean;
 }
 
 export interface TokenView {
@@ -105,7 +112,7 @@ export interface FleetPort {
   check(source: ResourceSource): readonly ResourceDraftView[];
   /** The revision after the one that stands for this resource; throws `not_found` when none does. */
   nextRevision(kind: string, name: string): number;
-  createToken(request: TokenRequest): TokenView & { readonly token: string };
+  createToken(request: TokenRequest): NewTokenView;
   tokens(): readonly TokenView[];
   pending(): readonly PendingNode[];
   decide(node: string, decision: "approved" | "denied"): void;
@@ -149,7 +156,7 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
     },
     createToken(request) {
       const made = admitter.create({ ...request, createdBy: "a person on this node" });
-      return { ...tokenView(made.record), token: made.text };
+      return { ...tokenView(made.record), token: made.text, lacksBrokerCa: made.lacksBrokerCa };
     },
     tokens: tokenViews,
     pending: () => admitter.pending(),

@@ -1,4 +1,4 @@
-// What this node was told when it joined and needs at every start: where the broker is. The configuration file goes before it.
+// What this node was told when it joined and needs at every start: where the broker is, and the CA of its certificates. The configuration file goes before it.
 
 import type { Store } from "../../store.ts";
 
@@ -6,7 +6,9 @@ const MIGRATIONS = ["CREATE TABLE fleet_setting (name TEXT PRIMARY KEY, value TE
 
 export interface FleetSetting {
   servers(): readonly string[];
-  keepServers(servers: readonly string[]): void;
+  /** PEM; empty for those of the system. */
+  brokerCa(): string;
+  keepBroker(broker: { readonly servers: readonly string[]; readonly ca: string }): void;
 }
 
 export function openFleetSetting(store: Store): FleetSetting {
@@ -15,6 +17,10 @@ export function openFleetSetting(store: Store): FleetSetting {
   const put = store.prepare("INSERT INTO fleet_setting VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2");
   return {
     servers: () => (get.get("servers")?.value ?? "").split(" ").filter((server) => server !== ""),
-    keepServers: (servers) => void put.run("servers", servers.join(" ")),
+    brokerCa: () => get.get("broker_ca")?.value ?? "",
+    keepBroker({ servers, ca }) {
+      put.run("servers", servers.join(" "));
+      put.run("broker_ca", ca);
+    },
   };
 }
