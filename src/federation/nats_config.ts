@@ -31,12 +31,18 @@ export function natsConfig(input: NatsConfigInput): string {
   const subjects = fleetSubjects(input.trustDomain);
   const users = [...input.users].sort((a, b) => (a.node < b.node ? -1 : 1));
   const { imports = [], isAccountAlone = false } = input;
+  const hasOpenDoor = input.hasEnrolment && !isAccountAlone;
   const foreign = imports.map((name) => fleetSubjects(TrustDomain.parse(name).name).bundle);
   return [
-    `# NATS users of the trust domain ${input.trustDomain}, by riprap fleet nats-config. Include it in the server's configuration`,
-    "# and reload the server when nodes come or go. Each node is held to the subjects that it needs; what it says there is",
-    "# believed for its signature alone, so that this file keeps the fleet quiet and private rather than safe.",
-    ...(isAccountAlone ? [] : [...(input.hasEnrolment ? ["no_auth_user: enrolment"] : []), "accounts {"]),
+    `# NATS users of the trust domain ${input.trustDomain}, by riprap fleet nats-config. Include it in the server's configuration.`,
+    ...(hasOpenDoor
+      ? ["# A reload does not take up no_auth_user: restart the server when it takes this in for the first time."]
+      : []),
+    "# A node that joins later is not in it: print it anew, and reload the server. Each node is held to the subjects that it",
+    "# needs; what it says there is believed for its signature alone, so that this file keeps the fleet quiet and private",
+    "# rather than safe.",
+    ...(hasOpenDoor ? ["no_auth_user: enrolment"] : []),
+    ...(isAccountAlone ? [] : ["accounts {"]),
     `  ${accountName(input.trustDomain)} {`,
     ...(input.hasStore ? ["    jetstream: enabled"] : []),
     // Another trust domain's account may import this one stream.

@@ -49,6 +49,15 @@ async function as(node: keyof typeof keys | "enrolment"): Promise<Transport> {
   return transport;
 }
 
+/** Why a server does not let a node in; nothing when it does. */
+async function refusal(url: string, node: keyof typeof keys): Promise<string> {
+  const proof = { kind: "nkey", seed: keys[node].seed } as const;
+  const transport = openNats({ servers: [url], name: node, clock: systemClock, random: Math.random, proof });
+  const state = await new Promise<Transport["state"]>((resolve) => transport.onState(resolve));
+  await transport.close();
+  return state.phase === "connecting" ? state.reason : "";
+}
+
 /** What of the subjects that `from` published to was heard by `to`. */
 async function heardBy(to: Transport, listen: string, from: Transport, subjects: readonly string[]): Promise<string[]> {
   const heard: string[] = [];
@@ -75,6 +84,45 @@ describe("natsConfig()", () => {
         expect(`${exitCode} ${stderr}`).toMatch(/^0 /);
       }
     },
+  );
+
+  test.skipIf(NATS_SERVER === null)(
+    "says to restart the server the first time, which a reload does not replace, and to reload it for a later node (skipped without nats-server)",
+    async () => {
+      const printed = (count: number) =>
+        natsConfig({
+          ...{ trustDomain: "edge.example", hasStore: false, hasEnrolment: true },
+          users: users.slice(0, count),
+        });
+      expect(printed(1)).toContain("restart the server when it takes this in for the first time");
+      expect(printed(1)).toContain("print it anew, and reload the server");
+      const other = await park.single({ config: "" });
+      const reasonOf = (node: keyof typeof keys) => refusal(other.url, node);
+      await other.reload(printed(1));
+      // Nothing of it is in force: whoever is in no list comes in.
+      expect(await reasonOf("beta")).toBe("");
+      await other.kill();
+      await other.start();
+      expect(await reasonOf("alpha")).toBe("");
+      expect(await reasonOf("beta")).toContain("does not take this node's nkey");
+      const { pid } = other;
+      const proof = { kind: "nkey", seed: keys.alpha.seed } as const;
+      const staying = openNats({ servers: [other.url], name: "alpha", clock: systemClock, random: Math.random, proof });
+      open.push(staying);
+      const phases: string[] = [];
+      await new Promise<void>((resolve) => {
+        staying.onState(({ phase }) => {
+          phases.push(phase);
+          resolve();
+        });
+      });
+      await other.reload(printed(2));
+      expect(await reasonOf("beta")).toBe("");
+      expect(other.pid).toBe(pid);
+      // Who was connected did not notice.
+      expect(phases).toEqual(["connected"]);
+    },
+    20_000,
   );
 
   test("refuses what is no public nkey, which could end its line and begin another", () => {

@@ -137,7 +137,8 @@ const natsConfig: Command = {
   group: "Fleet",
   sentence: "Print a NATS configuration that gives each node what it needs.",
   notes: [
-    "Include it in the server's own configuration, and reload the server (nats-server --signal reload) when nodes come or go. NATS is not trusted with anything: this keeps strangers from crowding the fleet's subjects.",
+    "Include it in the server's own configuration, and restart the server the first time: a reload does not take up no_auth_user, and leaves all as it was.",
+    "A node that joins later is not in it: print it anew and reload the server (nats-server --signal reload), or the server refuses that node. NATS is not trusted with anything: this keeps strangers from crowding the fleet's subjects.",
   ],
   arguments: [],
   options: [
