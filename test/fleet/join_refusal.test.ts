@@ -120,6 +120,32 @@ describe.skipIf(NATS_SERVER === null)("a refusal (skipped without nats-server)",
       },
     },
     {
+      code: "join_malformed",
+      how: "a client of the broker sends what is no request",
+      come: async () => {
+        await tap.request(requests.at(-1)?.subject ?? "", Buffer.from("hello"), 5000);
+        throw Object.assign(new Error("nobody is told"), { code: "join_malformed" });
+      },
+    },
+    {
+      code: "join_name",
+      how: "the token is for another name",
+      come: async () => come(await issuer.token({ nodeName: "somebody-else" })),
+    },
+    {
+      code: "node_exists",
+      how: "a node of this name is there with another key",
+      come: async () => issuer.join(await issuer.token(), { elsewhere: true }),
+    },
+    {
+      code: "node_revoked",
+      how: "its name is of a node that is revoked",
+      come: async () => {
+        await issuer.revoke({ type: "node", value: "machine-gone" });
+        return issuer.join(await issuer.token(), { elsewhere: true, nodeName: "machine-gone" });
+      },
+    },
+    {
       code: "join_clock",
       how: "its clock is an hour fast, past the token's end by its own reckoning",
       come: async () => come(await issuer.token(), HOUR_MS),
@@ -160,6 +186,8 @@ describe.skipIf(NATS_SERVER === null)("a refusal (skipped without nats-server)",
     async () => {
       const token = await issuer.token();
       await issuer.stop();
+      // It listens and does not answer, for which a machine would wait.
+      await tap.close();
       await expect(come(token, HOUR_MS + issuer.skewMs)).rejects.toMatchObject({
         code: "token_expired",
         message: expect.stringContaining("no issuing node answers"),
