@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { nkeys } from "nats";
 import type { AuthorityList } from "../../src/ca.ts";
 import type { FleetStatusView, TokenView } from "../../src/daemon/fleet/port.ts";
+import { VERSION } from "../../src/version.ts";
 import { fakeTerminal } from "../cli/fake_terminal.ts";
 import { claim, credentials, joinWith, Machine, until } from "./machine.ts";
 import { NATS_SERVER, type NatsPark, type NatsServer, openPark } from "./nats_server.ts";
@@ -37,7 +38,10 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 }, TEST_MS);
 
-function machine(name: string, settings: Readonly<Record<string, string>> = { natsServers: server.url }): Machine {
+function machine(
+  name: string,
+  settings: Readonly<Record<string, string>> = { natsServers: server.url, nodeAddresses: "10.0.0.1" },
+): Machine {
   const made = new Machine(join(folder, name), settings);
   machines.push(made);
   return made;
@@ -67,6 +71,21 @@ async function waiting(first: Machine): Promise<{ nodeName: string; fingerprint:
     if (one !== undefined) return one;
   }
   throw new Error("nobody waits");
+}
+
+const INSTANT = /^[-\d]+T[\d:.]+Z$/;
+
+/** The cells of a printed table; what a column was too narrow for goes on below it. */
+function cellsOf(table: string): string[][] {
+  const lines = table.split("\n");
+  const starts = [...(lines[0] ?? "").matchAll(/\S+( \S+)*/g)].map(({ index }) => index);
+  const rows: string[][] = [];
+  for (const line of lines) {
+    const cells = starts.map((start, i) => line.slice(start, starts[i + 1]).trim());
+    if (cells[0] !== "") rows.push(cells);
+    else for (const [i, cell] of cells.entries()) (rows.at(-1) ?? [])[i] += cell;
+  }
+  return rows;
 }
 
 describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
@@ -165,6 +184,52 @@ describe.skipIf(!HAS_SERVER)("commands (skipped without nats-server)", () => {
         status: 1,
         err: expect.stringContaining("operator's key"),
       });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "fleet status, nodes and converge say of each node what a person asks for",
+    async () => {
+      const first = await found("gate-1");
+      const second = await member(first, "gate-2", "--group", "gates");
+      await until(first, ({ nodes }) => nodes.length === 2 && nodes.every(({ isCurrent }) => isCurrent));
+      const ran = async (...argv: string[]) => {
+        const { status, out } = await first.cli(argv);
+        return { status, lines: out.split("\n").map((line) => line.trim().replaceAll(/\s{2,}/g, " | ")) };
+      };
+      const same = expect.stringMatching(/^gate-2: the same now, \d+ taken, \d+ given$/);
+      expect(await ran("fleet", "converge")).toEqual({ status: 0, lines: [same] });
+      const { out: table } = await first.cli(["fleet", "nodes"]);
+      const time = expect.stringMatching(INSTANT);
+      expect(cellsOf(table)).toEqual([
+        ["NODE", "STATE", "ROLE", "GROUP", "LAST SEEN", "VERSION", "ADDRESSES", "MAY ISSUE"],
+        ["gate-1", "active", "issuer", "default", time, VERSION, "10.0.0.1", "spiffe://town.example/"],
+        ["gate-2", "active", "", "gates", time, VERSION, "10.0.0.1", "spiffe://town.example/"],
+      ]);
+      const names = await second.json<{ name: string }[]>("fleet", "nodes");
+      expect(names.map(({ name }) => name)).toEqual(["gate-1", "gate-2"]);
+      await first.json("revoke", "spiffe://town.example/thief", "--reason", "it stole");
+      expect((await ran("fleet", "status")).lines).toEqual([
+        `node gate-1 of town.example: connected to ${server.url.replace("nats://", "")}`,
+        expect.stringMatching(
+          /^generation 0 \([0-9a-f]{16}\), \d+ statements, last agreed with another node [-\d]+T\S+Z$/,
+        ),
+        "NODE | STATE | DESIRED | APPLIED | LAST SEEN",
+        expect.stringMatching(/^gate-1 \| active \| 0 \| 0 \| [-\d]+T\S+Z$/),
+        expect.stringMatching(/^gate-2 \| active \| 0 \| 0 \| [-\d]+T\S+Z$/),
+        expect.stringMatching(/^revoked id:spiffe:\/\/town\.example\/thief: it stole \(statement [0-9a-f]{16}\)$/),
+      ]);
+      await second.stop();
+      const silent = expect.stringMatching(/^gate-2: it did not answer$/);
+      expect(await ran("fleet", "converge")).toEqual({ status: 1, lines: [silent] });
+      const alone = machine("alone", {});
+      await alone.cli(["init", "alone.example", "--node", "alone"]);
+      await alone.start();
+      const { out } = await alone.cli(["fleet", "status"]);
+      expect(out).toStartWith("node alone of alone.example: offline\n  No NATS server is configured (natsServers).\n");
+      expect(out).toContain("last agreed with another node never");
+      expect(await alone.cli(["fleet", "converge"])).toMatchObject({ status: 0, out: "There is no other node." });
     },
     TEST_MS,
   );
