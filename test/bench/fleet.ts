@@ -186,7 +186,7 @@ async function joinStorm({ joins }: FleetBenchOptions, row: AddRow): Promise<voi
     );
   row(
     1,
-    "joins at one issuing node, per second (all machines in this process)",
+    `joins at one issuing node, per second (${joins}, ${AT_ONCE} at once, all machines in this process)`,
     (joins * 1000) / (performance.now() - at),
   );
   await fleet.leave();
@@ -215,7 +215,11 @@ function idle({ nodes }: FleetBenchOptions, row: AddRow): void {
   const heard = (3_600_000 / everyMs) * nodes * broadcast;
   const compared = (3_600_000 / ROUND_EVERY_MS) * 2 * 2 * ask;
   row(1, "bytes of one presence", broadcast);
-  row(1, `bytes per node per hour when nothing happens, of ${nodes} nodes`, heard + compared);
+  row(
+    1,
+    `bytes per node per hour when nothing happens, of ${nodes} nodes (computed from message sizes)`,
+    heard + compared,
+  );
 }
 
 function serviceDraft(i: number) {
