@@ -41,7 +41,7 @@ export function natsConfig(input: NatsConfigInput): string {
     "# A node that joins later is not in it: print it anew, and reload the server. Each node is held to the subjects that it",
     "# needs; what it says there is believed for its signature alone, so that this file keeps the fleet quiet and private",
     "# rather than safe.",
-    ...(hasOpenDoor ? ["no_auth_user: enrolment"] : []),
+    ...(hasOpenDoor ? [`no_auth_user: ${enrolmentUser(input.trustDomain)}`] : []),
     ...(isAccountAlone ? [] : ["accounts {"]),
     `  ${accountName(input.trustDomain)} {`,
     ...(input.hasStore ? ["    jetstream: enabled"] : []),
@@ -54,7 +54,7 @@ export function natsConfig(input: NatsConfigInput): string {
     }),
     "    users: [",
     ...users.flatMap((user) => userLines(user, { subjects, foreign, hasStore: input.hasStore })),
-    ...(input.hasEnrolment ? enrolmentLines(subjects) : []),
+    ...(input.hasEnrolment ? enrolmentLines(subjects, enrolmentUser(input.trustDomain)) : []),
     "    ]",
     "  }",
     ...(isAccountAlone ? [] : ["}"]),
@@ -126,11 +126,16 @@ function storeSubjects(store: string): string[] {
   ];
 }
 
-function enrolmentLines(subjects: FleetSubjects): string[] {
+/** One name for each trust domain: a server has no two users of one name, in whatever accounts they are. */
+function enrolmentUser(trustDomain: string): string {
+  return `enrolment_${accountName(trustDomain)}`;
+}
+
+function enrolmentLines(subjects: FleetSubjects, user: string): string[] {
   return [
     "      {",
     "        # who has a token and no nkey yet",
-    "        user: enrolment, password: enrolment",
+    `        user: ${user}, password: enrolment`,
     "        permissions: {",
     `          publish: { allow: [${quoted([subjects.join("*")])}] }`,
     `          subscribe: { allow: [${quoted([`${subjects.joinInbox}.>`])}] }`,

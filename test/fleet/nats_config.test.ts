@@ -87,6 +87,20 @@ describe("natsConfig()", () => {
   );
 
   test.skipIf(NATS_SERVER === null)(
+    "is an account beside those of other trust domains on one server (skipped without nats-server)",
+    () => {
+      const path = join(park.folder, "accounts.conf");
+      const accounts = ["edge.example", "partner.example"].map((trustDomain, i) => {
+        const one = users.slice(i, i + 1);
+        return natsConfig({ trustDomain, users: one, hasStore: false, hasEnrolment: true, isAccountAlone: true });
+      });
+      writeFileSync(path, `accounts {\n${accounts.join("\n")}\n}\n`);
+      const { exitCode, stderr } = Bun.spawnSync([NATS_SERVER ?? "", "-t", "-c", path]);
+      expect(`${exitCode} ${stderr}`).toMatch(/^0 /);
+    },
+  );
+
+  test.skipIf(NATS_SERVER === null)(
     "says to restart the server the first time, which a reload does not replace, and to reload it for a later node (skipped without nats-server)",
     async () => {
       const printed = (count: number) =>
