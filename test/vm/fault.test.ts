@@ -1,6 +1,7 @@
 // What happens when something beside riprap breaks while a program connects: the table of docs/faults.md, row by row.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { FlowView } from "../../src/daemon/control/port.ts";
+import { scratchDirectories } from "../scratch.ts";
 import { LOAD_MODULE, PROGRAM_DIR } from "./lab/product.ts";
 import { bootVm, type Vm } from "./lab.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
@@ -10,16 +11,19 @@ const KERNEL = "6.12";
 const PORT = 9000;
 const PROGRAM = `${PROGRAM_DIR}/load`;
 const CLIENT = "/srv/bin/fault-client";
+const LASTING = "/srv/bin/fault-lasting";
 const SERVER = "/srv/bin/fault-server";
 const STATE = "/var/lib/riprap";
+const ATTEST_MS = 3000;
 
-const RULES = ["client", "server"]
+// The SVIDs of `lasting` outlive the minutes that the clock jumps, and are not renewed meanwhile.
+const RULES = ["client", "lasting", "server"]
   .map(
     (name) => `---
 apiVersion: riprap.io/v1
 kind: WorkloadIdentity
 metadata: { name: ${name} }
-spec: { workloadID: ${name}, svid: { x509: { ttl: 5m } }, selectors: { process:exe: /srv/bin/fault-${name} } }
+spec: { workloadID: ${name}, svid: { x509: { ttl: ${name === "lasting" ? "1h" : "5m"} } }, selectors: { process:exe: /srv/bin/fault-${name} } }
 ---
 apiVersion: riprap.io/v1
 kind: AccessPolicy
@@ -27,7 +31,7 @@ metadata: { name: ${name} }
 spec:
   workloads: [${name}]
   mode: enforce
-  ${name === "client" ? "egress: [{ to: [{ peer: server }]" : "ingress: [{ from: [{ peer: client }]"}, ports: [${PORT}] }]
+  ${name === "server" ? "ingress: [{ from: [{ peer: client }, { peer: lasting }]" : "egress: [{ to: [{ peer: server }]"}, ports: [${PORT}] }]
 `,
   )
   .join("");
@@ -52,16 +56,33 @@ describeVm(`the module on kernel ${KERNEL}, with a daemon that fails it`, () => 
   );
 });
 
+const scratch = scratchDirectories();
+
 describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
   let node: RiprapNode;
   const connect = async (count = 1): Promise<string> =>
     (await node.vm.run([CLIENT, "spawn", `${PORT}`, `${count}`, "1"])).stdout.trim();
-  // By what it is and not by when: the clock jumps here.
-  const expectFlow = async (flow: Partial<FlowView>) =>
-    expect(await node.ask("flows", "--limit", "200")).toContainEqual(
+  // By number and not by time: the clock jumps here.
+  const latestFlow = async () => Math.max(0, ...(await node.ask("flows", "--limit", "2000")).map((flow) => +flow.flow));
+  const expectFlow = async (flow: Partial<FlowView>, after = 0) => {
+    const flows = await node.ask("flows", "--limit", "2000");
+    expect(flows.filter((each) => +each.flow > after)).toContainEqual(
       expect.objectContaining({ direction: "outbound", ...flow }),
     );
+  };
+  /** A process that keeps its SVID, and connects each time it is asked to. */
+  const startAsker = (program: string) => {
+    const child = node.vm.spawn([program, "ask", `${PORT}`]);
+    let asked = 0;
+    const ask = async () => {
+      await child.write("?");
+      const line = await child.waitOutput(new RegExp(`^(?:.*\\n){${asked++}}(\\w+) (\\d+)\\n`), VM_TEST_MS);
+      return { error: line[1], ms: Number(line[2]) };
+    };
+    return { pid: child.pid, ask };
+  };
   const daemonPid = async () => (await node.vm.check("pgrep -f 'riprap (run|daemon)'")).trim().split("\n")[0];
+  const serverPid = async () => Number((await node.vm.check("pidof fault-server")).trim());
   const served = () => node.vm.waitFor(`${CLIENT} spawn ${PORT} 1 1 | grep -q "ok 1"`);
   const nothingPlain = async () => {
     const plain = (await node.ask("flows", "--limit", "2000")).filter(
@@ -73,7 +94,9 @@ describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
   beforeAll(async () => {
     node = await bootNode({ kernel: KERNEL });
     await node.vm.check(`mkdir -p ${STATE} && mount -t tmpfs -o size=24m,mode=700 state ${STATE}`);
-    await node.vm.check(`mkdir -p /srv/bin && cp ${PROGRAM} ${CLIENT} && cp ${PROGRAM} ${SERVER}`);
+    await node.vm.check(
+      `mkdir -p /srv/bin && for name in ${CLIENT} ${LASTING} ${SERVER}; do cp ${PROGRAM} $name; done`,
+    );
     await node.riprap("init", "fault.test", "--node", "a");
     await node.writeRules({ all: RULES });
     await node.start();
@@ -112,14 +135,62 @@ describeVm(`a node on kernel ${KERNEL}, with faults around it`, () => {
     2 * VM_TEST_MS,
   );
 
+  test(
+    "a new process is refused when the disk of the state directory becomes read-only under the daemon, and served after a new start",
+    async () => {
+      const image = `${scratch()}/state`;
+      await Bun.$`truncate -s 24M ${image} && /sbin/mkfs.ext4 -q -F ${image}`.quiet();
+      await node.vm.put("/run/state.gz", Bun.gzipSync(await Bun.file(image).bytes()));
+      await node.stopDaemon();
+      await node.vm.check(`modprobe loop && python3 -c 'import gzip, shutil
+shutil.copyfileobj(gzip.open("/run/state.gz"), open("/run/state", "wb"))' && mkdir /run/disk && mount -o loop /run/state /run/disk`);
+      await node.vm.check(`cp -a ${STATE}/. /run/disk && umount /run/disk && mount -o loop /run/state ${STATE}`);
+      await node.start();
+      const known = startAsker(CLIENT);
+      expect((await known.ask()).error).toBe("ok");
+      const before = await latestFlow();
+      // The database is open: only a disk that fails takes it away.
+      expect((await node.vm.run(`mount -o remount,ro ${STATE}`)).stderr).toContain("busy");
+      await node.vm.check(`mount -o remount,abort ${STATE}`);
+      expect(await connect(1)).toBe("ok 0 EACCES 1");
+      expect((await known.ask()).error).toBe("ok");
+      await expectFlow({ state: "denied", reason: "no_identity", error: "EACCES" }, before);
+      await node.stopDaemon();
+      await node.vm.check(`umount ${STATE} && mount -o loop /run/state ${STATE}`);
+      await node.start();
+      await served();
+    },
+    3 * VM_TEST_MS,
+  );
+
+  let lasting: ReturnType<typeof startAsker>;
+
   for (const [name, jump] of [
-    ["forward", 3600],
-    ["back", -3600],
+    ["forward", 1200],
+    ["back", -1200],
   ] as const)
     test(
-      `identities come back by themselves when the clock jumps an hour ${name}`,
+      `identities come back by themselves when the clock jumps twenty minutes ${name}`,
       async () => {
-        await node.vm.check(`date -s @$(($(date +%s) + ${jump}))`);
+        const brief = startAsker(CLIENT);
+        lasting ??= startAsker(LASTING);
+        expect((await brief.ask()).error).toBe("ok");
+        expect((await lasting.ask()).error).toBe("ok");
+        const before = await latestFlow();
+        const daemon = await daemonPid();
+        // Past the time that the first connection gave the daemon: the wait is for the next SVID alone.
+        await Bun.sleep(2 * ATTEST_MS);
+        await node.vm.check(`kill -STOP ${daemon} && date -s @$(($(date +%s) + ${jump}))`);
+        const out = [await brief.ask(), await brief.ask()];
+        const inward = await lasting.ask();
+        await node.vm.check(`kill -CONT ${daemon}`);
+        // The first waits for the daemon, and for all.
+        expect(out.map(({ error }) => error)).toEqual(["EACCES", "EACCES"]);
+        expect(out.map(({ ms }) => ms >= ATTEST_MS)).toEqual([true, false]);
+        expect(inward.error).toBe("ECONNRESET");
+        const denied = { state: "denied", reason: "no_identity" } as const;
+        await expectFlow({ ...denied, pid: await brief.pid, error: "EACCES" }, before);
+        await expectFlow({ ...denied, pid: await serverPid(), error: "ECONNRESET", direction: "inbound" }, before);
         await served();
         await nothingPlain();
       },
@@ -180,8 +251,19 @@ for tries in range(200):
         print("same", os.waitstatus_to_exitcode(status)); sys.exit(0)
 print("never the same")
 `;
+      const before = await latestFlow();
       const reused = await node.vm.run(["python3", "-c", script]);
       expect(reused.stdout).toMatch(/same (?!0$)\d+/m);
+      await expectFlow(
+        {
+          state: "denied",
+          reason: "peer_plaintext",
+          error: "ECONNRESET",
+          direction: "inbound",
+          pid: await serverPid(),
+        },
+        before,
+      );
       await nothingPlain();
     },
     VM_TEST_MS,

@@ -8,6 +8,7 @@
  *   load hold PORT TOTAL AT_ONCE       AT_ONCE on their way at a time, all of them open before the first says anything
  *   load spawn PORT TOTAL AT_ONCE      TOTAL processes, each executes this program for one connection
  *   load one PORT                      such a one
+ *   load ask PORT                      a connection for each byte of standard input, and a line: "ok" or its errno, milliseconds
  *   load churn PORT SECONDS AT_ONCE    processes that fork, execute, and are killed at any moment while they connect
  */
 #define _GNU_SOURCE
@@ -252,13 +253,29 @@ static int make_connections(int port, long total, int at_once)
 static int one(int port)
 {
 	struct sockaddr_in address = loopback(port);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int fd = socket(AF_INET, SOCK_STREAM, 0), error = 0;
 	char word[WORD_LEN];
 
+	errno = 0;
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, WORD, WORD_LEN) < 0)
-		return errno;
-	if (recv(fd, word, sizeof(word), MSG_WAITALL) != sizeof(word))
-		return errno ?: EPROTO;
+		error = errno;
+	else if (recv(fd, word, sizeof(word), MSG_WAITALL) != sizeof(word))
+		error = errno ?: EPROTO;
+	close(fd);
+	return error;
+}
+
+static int ask(int port)
+{
+	char byte;
+
+	while (read(STDIN_FILENO, &byte, 1) == 1) {
+		long begun = now_ms();
+		int error = one(port);
+
+		printf("%s %ld\n", error ? strerrorname_np(error) ?: "?" : "ok", now_ms() - begun);
+		fflush(stdout);
+	}
 	return 0;
 }
 
@@ -335,6 +352,8 @@ int main(int argc, char **argv)
 		return serve(port);
 	if (!strcmp(mode, "one"))
 		return one(port);
+	if (!strcmp(mode, "ask"))
+		return ask(port);
 	if (!strcmp(mode, "connect"))
 		return make_connections(port, a, b);
 	if (!strcmp(mode, "hold")) {
@@ -345,6 +364,6 @@ int main(int argc, char **argv)
 		return make_processes(argv[2], a, b);
 	if (!strcmp(mode, "churn"))
 		return churn(argv[2], a, b);
-	fprintf(stderr, "usage: load serve|connect|hold|spawn|one|churn PORT …\n");
+	fprintf(stderr, "usage: load serve|connect|hold|spawn|one|ask|churn PORT …\n");
 	return 2;
 }
