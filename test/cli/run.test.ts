@@ -68,3 +68,34 @@ test.skipIf(!isPossible)(
   },
   START_MS,
 );
+
+test(
+  "a daemon ends at SIGTERM when a broker took its connection and never said a word",
+  async () => {
+    const place = mkdtempSync(join(tmpdir(), "riprap-stop-"));
+    const broker = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    try {
+      const config = join(place, "riprap.yaml");
+      const path = (name: string) => join(place, name);
+      const paths = { stateDir: path("state"), rulesDir: path("rules.d"), workloadSocket: path("workload.sock") };
+      const natsServers = `nats://127.0.0.1:${broker.port}`;
+      const others = { controlSocket: path("control.sock"), device: path("none"), natsServers };
+      writeFileSync(config, JSON.stringify({ ...paths, ...others }));
+      mkdirSync(paths.rulesDir, { mode: 0o700 });
+      const riprap = (...words: string[]) => [process.execPath, MAIN, ...words, "--config", config];
+      expect(Bun.spawnSync(riprap("init", "run.test")).stderr.toString()).toBe("");
+      const daemon = Bun.spawn(riprap("daemon"), { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+      started.push(daemon);
+      const reader = daemon.stderr.getReader();
+      let log = "";
+      while (!log.includes("no server answers in time"))
+        log += Buffer.from((await reader.read()).value ?? []).toString();
+      daemon.kill();
+      expect(await Promise.race([daemon.exited, Bun.sleep(5000).then(() => "still there")])).toBe(0);
+    } finally {
+      broker.stop(true);
+      rmSync(place, { recursive: true, force: true });
+    }
+  },
+  START_MS,
+);
