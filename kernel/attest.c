@@ -352,6 +352,9 @@ void riprap_process_watch(struct riprap_process *process, struct riprap_process_
 	/* Somebody waits from now on: the daemon has its whole time for it. Others who come meanwhile do not lengthen it. */
 	if (list_empty(&process->watches))
 		process->deadline = jiffies + riprap_attest_timeout();
+	/* This is the one time that it is waited for: who asks when it is over must not begin another, which nobody would watch. */
+	if (process->state == RIPRAP_STATE_ASSIGNED && process->identity)
+		process->is_overdue = true;
 	list_add_tail(&watch->node, &process->watches);
 	riprap_attest_tell_waiting(process);
 	if (!list_empty(&process->watches) &&

@@ -178,8 +178,6 @@ shutil.copyfileobj(gzip.open("/run/state.gz"), open("/run/state", "wb"))' && mkd
         expect((await lasting.ask()).error).toBe("ok");
         const before = await latestFlow();
         const daemon = await daemonPid();
-        // Past the time that the first connection gave the daemon: the wait is for the next SVID alone.
-        await Bun.sleep(2 * ATTEST_MS);
         await node.vm.check(`kill -STOP ${daemon} && date -s @$(($(date +%s) + ${jump}))`);
         const out = [await brief.ask(), await brief.ask()];
         const inward = await lasting.ask();
