@@ -298,17 +298,13 @@ void riprap_process_daemon_gone(void)
 
 /*
  * The SVID ended before its successor came: the daemon was held up, or the machine asleep. It has its time for this one as for
- * the first; after that nobody waits until the successor is there. True if that time begins now.
+ * the first, from the first riprap_process_watch(); after that nobody waits until the successor is there.
  */
-static bool begin_overdue(struct riprap_process *process)
+static bool may_wait_for_successor(const struct riprap_process *process)
 {
 	lockdep_assert_held(&process->lock);
-	if (process->state != RIPRAP_STATE_ASSIGNED || !process->identity || process->is_overdue ||
-	    !riprap_device_is_started())
-		return false;
-	process->is_overdue = true;
-	process->deadline = jiffies + riprap_attest_timeout();
-	return true;
+	return process->state == RIPRAP_STATE_ASSIGNED && process->identity && !process->is_overdue &&
+	       riprap_device_is_started();
 }
 
 /**
@@ -329,7 +325,7 @@ enum riprap_process_answer riprap_process_answer(struct riprap_process *process,
 	*identity = NULL;
 	spin_lock_bh(&process->lock);
 	answer = riprap_attest_answer(process);
-	if (answer == RIPRAP_ANSWER_UNKNOWN && begin_overdue(process))
+	if (answer == RIPRAP_ANSWER_UNKNOWN && may_wait_for_successor(process))
 		answer = RIPRAP_ANSWER_PENDING;
 	*subject = process->state == RIPRAP_STATE_ASSIGNED ? process->subject : 0;
 	if (answer == RIPRAP_ANSWER_READY) {
