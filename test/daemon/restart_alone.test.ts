@@ -8,13 +8,27 @@ import { join } from "node:path";
 import { moveCustody } from "../../src/ca/key_store.ts";
 import { initTrustDomain } from "../../src/ca.ts";
 import { systemClock } from "../../src/clock.ts";
-import { HAS_SYSTEMD_CREDS, noTpm, systemdOf } from "../ca/key_store/ground.ts";
+import { HAS_SWTPM, HAS_SYSTEMD_CREDS, NO_SYSTEMD, noTpm, startSwtpm, systemdOf } from "../ca/key_store/ground.ts";
 import { Inbox, identityRule, openClient } from "./workload_api/endpoint.ts";
 
 const MAIN = join(import.meta.dir, "../../src/main.ts");
 const FIRST_SVID_MS = 1000;
-/** Of these the fastest counts: what else runs on the machine is not what is measured. */
-const STARTS = 5;
+/** After one that brings the files into memory; every one of them counts. */
+const STARTS = 3;
+/** Not even a loopback interface; the Workload API is a file. */
+const ALONE = ["unshare", "--net", "--mount", "sh", "-c"];
+/** Hands a TPM's bytes on between the socket in its argument and a terminal, whose path it prints: a file that the daemon can open. */
+const TERMINAL = `import os, pty, select, socket, sys, tty
+near, far = pty.openpty()
+tty.setraw(far)
+tpm = socket.socket(socket.AF_UNIX)
+tpm.connect(sys.argv[1])
+print(os.ttyname(far), flush=True)
+while True:
+    ready, _, _ = select.select([near, tpm], [], [])
+    if near in ready: tpm.sendall(os.read(near, 4096))
+    if tpm in ready: os.write(near, tpm.recv(4096))
+`;
 
 /** As `./run build` makes it, but for this machine's own Bun. */
 let built: string;
@@ -68,13 +82,24 @@ async function isListening(socket: string): Promise<boolean> {
   return promise.finally(() => connection.destroy());
 }
 
-/** Milliseconds from the start of the process to the first SVID. */
-async function startToSvid(): Promise<number> {
+interface Start {
+  /** From the start of the process to the first SVID. */
+  readonly tookMs: number;
+  /** Of these, for how long the daemon wanted a processor and others had them. */
+  readonly waitedMs: number;
+}
+
+/** `terminal` is what the daemon finds as the TPM's device; it finds none unless given. */
+async function startToSvid(terminal?: string): Promise<Start> {
   const socket = join(folder, "workload.sock");
   if (existsSync(socket)) unlinkSync(socket);
+  const hidden = join(folder, "dev");
+  mkdirSync(hidden, { recursive: true });
+  const device = terminal === undefined ? "" : `ln -s ${terminal.replace("/dev", hidden)} /dev/tpmrm0;`;
+  const script = `mount --rbind /dev ${hidden}; mount -t tmpfs none /dev; ln -s ${hidden}/[!t]* /dev; ${device} exec "$@"`;
+  const words = [join(built, "riprap"), "daemon", "--config", join(folder, "riprap.yaml")];
   const begun = performance.now();
-  // Not even a loopback interface; the Workload API is a file.
-  daemon = Bun.spawn(["unshare", "--net", join(built, "riprap"), "daemon", "--config", join(folder, "riprap.yaml")], {
+  daemon = Bun.spawn([...ALONE, script, "sh", ...words], {
     stdin: "ignore",
     stdout: "ignore",
     stderr: "pipe",
@@ -88,30 +113,32 @@ async function startToSvid(): Promise<number> {
   try {
     const inbox = new Inbox(client.stream("FetchX509SVID"));
     const { svids } = (await inbox.next()) as { svids: { spiffe_id: string }[] };
-    const took = performance.now() - begun;
+    const tookMs = performance.now() - begun;
     expect(svids[0]?.spiffe_id).toBe("spiffe://edge.test/agent");
     inbox.cancel();
-    return took;
+    const [, waited = ""] = readFileSync(`/proc/${daemon.pid}/schedstat`, "utf8").split(" ");
+    return { tookMs, waitedMs: Number(waited) / 1e6 };
   } finally {
     client.close();
     await stop();
   }
 }
 
-async function fastestStart(custody: string): Promise<number> {
-  const times: number[] = [];
-  while (times.length < STARTS && !times.some((time) => time < FIRST_SVID_MS)) times.push(await startToSvid());
-  process.stdout.write(`restart to first SVID (${custody}): ${times.map((time) => Math.round(time)).join(", ")} ms\n`);
-  return Math.min(...times);
+async function expectSoon(custody: string, terminal?: string): Promise<void> {
+  await startToSvid(terminal);
+  const starts: Start[] = [];
+  while (starts.length < STARTS) starts.push(await startToSvid(terminal));
+  const text = starts.map(({ tookMs, waitedMs }) => `${Math.round(tookMs)} (${Math.round(waitedMs)})`).join(", ");
+  process.stdout.write(`restart to first SVID, ${custody}: ${text} ms (of them without a processor)\n`);
+  for (const { tookMs, waitedMs } of starts) expect(tookMs - waitedMs).toBeLessThan(FIRST_SVID_MS);
 }
 
 const CAN_LEAVE_THE_NETWORK = process.getuid?.() === 0 && Bun.spawnSync(["unshare", "--net", "true"]).exitCode === 0;
 if (!CAN_LEAVE_THE_NETWORK) process.stderr.write("skipped: a restart with no network needs root and unshare\n");
 
 describe.skipIf(!CAN_LEAVE_THE_NETWORK)("a restart with no network and no peer", () => {
-  test("the daemon gives the first SVID within a second after SIGKILL", async () => {
-    await startToSvid();
-    expect(await fastestStart("file")).toBeLessThan(FIRST_SVID_MS);
+  test("the daemon gives the first SVID within a second after SIGKILL, each time", async () => {
+    await expectSoon("file");
   }, 60_000);
 
   test.skipIf(!HAS_SYSTEMD_CREDS)(
@@ -123,10 +150,30 @@ describe.skipIf(!CAN_LEAVE_THE_NETWORK)("a restart with no network and no peer",
       const credential = readFileSync(join(stateDir, "ca/seal.cred"));
       const opened = systemd.run?.(["decrypt", "--name=riprap-seal", "-", "-"], credential);
       writeFileSync(join(folder, "credentials/riprap-seal"), opened?.output ?? "");
-      await startToSvid();
-      expect(await fastestStart("systemd")).toBeLessThan(FIRST_SVID_MS);
+      await expectSoon("systemd");
       rmSync(join(folder, "credentials/riprap-seal"));
       await expect(startToSvid()).rejects.toThrow("there is no credential riprap-seal");
+    },
+    60_000,
+  );
+
+  test.skipIf(!HAS_SWTPM)(
+    "the daemon does so with its keys sealed by a TPM",
+    async () => {
+      const tpm = await startSwtpm();
+      try {
+        moveCustody(join(folder, "state"), "tpm", { openTpm: tpm.open, systemd: NO_SYSTEMD });
+        const relay = Bun.spawn(["setpriv", "--pdeathsig", "KILL", "python3", "-c", TERMINAL, tpm.path], {
+          stdout: "pipe",
+        });
+        const { value } = await relay.stdout.getReader().read();
+        await expectSoon("tpm", new TextDecoder().decode(value).trim());
+        await expect(startToSvid()).rejects.toThrow("/dev/tpmrm0: ENOENT");
+        relay.kill();
+        await relay.exited;
+      } finally {
+        await tpm.stop();
+      }
     },
     60_000,
   );

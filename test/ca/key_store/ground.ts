@@ -17,6 +17,8 @@ const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 
 export interface SoftTpm {
+  /** Of its socket. One connection at a time. */
+  readonly path: string;
   readonly open: () => Tpm;
   /** A new owner seed, as a person's "clear TPM" in the firmware makes one. */
   clear(): void;
@@ -40,6 +42,7 @@ export async function startSwtpm(): Promise<SoftTpm> {
     await Bun.sleep(10);
   }
   return {
+    path: socket,
     open: () => connect(socket),
     clear() {
       const tpm = connect(socket);
