@@ -1,6 +1,7 @@
 // Things to do at a time, one for each key, in one loop over one clock. The caller bounds the number of keys.
 
 import type { Clock } from "../clock.ts";
+import { Waker } from "./waker.ts";
 
 /** Also how late a step of the wall clock is noticed. */
 const LOOK_AGAIN_MS = 60_000;
@@ -17,10 +18,11 @@ export class Deadlines<K> {
   /** A binary heap; an entry that #current no longer holds was replaced or dropped. */
   readonly #heap: Deadline<K>[] = [];
   readonly #current = new Map<K, Deadline<K>>();
-  #wake: () => void = () => {};
+  readonly #waker: Waker;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#waker = new Waker(clock);
   }
 
   get size(): number {
@@ -34,7 +36,7 @@ export class Deadlines<K> {
     this.#current.set(key, deadline);
     this.#push(deadline);
     if (this.#heap.length > 64 + 2 * this.#current.size) this.#compact();
-    if (isFirst) this.#wake();
+    if (isFirst) this.#waker.wake();
   }
 
   delete(key: K): void {
@@ -68,7 +70,8 @@ export class Deadlines<K> {
       const now = this.#clock.now();
       for (const key of now < latest - STEP_BACK_MS ? this.#takeAll() : this.takeDue(now)) handle(key);
       latest = now;
-      await this.#sleep(signal);
+      const wait = (this.#heap[0]?.at ?? Number.POSITIVE_INFINITY) - this.#clock.now();
+      await this.#waker.sleep(Math.min(LOOK_AGAIN_MS, wait), signal);
     }
   }
 
@@ -76,15 +79,6 @@ export class Deadlines<K> {
     const keys = [...this.#current.keys()];
     this.clear();
     return keys;
-  }
-
-  async #sleep(signal: AbortSignal): Promise<void> {
-    const wait = Math.min(LOOK_AGAIN_MS, (this.#heap[0]?.at ?? Number.POSITIVE_INFINITY) - this.#clock.now());
-    const woken = new AbortController();
-    this.#wake = () => woken.abort();
-    // Rejects when woken or stopped: both mean no more than to look again.
-    await this.#clock.sleep(wait, AbortSignal.any([signal, woken.signal])).catch(() => undefined);
-    this.#wake = () => {};
   }
 
   #push(deadline: Deadline<K>): void {

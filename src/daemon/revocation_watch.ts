@@ -4,7 +4,7 @@ import { watch } from "node:fs";
 import { basename, dirname } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { Store } from "../store.ts";
-import { Condition } from "./condition.ts";
+import { Waker } from "./waker.ts";
 
 /** How late a revocation by the command is noticed at most, where the kernel does not tell of writes. */
 const LOOK_EVERY_MS = 1000;
@@ -25,21 +25,11 @@ export async function watchRevocations(
   // Counts the commits of others, never our own (sqlite.org/pragma.html#pragma_data_version).
   const version = store.prepare<{ data_version: number }>("PRAGMA data_version");
   let last = version.get()?.data_version;
-  const writes = new Condition();
-  let written = 0;
-  const stop = watchWrites(store.path, () => {
-    written += 1;
-    writes.notify();
-  });
+  const waker = new Waker(clock);
+  const stop = watchWrites(store.path, () => waker.wake());
   signal.addEventListener("abort", stop, { once: true });
   while (!signal.aborted) {
-    const seen = written;
-    const over = new AbortController();
-    const either = AbortSignal.any([signal, over.signal]);
-    const told = writes.until(() => written !== seen, either).then(() => clock.sleep(LOOK_APART_MS, either));
-    await Promise.race([told, clock.sleep(LOOK_EVERY_MS, either)]).catch(() => undefined);
-    told.catch(() => undefined);
-    over.abort();
+    await waker.sleep(LOOK_EVERY_MS, signal, LOOK_APART_MS);
     if (signal.aborted) return;
     const now = version.get()?.data_version;
     if (now === last) continue;

@@ -8,6 +8,7 @@ import type { BundleEndpoint, ForeignTrustDomain } from "../../resource.ts";
 import type { TrustDomain } from "../../spiffe_id.ts";
 import type { BundleBook } from "../bundle.ts";
 import type { Log } from "../log.ts";
+import { Waker } from "../waker.ts";
 import type { Answered } from "./exchange.ts";
 
 /** Each may hold an answer of 4 MiB. */
@@ -37,7 +38,7 @@ interface Loop {
   readonly stop: AbortController;
   readonly ended: Promise<void>;
   /** Ends the wait before the next fetch. */
-  wake: () => void;
+  readonly waker: Waker;
   state: PollState;
 }
 
@@ -58,7 +59,7 @@ export class BundlePoller {
     this.#parts = parts;
     // A first bundle may be what an endpoint of https_spiffe could not be authenticated without.
     this.#forget = parts.book.onChange(() => {
-      for (const loop of this.#loops.values()) if (loop.state.failures > 0) loop.wake();
+      for (const loop of this.#loops.values()) if (loop.state.failures > 0) loop.waker.wake();
     });
   }
 
@@ -93,7 +94,7 @@ export class BundlePoller {
     const state: PollState = { failures: 0, error: undefined, fetchedAt: undefined, nextAt: undefined };
     const start = Promise.withResolvers<void>();
     const ended = start.promise.then(() => this.#follow(domain, loop));
-    const loop: Loop = { key: keyOf(domain.endpoint), stop, ended, wake: () => undefined, state };
+    const loop: Loop = { key: keyOf(domain.endpoint), stop, ended, waker: new Waker(this.#parts.clock), state };
     ended.catch((thrown: unknown) => {
       this.#parts.log.error("a loop of the daemon ended", { error: describeError(thrown) });
     });
@@ -112,9 +113,7 @@ export class BundlePoller {
       const hint = { refreshHintSeconds: held?.bundle.refreshHintSeconds, failures, isHeld: held !== undefined };
       const wait = nextFetchMs(hint, random());
       loop.state = { ...loop.state, nextAt: clock.now() + wait };
-      const woken = new AbortController();
-      loop.wake = () => woken.abort();
-      await clock.sleep(wait, AbortSignal.any([signal, woken.signal])).catch(() => undefined);
+      await loop.waker.sleep(wait, signal);
     }
   }
 

@@ -14,6 +14,7 @@ import {
 } from "../../federation/message.ts";
 import type { Statement } from "../../federation/statement.ts";
 import type { Log } from "../log.ts";
+import { Waker } from "../waker.ts";
 import type { Reply, Said, Wire } from "./wire.ts";
 
 export interface AntiEntropyParts {
@@ -47,13 +48,13 @@ export interface RoundResult {
 export class AntiEntropy {
   readonly counters = { rounds: 0, failed: 0, taken: 0, given: 0 };
   readonly #parts: AntiEntropyParts;
-  #wake: AbortController | undefined;
-  #isSoon = false;
+  readonly #waker: Waker;
   /** When this node and another last had the same; 0: never since start. */
   #agreedAt = 0;
 
   constructor(parts: AntiEntropyParts) {
     this.#parts = parts;
+    this.#waker = new Waker(parts.clock);
   }
 
   get agreedAt(): number {
@@ -62,20 +63,14 @@ export class AntiEntropy {
 
   /** Something may have been missed. */
   soon(): void {
-    this.#isSoon = true;
-    this.#wake?.abort();
+    this.#waker.wake();
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log, random } = this.#parts;
+    const { log, random } = this.#parts;
     while (!signal.aborted) {
-      const wait = this.#isSoon ? SOON_MS * (0.5 + random()) : ROUND_EVERY_MS * (0.5 + random());
-      this.#wake = new AbortController();
-      const woken = AbortSignal.any([signal, this.#wake.signal]);
-      await clock.sleep(wait, this.#isSoon ? signal : woken).catch(() => undefined);
+      await this.#waker.sleep(ROUND_EVERY_MS * (0.5 + random()), signal, SOON_MS * (0.5 + random()));
       if (signal.aborted) return;
-      if (!this.#isSoon && this.#wake.signal.aborted) continue;
-      this.#isSoon = false;
       await this.round().catch((thrown: unknown) =>
         log.debug("a round of comparison failed", { error: String(thrown) }),
       );

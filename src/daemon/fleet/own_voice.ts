@@ -8,6 +8,7 @@ import type { StatementDraft } from "../../federation/statement.ts";
 import type { FleetGeneration } from "../../fleet.ts";
 import type { JwtKey } from "../../trust_bundle.ts";
 import { VERSION } from "../../version.ts";
+import { Waker } from "../waker.ts";
 
 /** Looked at when something is to be said. */
 export interface OwnWord {
@@ -42,10 +43,11 @@ export class OwnVoice {
   readonly #parts: OwnVoiceParts;
   #applied: FleetGeneration | undefined;
   #failure: string | undefined;
-  #wake = new AbortController();
+  readonly #waker: Waker;
 
   constructor(parts: OwnVoiceParts) {
     this.#parts = parts;
+    this.#waker = new Waker(parts.clock);
   }
 
   /** Between two words of a node in a fleet of this size. */
@@ -65,7 +67,7 @@ export class OwnVoice {
   }
 
   soon(): void {
-    this.#wake.abort();
+    this.#waker.wake();
   }
 
   /** Until the signal. Without a broker nobody hears: only what was applied is noted, for this node's own status. */
@@ -75,16 +77,12 @@ export class OwnVoice {
   }
 
   async #sayPresence(signal: AbortSignal, { hasBroker, isMember }: Parameters<OwnVoice["run"]>[1]): Promise<void> {
-    const { clock, random, state } = this.#parts;
+    const { random, state } = this.#parts;
     while (!signal.aborted) {
-      this.#wake = new AbortController();
       if (isMember()) this.#try(() => this.#presence());
       const nodes = state.list("node").length;
       const wait = hasBroker ? this.intervalMs(nodes) * (0.75 + random() / 2) : PRESENCE_MOST_MS;
-      await clock.sleep(wait, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
-      // Several reasons in a row are one word.
-      if (this.#wake.signal.aborted)
-        await clock.sleep(SOON_LEAST_MS + nodes * SOON_EACH_MS * random(), signal).catch(() => undefined);
+      await this.#waker.sleep(wait, signal, SOON_LEAST_MS + nodes * SOON_EACH_MS * random());
     }
   }
 

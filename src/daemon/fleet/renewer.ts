@@ -19,6 +19,7 @@ import {
 import type { Store } from "../../store.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
+import { Waker } from "../waker.ts";
 import type { Reply, Said } from "./wire.ts";
 
 export interface RenewerParts {
@@ -52,10 +53,11 @@ const REFUSED = "refused";
 export class Renewer {
   readonly counters = { renewed: 0, failed: 0, signed: 0 };
   readonly #parts: RenewerParts;
-  #wake = new AbortController();
+  readonly #waker: Waker;
 
   constructor(parts: RenewerParts) {
     this.#parts = parts;
+    this.#waker = new Waker(parts.clock);
   }
 
   /** Of the newest that came; 0: none since start. */
@@ -63,21 +65,18 @@ export class Renewer {
 
   /** Until the signal. A node that signs by its own root renews without anyone (authority keeper). */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, random } = this.#parts;
+    const { random } = this.#parts;
     while (!signal.aborted) {
       await this.lookNow();
-      this.#wake = new AbortController();
-      const either = AbortSignal.any([signal, this.#wake.signal]);
-      await clock.sleep(LOOK_EVERY_MS * (0.5 + random()), either).catch(() => undefined);
       // All nodes are told at the same moment, and one issuing node may have to answer them.
       const spread = this.#parts.fleet.nodes().length * SIGNING_MS * random();
-      if (this.#wake.signal.aborted) await clock.sleep(spread, signal).catch(() => undefined);
+      await this.#waker.sleep(LOOK_EVERY_MS * (0.5 + random()), signal, spread);
     }
   }
 
   /** Something has changed that this node's intermediate rests on. */
   soon(): void {
-    this.#wake.abort();
+    this.#waker.wake();
   }
 
   /** True when there is a new intermediate. Never rejects. */

@@ -10,6 +10,7 @@ import { tryParseTarget } from "../../fleet.ts";
 import type { SerialSet } from "../../serial_set.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
+import { Waker } from "../waker.ts";
 
 /** So many stand by themselves: a set costs some 260 octets whatever is in it, and reading through all that was signed. */
 export const SINGLES_MAX = 64;
@@ -35,15 +36,16 @@ interface Single {
 
 export class SetKeeper {
   readonly #parts: SetKeeperParts;
-  #wake = new AbortController();
+  readonly #waker: Waker;
 
   constructor(parts: SetKeeperParts) {
     this.#parts = parts;
+    this.#waker = new Waker(parts.clock);
   }
 
   /** A serial number was revoked. */
   soon(): void {
-    this.#wake.abort();
+    this.#waker.wake();
   }
 
   /** Answers the sets that it said: none while few serial numbers stand by themselves. */
@@ -61,16 +63,14 @@ export class SetKeeper {
 
   /** Until the signal. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#parts;
+    const { log } = this.#parts;
     while (!signal.aborted) {
       try {
         this.look();
       } catch (thrown) {
         log.error("revoked serial numbers could not be said as a set", { error: describeError(thrown) });
       }
-      this.#wake = new AbortController();
-      await clock.sleep(LOOK_EVERY_MS, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
-      if (this.#wake.signal.aborted) await clock.sleep(SETTLE_MS, signal).catch(() => undefined);
+      await this.#waker.sleep(LOOK_EVERY_MS, signal, SETTLE_MS);
     }
   }
 
