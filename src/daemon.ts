@@ -178,7 +178,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   const counters = new ModuleCounters(clock);
   const bundles = new BundleBook({ store, clock, log });
   const bundleOf = (trustDomain: TrustDomain) => bundles.bundleOf(trustDomain);
-  const peers = new PeerBook({ authority, bundleOf, judgePath: (path) => fleet.judgePath(path), log });
+  const judgePath: typeof fleet.judgePath = (path) => fleet.judgePath(path);
+  const peers = new PeerBook({ authority, bundleOf, judgePath, store, clock, log });
   const changed = new Condition();
   const lifetimeSeconds = Math.floor(config.svidLifetime / 1000);
   const names: NameKeeper = new NameKeeper({

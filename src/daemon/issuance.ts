@@ -51,6 +51,10 @@ export class Issuance {
     return this.#parts.authority.revokedIdReason(spiffeId);
   }
 
+  isRevoked(serial: string): boolean {
+    return this.#parts.authority.isRevoked(serial);
+  }
+
   /** Signs the workload's pending key and installs the SVID; a failure is tried again later. */
   sign(workload: Workload, link: OpenLink): void {
     const { state, key } = workload;

@@ -10,6 +10,7 @@ export class ModuleCounters {
   readonly #clock: Clock;
   #last: BodyOf<"queryDone"> | undefined;
   #query = 0n;
+  #shown: { readonly query: bigint; resolve(): void } | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -23,24 +24,34 @@ export class ModuleCounters {
   /** QUERY_DONE */
   take(done: BodyOf<"queryDone">): void {
     this.#last = done;
+    if (this.#shown !== undefined && this.#shown.query <= done.query) this.#shown.resolve();
   }
 
+  /** The module is gone. */
   forget(): void {
     this.#last = undefined;
+    this.#shown?.resolve();
   }
 
-  /** Asks for the counters, and for a FLOW frame of each live flow. */
-  ask(link: ModuleLink, options: { readonly flows: boolean }): void {
+  ask(link: ModuleLink): void {
     this.#query += 1n;
-    const what = QUERY_WHAT.stats | (options.flows ? QUERY_WHAT.flows : 0);
-    link.session.send("query", { query: this.#query, what });
+    link.session.send("query", { query: this.#query, what: QUERY_WHAT.stats });
+  }
+
+  /** Asks for a FLOW frame of each live flow as well; resolves when all were told, or the module is gone. */
+  showFlows(link: ModuleLink): Promise<void> {
+    this.#query += 1n;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#shown = { query: this.#query, resolve };
+    link.session.send("query", { query: this.#query, what: QUERY_WHAT.stats | QUERY_WHAT.flows });
+    return promise;
   }
 
   /** Asks every two seconds while there is a module, until the signal. */
   async run(link: () => ModuleLink | undefined, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const open = link();
-      if (open !== undefined) this.ask(open, { flows: false });
+      if (open !== undefined) this.ask(open);
       await this.#clock.sleep(ASK_EVERY_MS, signal).catch(() => undefined);
     }
   }

@@ -1,25 +1,19 @@
 // Answers the module's questions about peers: chain in, SPIFFE ID and key or a TLS alert out. Remembers which serials and root an answer rests on.
 
+import { hash } from "node:crypto";
 import type { BodyOf } from "../abi.ts";
-import type { NodeAuthority } from "../ca.ts";
+import type { NodeAuthority, PeerAccepted } from "../ca.ts";
+import type { Clock } from "../clock.ts";
 import type { IssuedPath, MayIssue } from "../federation/roster.ts";
 import { SpiffeId, type TrustDomain } from "../spiffe_id.ts";
+import type { Store } from "../store.ts";
 import type { BundleOf } from "../trust_bundle.ts";
 import type { Log } from "./log.ts";
+import { type AcceptedPath, PeerMemory } from "./peer/memory.ts";
 
 const NO_KEY = new Uint8Array(65);
-/** As many answers as the module itself caches (kernel/limits.h). */
-const REMEMBERED_MAX = 4096;
-
-interface Remembered {
-  readonly spiffeId: SpiffeId;
-  /** DER of the root that its path ends in. */
-  readonly root: Uint8Array;
-  /** From the leaf up: revoking one of them ends the answer. */
-  readonly serials: readonly string[];
-  /** Who signed each of them. */
-  readonly signers: readonly string[];
-}
+/** Each with the statement that ended it. */
+const CAUSES_MAX = 4096;
 
 export interface PeerParts {
   readonly authority: Pick<
@@ -30,13 +24,20 @@ export interface PeerParts {
   readonly bundleOf: BundleOf;
   /** Whether the node that signed a good chain of our own trust domain may: the fleet's roster and revocations say. */
   judgePath(path: IssuedPath): MayIssue;
+  readonly store: Store;
+  readonly clock: Clock;
   readonly log: Log;
+}
+
+/** A peer that was accepted and would be refused now. */
+export interface EndedPeer {
+  readonly leaf: string;
+  readonly spiffeId: string;
 }
 
 export class PeerBook {
   readonly #parts: PeerParts;
-  /** By the leaf's serial, with its trust domain where that is not ours; the oldest goes first. */
-  readonly #remembered = new Map<string, Remembered>();
+  readonly #memory: PeerMemory;
   /** SPIFFE ID to the statement by which it was refused or cut off; the oldest goes first. */
   readonly #causes = new Map<string, string>();
   /** Counts of answers since start. */
@@ -45,12 +46,13 @@ export class PeerBook {
 
   constructor(parts: PeerParts) {
     this.#parts = parts;
+    this.#memory = new PeerMemory(parts.store, parts.log);
   }
 
   /** VERIFIED for a VERIFY. Says what is wrong to the log, and no more than an alert to the peer. */
   verify({ ask, trustGeneration, chain, flow }: BodyOf<"verify">): BodyOf<"verified"> {
     const answer = this.#parts.authority.verifyPeerChain(chain, this.#parts.bundleOf);
-    const may = answer.ok ? this.#judge(answer) : undefined;
+    const may = answer.ok ? this.#judge(pathOf(answer), answer.spiffeId.trustDomain) : undefined;
     if (!answer.ok || may?.ok === false) {
       this.refused += 1;
       const { code, message, alert } = answer.ok ? refusalOf(may) : answer;
@@ -59,22 +61,35 @@ export class PeerBook {
       return { ask, trustGeneration, notAfter: 0n, alert, spiffeId: "", publicKey: NO_KEY };
     }
     this.accepted += 1;
-    const { spiffeId, publicKey } = answer;
-    this.#remember(answer);
+    const { spiffeId, publicKey, serials, root } = answer;
+    const leaf = leafKey(spiffeId.trustDomain.name, serials[0] ?? "");
+    const path = { ...pathOf(answer), root: hash("sha256", root), notAfter: answer.notAfter.getTime() };
+    this.#memory.put(leaf, path, this.#parts.clock.now());
     const notAfter = BigInt(Math.floor(answer.notAfter.getTime() / 1000));
     return { ask, trustGeneration, notAfter, alert: 0, spiffeId: spiffeId.toString(), publicKey };
   }
 
   /** An SVID of this node ended with its process: nobody needs to be cut off for it. */
   forget(serial: string): void {
-    this.#remembered.delete(serial);
+    this.#memory.delete([leafKey(this.#parts.authority.trustDomain, serial)]);
   }
 
-  /** Forgets and returns the IDs of accepted peers that would be refused now: some certificate is revoked since, or the root is trusted no longer. */
-  takeRevoked(): readonly string[] {
-    const ended = [...this.#remembered].filter(([, answer]) => this.#isEnded(answer));
-    for (const [leaf] of ended) this.#remembered.delete(leaf);
-    return [...new Set(ended.map(([, { spiffeId }]) => spiffeId.toString()))];
+  /** Peers that this daemon or an earlier one accepted and that would be refused now: some certificate is revoked since, or the root is trusted no longer. */
+  listEnded(): readonly EndedPeer[] {
+    const isTrusted = this.#trustedRoots();
+    return [...this.#memory].flatMap(([leaf, path]) =>
+      this.#isEnded(path, isTrusted) ? [{ leaf, spiffeId: path.spiffeId }] : [],
+    );
+  }
+
+  /** They are cut off; one that is forgotten before may live on through the end of this daemon. */
+  forgetEnded(ended: readonly EndedPeer[]): void {
+    this.#memory.delete(ended.map(({ leaf }) => leaf));
+  }
+
+  /** Is it known what the connections of this ID rest on? */
+  remembers(spiffeId: string): boolean {
+    return this.#memory.has(spiffeId);
   }
 
   /** Is it of a trust domain of which nothing is held? True for what an earlier daemon accepted, too. */
@@ -93,30 +108,30 @@ export class PeerBook {
   }
 
   /** A chain of another trust domain is none of the roster's business. */
-  #judge({ spiffeId, serials, signers }: Omit<Remembered, "root">): MayIssue | undefined {
-    if (spiffeId.trustDomain.name !== this.#parts.authority.trustDomain) return undefined;
-    const certificates = serials.map((serial, i) => ({ serial, authority: signers[i] ?? "" }));
-    return this.#parts.judgePath({ spiffeId: spiffeId.toString(), certificates });
+  #judge(path: IssuedPath, trustDomain: TrustDomain): MayIssue | undefined {
+    return trustDomain.name === this.#parts.authority.trustDomain ? this.#parts.judgePath(path) : undefined;
   }
 
-  #isEnded(answer: Remembered): boolean {
-    const { spiffeId, serials, root } = answer;
-    const may = this.#judge(answer);
+  #isEnded(path: AcceptedPath, isTrusted: (trustDomain: TrustDomain, root: string) => boolean): boolean {
+    const spiffeId = SpiffeId.parse(path.spiffeId);
+    const may = this.#judge(path, spiffeId.trustDomain);
     if (may?.ok === false) {
-      this.#noteCause(spiffeId.toString(), may.statement);
+      this.#noteCause(path.spiffeId, may.statement);
       return true;
     }
     const { authority } = this.#parts;
-    if (authority.revokedIdReason(spiffeId) !== undefined || serials.some((serial) => authority.isRevoked(serial)))
-      return true;
-    return !this.#rootsOf(spiffeId.trustDomain).some((trusted) => Buffer.compare(trusted, root) === 0);
+    return (
+      authority.revokedIdReason(spiffeId) !== undefined ||
+      path.certificates.some(({ serial }) => authority.isRevoked(serial)) ||
+      !isTrusted(spiffeId.trustDomain, path.root)
+    );
   }
 
   #noteCause(spiffeId: string, statement: string | undefined): void {
     this.#causes.delete(spiffeId);
     if (statement === undefined) return;
     this.#causes.set(spiffeId, statement);
-    const oldest = this.#causes.size > REMEMBERED_MAX ? this.#causes.keys().next().value : undefined;
+    const oldest = this.#causes.size > CAUSES_MAX ? this.#causes.keys().next().value : undefined;
     if (oldest !== undefined) this.#causes.delete(oldest);
   }
 
@@ -125,17 +140,26 @@ export class PeerBook {
     return trustDomain.name === authority.trustDomain ? authority.bundle : (bundleOf(trustDomain)?.x509 ?? []);
   }
 
-  #remember({ spiffeId, serials, signers, root }: Remembered): void {
-    const [leaf] = serials;
-    if (leaf === undefined) return;
-    // Two trust domains may use one serial number.
-    const key =
-      spiffeId.trustDomain.name === this.#parts.authority.trustDomain ? leaf : `${spiffeId.trustDomain} ${leaf}`;
-    this.#remembered.delete(key);
-    this.#remembered.set(key, { spiffeId, serials, signers, root });
-    const oldest = this.#remembered.size > REMEMBERED_MAX ? this.#remembered.keys().next().value : undefined;
-    if (oldest !== undefined) this.#remembered.delete(oldest);
+  /** Each root is hashed once, however many paths end in it. */
+  #trustedRoots(): (trustDomain: TrustDomain, root: string) => boolean {
+    const roots = new Map<string, ReadonlySet<string>>();
+    return (trustDomain, root) => {
+      const known =
+        roots.get(trustDomain.name) ?? new Set(this.#rootsOf(trustDomain).map((der) => hash("sha256", der)));
+      roots.set(trustDomain.name, known);
+      return known.has(root);
+    };
   }
+}
+
+/** Two trust domains may use one serial number. */
+function leafKey(trustDomain: string, serial: string): string {
+  return `${trustDomain} ${serial}`;
+}
+
+function pathOf({ spiffeId, serials, signers }: PeerAccepted): IssuedPath {
+  const certificates = serials.map((serial, i) => ({ serial, authority: signers[i] ?? "" }));
+  return { spiffeId: spiffeId.toString(), certificates };
 }
 
 /** RFC 8446 section 6.2: certificate_revoked, or access_denied for a good certificate that may not be used so. */

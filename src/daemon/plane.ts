@@ -33,6 +33,9 @@ export interface PlaneParts {
   reloadRules(): Promise<void>;
 }
 
+/** Of the questions that a session keeps open. */
+const CUTS_AT_ONCE = 1024;
+
 /** Work that a frame began and that ends later; a failure of it is logged and harms nothing else. */
 type Later = Promise<void>;
 
@@ -150,9 +153,11 @@ export class EnforcementPlane implements LinkHandler {
   }
 
   async #synchronise(link: ModuleLink): Promise<void> {
-    const { trust, book, counters, changed } = this.#parts;
+    const { trust, book, counters, peers, changed } = this.#parts;
+    // Revoked while no daemon was there to tell the module.
+    if (peers.listEnded().length > 0) trust.advance();
     await trust.apply(link);
-    counters.ask(link, { flows: true });
+    this.#later("revoked peers were not cut off", this.#cutRevoked(link, counters.showFlows(link)));
     changed.notify();
     if (book.resources === undefined) return;
     await book.commit();
@@ -161,22 +166,40 @@ export class EnforcementPlane implements LinkHandler {
     await this.#parts.reloadRules();
   }
 
+  /** What an earlier daemon accepted. */
+  async #cutRevoked(link: ModuleLink, shown: Promise<void>): Promise<void> {
+    await shown;
+    const { flows, peers } = this.#parts;
+    if (this.#link === link) await this.#cutOff(link, new Set(flows.livePeers().filter((id) => peers.isStranger(id))));
+  }
+
   async #renewTrust(): Promise<void> {
-    const { trust, peers, flows, log } = this.#parts;
-    // Of what an earlier daemon accepted only the flows are left to say so.
-    const strangers = flows.livePeers().filter((peer) => peers.isStranger(peer));
-    const revoked = new Set([...peers.takeRevoked(), ...strangers]);
+    const { trust, peers, flows, changed } = this.#parts;
     trust.advance();
     const link = this.#link;
+    // Whoever lives on in the module is cut off when it is there again.
     if (link === undefined) return trust.standAlone();
-    // Frames are taken in order: who is cut finds no cached answer any more, and nobody waits for an acknowledgement.
+    // Frames are taken in order: who is cut finds no cached answer any more.
     const applied = trust.apply(link);
-    for (const id of revoked) {
-      link.session.send("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
-      log.info("a peer was cut off that is trusted no longer", { spiffeId: id, statement: peers.causeOf(id) });
+    // It may rest on what has just been revoked, and nobody remembers: it can connect again where it does not.
+    const unknown = flows.livePeers().filter((id) => peers.isStranger(id) || !peers.remembers(id));
+    await Promise.all([applied, this.#cutOff(link, new Set(unknown))]);
+    changed.notify();
+  }
+
+  /** Peers that would be refused now, and those who are named. */
+  async #cutOff(link: ModuleLink, others: ReadonlySet<string>): Promise<void> {
+    const { peers, log } = this.#parts;
+    const ended = peers.listEnded();
+    const ids = [...new Set([...ended.map(({ spiffeId }) => spiffeId), ...others])];
+    for (let at = 0; at < ids.length; at += CUTS_AT_ONCE) {
+      const portion = ids.slice(at, at + CUTS_AT_ONCE).map((id) => {
+        log.info("a peer was cut off that is trusted no longer", { spiffeId: id, statement: peers.causeOf(id) });
+        return link.session.ask("cut", { value: 0n, by: CUT_BY.peerId, reason: REASON.revoked, id });
+      });
+      await Promise.all(portion);
     }
-    await applied;
-    this.#parts.changed.notify();
+    peers.forgetEnded(ended);
   }
 
   async #judgeAll(link: ModuleLink): Promise<void> {

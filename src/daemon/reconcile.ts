@@ -82,7 +82,7 @@ export class Reconciler {
       delivery: "kernel",
     } as const;
     const held = state.heldBy({ boot: link.boot, instance: facts.instance }).at(-1);
-    if (held !== undefined && this.#isInstalled(held, facts)) {
+    if (held !== undefined && this.#isInstalled(held, facts) && !issuance.isRevoked(held.serial)) {
       issuance.keep(workload, assignment, held);
       return;
     }

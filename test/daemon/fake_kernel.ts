@@ -11,6 +11,7 @@ import {
   FRAME_FLAG,
   type FrameName,
   PROCESS_FLAG,
+  QUERY_WHAT,
   TABLE_HEAD,
 } from "../../src/abi.ts";
 import type { DeviceFile } from "../../src/daemon/device.ts";
@@ -39,6 +40,8 @@ export class FakeKernel {
   readonly received: Sent[] = [];
   /** Answers SVID, ASSIGN and the like by itself; off: the test does. */
   answers = true;
+  /** What it tells of when it is asked for the flows that live. */
+  liveFlows: readonly BodyOf<"flow">[] = [];
   #file: FakeDevice | undefined;
   #nextInstance = 1n;
   #nextKey = 1n;
@@ -159,6 +162,8 @@ export class FakeKernel {
         ack("drain", 3n);
         break;
       case "query":
+        if ((frame.body.what & QUERY_WHAT.flows) !== 0)
+          for (const flow of this.liveFlows) this.send("flow", flow, FRAME_FLAG.snapshot);
         this.send("queryDone", { ...NO_COUNTERS, query: frame.body.query });
         break;
       case "adopt": {

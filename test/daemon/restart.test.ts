@@ -1,6 +1,7 @@
 // The daemon goes and comes back, the module goes and comes back, and the device sends what it should not.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { CUT_BY, FLOW_STATE, REASON } from "../../src/abi.ts";
 import { RiprapError } from "../../src/error.ts";
 import { sampleBody, sampleFrame, seeded } from "../abi/sample.ts";
 import { buildHouse, CURL_RULES, eventually, type House, settle } from "./house.ts";
@@ -62,6 +63,97 @@ test("restore() asks for a new key when the module holds an SVID that the journa
   await settle();
   expect(house.kernel.ofType("renew").length).toBe(1);
   expect(house.kernel.ofType("svid").length).toBe(2);
+});
+
+test("restore() asks for a new key when the SVID was revoked while no daemon was there", async () => {
+  const first = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const serial = first.processes({ all: false })[0]?.svid?.serial ?? "";
+  await first.stop();
+  house.revokeBeside(serial);
+  await house.start();
+  await eventually(() => house.kernel.ofType("svid").length === 2);
+  expect(process.state).toBe("ready");
+});
+
+/** Who has an SVID of this node is accepted as a peer; its serial number. */
+async function acceptPeer(): Promise<string> {
+  const daemon = await house.start();
+  const process = house.kernel.exec();
+  await settle();
+  const chain = process.svid?.chain ?? [];
+  house.kernel.send("verify", { ask: 1n, flow: 1n, instance: 9n, trustGeneration: 1n, peerIsServer: 1, chain });
+  await settle();
+  const serial = daemon.processes({ all: false })[0]?.svid?.serial ?? "";
+  await daemon.stop();
+  return serial;
+}
+
+const cutIds = () =>
+  house.kernel
+    .ofType("cut")
+    .filter(({ by, reason }) => by === CUT_BY.peerId && reason === REASON.revoked)
+    .map(({ id }) => id);
+const flowOf = (peerId: string, flow = 1n) => ({
+  ...sampleBody("flow"),
+  ...{ flow, peerId, state: FLOW_STATE.open, error: 0, alert: 0, openedNs: 1_700_000_000_000_000_000n },
+});
+
+test("PeerBook cuts off whom an earlier daemon accepted when the SVID was revoked while no daemon was there, and once", async () => {
+  const serial = await acceptPeer();
+  house.revokeBeside(serial);
+  const before = house.kernel.trustGeneration;
+  const daemon = await house.start();
+  await eventually(() => cutIds().length === 1);
+  expect(cutIds()).toEqual(["spiffe://edge.test/curl"]);
+  const order = house.kernel.received.map(({ type, body }) => (type === "cut" ? `cut ${body.by}` : type));
+  expect(order.lastIndexOf("trust")).toBeLessThan(order.indexOf(`cut ${CUT_BY.peerId}`));
+  expect(house.kernel.trustGeneration).toBe(before + 1n);
+  await daemon.stop();
+  await house.start();
+  await settle();
+  expect([cutIds().length, house.kernel.trustGeneration]).toEqual([1, before + 1n]);
+});
+
+test("PeerBook cuts off whom an earlier daemon accepted when the SVID is revoked after the restart", async () => {
+  const serial = await acceptPeer();
+  await house.start();
+  await settle();
+  expect(cutIds()).toEqual([]);
+  house.revokeBeside(serial);
+  await house.clock.advance(1500);
+  await eventually(() => cutIds().length === 1);
+});
+
+test("PeerBook cuts off at the next start whom the module did not", async () => {
+  const serial = await acceptPeer();
+  house.revokeBeside(serial);
+  house.kernel.refusals.set("cut", 12);
+  const daemon = await house.start();
+  await eventually(() => errors().includes("revoked peers were not cut off"));
+  await daemon.stop();
+  await house.start();
+  await eventually(() => cutIds().length === 2);
+});
+
+test("EnforcementPlane cuts off at its start who is of a trust domain of which no bundle is held any more", async () => {
+  house.kernel.liveFlows = [flowOf("spiffe://gone.test/web"), flowOf("spiffe://edge.test/web", 2n)];
+  await house.start();
+  await eventually(() => cutIds().length > 0);
+  expect(cutIds()).toEqual(["spiffe://gone.test/web"]);
+});
+
+test("EnforcementPlane cuts off of whom nobody remembers what he rests on when something is revoked, and nobody before", async () => {
+  await acceptPeer();
+  house.kernel.liveFlows = [flowOf("spiffe://edge.test/curl"), flowOf("spiffe://edge.test/forgotten", 2n)];
+  await house.start();
+  await settle();
+  expect(cutIds()).toEqual([]);
+  house.revokeBeside("41aa");
+  await house.clock.advance(1500);
+  await eventually(() => cutIds().length > 0);
+  expect(cutIds()).toEqual(["spiffe://edge.test/forgotten"]);
 });
 
 test("restore() keeps subject numbers when other identities came first", async () => {
