@@ -8,6 +8,7 @@ import { type DaemonConfig, parseConfig } from "../../src/daemon/config.ts";
 import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { ResolveName } from "../../src/daemon/name.ts";
 import { type Daemon, startDaemon } from "../../src/daemon.ts";
+import { RiprapError } from "../../src/error.ts";
 import { SpiffeId } from "../../src/spiffe_id.ts";
 import { openStore, storePath } from "../../src/store.ts";
 import { ManualClock } from "../manual_clock.ts";
@@ -31,6 +32,16 @@ spec:
   egress:
     - to: [{ address: 10.0.0.0/8 }]
       ports: [80]
+`;
+
+export const TEMPLATE_RULES = `
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: agent }
+spec:
+  workloadID: agent/[process:arg[1]]
+  selectors:
+    - process:name: agent
 `;
 
 export interface LogLine {
@@ -142,4 +153,12 @@ export async function eventually(holds: () => boolean): Promise<void> {
   do {
     await new Promise<void>((resolve) => setTimeout(resolve, 2));
   } while (!holds());
+}
+
+/** The code of the refusal, or "none". */
+export function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "none",
+    (thrown: unknown) => (thrown instanceof RiprapError ? thrown.code : String(thrown)),
+  );
 }
