@@ -37,7 +37,14 @@ import {
 } from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
-import { installRenewal, isRenewalDue, type RenewalOptions, type Renewed, requestRenewal } from "./ca/renewal.ts";
+import {
+  installRenewal,
+  isRenewalDue,
+  type RenewalInstall,
+  type RenewalOptions,
+  type Renewed,
+  requestRenewal,
+} from "./ca/renewal.ts";
 import { type RevokedSetOptions, readLiveSerials, readRevokedSets } from "./ca/revoked_set.ts";
 import { createTrustDomain, type InitOptions } from "./ca/root.ts";
 import {
@@ -333,6 +340,6 @@ export function createRenewalRequest(options: RenewalOptions): Promise<Enrolment
  * `grant_other_node`, `grant_other_key`, `grant_wrong_root`, `grant_chain_invalid`, `grant_forged`, `grant_expired`, `grant_not_yet_valid`,
  * `grant_older`, `id_prefix_invalid`.
  */
-export function installRenewedIntermediate(grant: EnrolmentGrant, options: RenewalOptions): Renewed {
+export function installRenewedIntermediate(grant: EnrolmentGrant, options: RenewalInstall): Renewed {
   return installRenewal(grant, options);
 }

@@ -151,9 +151,12 @@ export class AuthorityTable {
     });
   }
 
-  /** Something that hangs on an authority is another: this node's intermediate. */
-  renewed(record: Pick<AuthorityRecord, "id" | "kind">, occasion: Occasion): void {
-    this.#store.transaction(() => this.#note(record, "renewed", occasion));
+  /** Something that hangs on an authority is another: this node's intermediate. `reissues`: what the former one signed is worth nothing. */
+  renewed(record: Pick<AuthorityRecord, "id" | "kind">, occasion: Occasion, reissues = false): void {
+    this.#store.transaction(() => {
+      this.#note(record, "renewed", occasion);
+      if (reissues) this.#store.prepare("UPDATE ca_key_change SET epoch = epoch + 1").run();
+    });
   }
 
   /** Under which name the key store has the key of a node's intermediate; before it is in use. */

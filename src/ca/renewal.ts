@@ -49,6 +49,11 @@ export async function requestRenewal(options: RenewalOptions): Promise<Enrolment
   }
 }
 
+export interface RenewalInstall extends RenewalOptions {
+  /** The former intermediate is revoked: what it signed is made anew. */
+  readonly isRevoked?: boolean;
+}
+
 export interface Renewed {
   /** Uncompressed point of the new key, 65 bytes. */
   readonly publicKey: Uint8Array;
@@ -60,7 +65,7 @@ export interface Renewed {
  * RiprapError `renewal_not_requested`, `grant_foreign`, `grant_other_node`, `grant_other_key`, `grant_wrong_root`, `grant_chain_invalid`,
  * `grant_forged`, `grant_expired`, `grant_not_yet_valid`, `grant_older`, `id_prefix_invalid`.
  */
-export function installRenewal(grant: EnrolmentGrant, options: RenewalOptions): Renewed {
+export function installRenewal(grant: EnrolmentGrant, options: RenewalInstall): Renewed {
   const ground = openGround(options);
   const before = loadNodeState(ground, options.now);
   const issuer = judgeGrant(grant, { ground, before, now: options.now });
@@ -77,7 +82,8 @@ export function installRenewal(grant: EnrolmentGrant, options: RenewalOptions): 
     idPrefixes: parseIdPrefixes(grant.idPrefixes, before.record.trustDomain),
   });
   writeCertificates(files.nodeChain, grant.chain);
-  table.renewed(before.anchor, { at: options.now, reason: "an issuing node signed another" });
+  const occasion = { at: options.now, reason: "an issuing node signed another" };
+  table.renewed(before.anchor, occasion, options.isRevoked);
   keys.remove(RENEWAL_KEY);
   if (!used.has(before.keyName)) keys.remove(before.keyName);
   return { publicKey, notAfter: new Date(issuer.notAfter) };

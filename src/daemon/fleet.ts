@@ -166,9 +166,9 @@ export class Fleet {
     return this.self === undefined ? { ok: true, node: "" } : mayIssue(this.state, path);
   }
 
-  /** Signs a word of this node's own, takes it and spreads it. Throws RiprapError `fleet_refused`. */
-  say(draft: Omit<StatementDraft, "trustDomain" | "revision">): Statement {
-    const statement = signDraft(this.state, draft, this.signer);
+  /** Signs a word of this node's own, or of who has the key, takes it and spreads it. Throws RiprapError `fleet_refused`. */
+  say(draft: Omit<StatementDraft, "trustDomain" | "revision">, signer = this.signer): Statement {
+    const statement = signDraft(this.state, draft, signer);
     const { taken, reason } = this.takeOne(statement, this.#parts.nodeName);
     if (taken) return statement;
     throw new RiprapError("fleet_refused", `Cannot say ${statement.key} to the fleet: ${reason}`);

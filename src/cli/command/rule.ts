@@ -13,7 +13,7 @@ import { readSource } from "../source.ts";
 import { usageError } from "../usage.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
-const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy", "TrustDomain"];
+const KINDS = ["WorkloadIdentity", "Service", "AccessPolicy", "TrustDomain", "NodeGroup"];
 
 const FLEET_OPTION: Option = {
   name: "fleet",

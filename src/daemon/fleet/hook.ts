@@ -11,6 +11,8 @@ export interface FleetHooks extends OwnWord {
   applyResources(): Promise<string | undefined>;
   /** The roster or what is revoked changed; `revoked` are the statements that revoke, `own` the key identifiers of this node's authorities. */
   trustChanged(revoked: readonly Statement[], own: readonly string[]): void;
+  /** This node signs with another intermediate. */
+  renewed(): void;
   endpointsChanged(): void;
   /** There is a broker, connected or not. */
   connected(transport: Transport): void;

@@ -2,6 +2,7 @@
 
 import { networkInterfaces } from "node:os";
 import {
+  authorityIdOf,
   type KeyStore,
   type NodeAuthority,
   openNodeKeys,
@@ -14,6 +15,7 @@ import {
 import type { Clock } from "../../clock.ts";
 import { rootFingerprint } from "../../enrolment.ts";
 import { RiprapError } from "../../error.ts";
+import type { Signer } from "../../federation/curve.ts";
 import { type NatsProof, readNatsProof } from "../../federation/nats_proof.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
 import { fingerprintOf } from "../../federation/succession.ts";
@@ -26,7 +28,7 @@ import type { Log } from "../log.ts";
 import { Admitter } from "./admitter.ts";
 import { readBrokerCa } from "./broker_ca.ts";
 import type { FleetHooks } from "./hook.ts";
-import { openNkeySeed } from "./member.ts";
+import { openNkeySeed, openOperatorKey } from "./member.ts";
 import { Renewer } from "./renewer.ts";
 import { SetKeeper } from "./set_keeper.ts";
 import { openFleetSetting } from "./setting.ts";
@@ -49,6 +51,8 @@ export interface FleetRoom {
   /** Told when a serial number was revoked. */
   readonly sets: Pick<SetKeeper, "soon">;
   readonly servers: readonly string[];
+  /** The key of the person who has this node, where one was made. */
+  operator(): Signer | undefined;
   /** When an SVID that this node signed under one of its authorities ends, in milliseconds; undefined for what its journal does not know. */
   endOf(svid: { readonly authority: string; readonly value: string }): number | undefined;
   /** Has the root above this node's intermediate retired? */
@@ -112,20 +116,22 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       return { notBefore: issuer.notBefore.getTime(), notAfter: issuer.notAfter.getTime() };
     },
     isRootEnding,
+    isRevoked: () => fleet.state.standing.revocationsOf(`authority:${authorityIdOf(authorityKey())}`).length > 0,
     async sign(request, idPrefixes) {
       if (isRootEnding()) throw rootRetired();
       return signEnrolment({ stateDir, request, idPrefixes, isRenewal: true, clock });
     },
     nameAuthority: (node, { chain }) =>
       fleet.nameAuthority(node, publicKeysOf(chain.slice(0, 1))[0] ?? new Uint8Array()),
-    onRenewed: () => hooks.trustChanged([], []),
+    onRenewed: () => hooks.renewed(),
   });
   const sets = new SetKeeper({ fleet, clock, log, makeSets: (wanted) => revokedSets(store, wanted) });
   const endOf: FleetRoom["endOf"] = ({ authority: issuer, value }) => {
     const svid = signedUnder(store, value);
     return svid?.authority === issuer ? svid.notAfter.getTime() : undefined;
   };
-  return { fleet, admitter, renewer, sets, servers, endOf, isRootEnding };
+  const operator = () => openOperatorKey(keys);
+  return { fleet, admitter, renewer, sets, servers, operator, endOf, isRootEnding };
 }
 
 function rootRetired(): RiprapError {

@@ -3,6 +3,7 @@
 import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { writeBody } from "../../federation/body.ts";
+import type { Signer } from "../../federation/curve.ts";
 import { type NatsConfigInput, natsConfig } from "../../federation/nats_config.ts";
 import { keepOf, listRevocations, revocationOf } from "../../federation/roster.ts";
 import { parseStatement } from "../../federation/statement.ts";
@@ -117,7 +118,7 @@ export interface FleetPort {
   pending(): readonly PendingNode[];
   decide(node: string, decision: "approved" | "denied"): void;
   natsConfig(options: Omit<NatsConfigInput, "trustDomain" | "users">): string;
-  /** Said by this node, which has to be an issuing one. Answers the statement's hash. */
+  /** Said by this node where it issues or signed the serial number itself, else with the operator's key of this machine. Answers the statement's hash. */
   revoke(target: RevocationTarget, reason: string): string;
   /** Asks issuing nodes for this node's next intermediate now. Throws RiprapError `renewal_refused`. */
   renew(): Promise<{ readonly notAfter: string }>;
@@ -171,23 +172,17 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
       throw new RiprapError("not_ready", `Cannot write the NATS configuration: no node has an nkey yet; ${remedy}`);
     },
     revoke(target, reason) {
-      if (target.type === "serial" || admitter.isIssuer) {
-        // In a set it is revoked for as long as it lives.
-        const inSet = target.type === "serial" ? fleet.state.standing.setsWith(target)[0] : undefined;
-        if (inSet !== undefined) return inSet.statement.hash;
-        const keep = keepOf(fleet.state, target);
-        const body = writeBody("revocation", { reason: reason.slice(0, 250), keep });
-        const expiresAt = target.type === "serial" ? room.endOf(target) : undefined;
-        const draft = { kind: "revocation", name: writeTarget(target), time: place.clock.now(), body } as const;
-        const { hash } = fleet.say({ ...draft, expiresAt: expiresAt ?? 0 });
-        if (target.type === "serial") room.sets.soon();
-        return hash;
-      }
-      const remedy = "do it on an issuing node, which riprap fleet nodes shows";
-      throw new RiprapError(
-        "not_issuer",
-        `Cannot revoke ${writeTarget(target)} for the fleet: this node does not issue; ${remedy}`,
-      );
+      const signer = revokerOf(room, target);
+      // In a set it is revoked for as long as it lives.
+      const inSet = target.type === "serial" ? fleet.state.standing.setsWith(target)[0] : undefined;
+      if (inSet !== undefined) return inSet.statement.hash;
+      const keep = keepOf(fleet.state, target);
+      const body = writeBody("revocation", { reason: reason.slice(0, 250), keep });
+      const expiresAt = target.type === "serial" ? room.endOf(target) : undefined;
+      const draft = { kind: "revocation", name: writeTarget(target), time: place.clock.now(), body } as const;
+      const { hash } = fleet.say({ ...draft, expiresAt: expiresAt ?? 0 }, signer);
+      if (target.type === "serial") room.sets.soon();
+      return hash;
     },
     async renew() {
       if (await renewer.renew()) return { notAfter: new Date(renewer.notAfter).toISOString() };
@@ -198,6 +193,16 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
 }
 
 type Fleet = FleetRoom["fleet"];
+
+/** Who can say it on this machine; whether he may, the fleet judges. Throws RiprapError `not_issuer`. */
+function revokerOf({ fleet, admitter, operator }: FleetRoom, target: RevocationTarget): Signer {
+  const isOwn = target.type === "serial" && fleet.self?.authorities.includes(target.authority) === true;
+  const signer = isOwn || admitter.isIssuer ? fleet.signer : operator();
+  if (signer !== undefined) return signer;
+  const fact = "this node does not issue, and this machine has no operator's key";
+  const remedy = "do it on an issuing node, which riprap fleet nodes shows";
+  throw new RiprapError("not_issuer", `Cannot revoke ${writeTarget(target)} for the fleet: ${fact}; ${remedy}`);
+}
 
 function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: string): FleetStatusView {
   const { self, transport, wire, antiEntropy } = fleet;

@@ -1,5 +1,6 @@
 // What a node reads out of what stands: the resources that are meant for it, and where workloads are. Pure.
 
+import { groupsOf } from "../../federation/node_group.ts";
 import { resourceText } from "../../federation/resource_claim.ts";
 import { listEndpoints, listRevocations, type RosterState, resourcesFor } from "../../federation/roster.ts";
 import type { Statement } from "../../federation/statement.ts";
@@ -9,7 +10,7 @@ import type { ResourceText } from "../../resource.ts";
 /** A text for each resource; none for a node that is in no roster. */
 export function textsFor(state: RosterState, self: FleetNode | undefined): readonly ResourceText[] {
   if (self === undefined) return [];
-  const node = { name: self.name, groups: new Set([self.group]) };
+  const node = { name: self.name, groups: groupsOf(state, self) };
   return resourcesFor(state, node).map((statement) => ({
     file: `fleet/${statement.name}`,
     text: resourceText(statement),

@@ -34,6 +34,8 @@ export interface RenewerParts {
   validity(): { readonly notBefore: number; readonly notAfter: number };
   /** The root above it has retired: it is made anew under the next one, however young it is. */
   isRootEnding(): boolean;
+  /** The fleet has revoked it: nobody takes what it signs. */
+  isRevoked(): boolean;
   /** Signs for a node of the roster; the one that it has stays good. */
   sign(request: EnrolmentRequest, idPrefixes: readonly string[]): Promise<EnrolmentGrant>;
   /** The roster's entry of a node names the authority that it has now. */
@@ -81,10 +83,10 @@ export class Renewer {
 
   /** True when there is a new intermediate. Never rejects. */
   async lookNow(): Promise<boolean> {
-    const { fleet, clock, validity, isRootEnding } = this.#parts;
+    const { fleet, clock, validity, isRootEnding, isRevoked } = this.#parts;
     const self = fleet.self;
     if (self?.state !== "active" || self.isIssuer) return false;
-    return isRootEnding() || needsRenewal(validity(), clock.now()) ? this.renew() : false;
+    return isRevoked() || isRootEnding() || needsRenewal(validity(), clock.now()) ? this.renew() : false;
   }
 
   /** Asks every issuing node in an order of chance until one signs. */
@@ -133,7 +135,9 @@ export class Renewer {
     const said = await fleet.ask(node, question, ANSWER_MS);
     const text = Buffer.from(said.payload).toString("utf8");
     if (said.type !== RENEWED) throw refused(`${node} says: ${text}`);
-    const { notAfter } = installRenewedIntermediate(parseEnrolmentGrant(text), { ...options, now: clock.now() });
+    const now = clock.now();
+    const isRevoked = this.#parts.isRevoked();
+    const { notAfter } = installRenewedIntermediate(parseEnrolmentGrant(text), { ...options, now, isRevoked });
     this.counters.renewed += 1;
     this.notAfter = notAfter.getTime();
     fleet.journal.record("intermediate renewed", node, `until ${notAfter.toISOString()}`);

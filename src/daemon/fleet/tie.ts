@@ -83,6 +83,7 @@ export function fleetHooks(parts: TieParts): FleetHooks {
       if (tied === undefined) return;
       tied.plane.trustChanged();
       if (revoked.length === 0) return;
+      tied.late.renewer?.soon();
       tied.plane.rulesChanged();
       tied.plane.renewSvids((serial) => authority.isRevoked(serial));
       tied.late.workloadApi?.refresh().catch((thrown: unknown) => {
@@ -90,6 +91,15 @@ export function fleetHooks(parts: TieParts): FleetHooks {
       });
     },
     rootsChanged: (roots) => rootsChanged(roots, parts),
+    renewed() {
+      const tied = rooms();
+      tied?.plane.trustChanged();
+      tied?.late.authorities
+        ?.look()
+        .catch((thrown: unknown) =>
+          log.error("the new intermediate is not in force", { error: describeError(thrown) }),
+        );
+    },
     connected: (transport) => rooms()?.courier.connect(transport),
     endpointsChanged: () =>
       void rooms()
@@ -134,6 +144,8 @@ function applyRevocation(
   // The CA knows serial numbers without their authority: any node may revoke what it signed itself, and must not end another's so.
   if (target?.type === "serial" && own.includes(target.authority)) authority.revoke(target.value, reason);
   if (target?.type === "authority") authority.revokeKey(target.value, reason);
+  // Of its own intermediate a node has no journal: it signs nothing before it has another.
+  if (target?.type === "authority" && target.value === own[0]) authority.revoke(authority.info().issuer.serial, reason);
   if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
 }
 
