@@ -202,10 +202,9 @@ export class Fleet {
       this.counters[outcome.outcome] += 1;
       if (outcome.outcome === "stale" && outcome.conflict !== undefined)
         this.#chronicle.conflict(outcome.conflict.winner, outcome.conflict.loser);
-      if (outcome.outcome === "refused" && isSuccession(statement))
-        this.#chronicle.refusedRoots(statement, { from, reason: outcome.message });
-      else if (outcome.outcome === "refused")
-        log.debug("a statement was refused", { key: statement.key, from, code: outcome.code, reason: outcome.message });
+      if (outcome.outcome !== "refused") continue;
+      this.#chronicle.refused(statement, { from, code: outcome.code, reason: outcome.message });
+      log.debug("a statement was refused", { key: statement.key, from, code: outcome.code, reason: outcome.message });
     }
     this.counters.taken += fresh.length;
     if (way !== "broadcast") this.#spread(way === "own" ? fresh : worthSpreading(fresh));

@@ -4,17 +4,25 @@ import { describeError } from "../../error.ts";
 import type { Change } from "../../federation/fleet_state.ts";
 import { readSerialSet } from "../../federation/serial_set.ts";
 import type { Statement } from "../../federation/statement.ts";
+import { isSuccession } from "../../federation/succession.ts";
 import { tryParseSerialSetName } from "../../fleet.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";
 
 const REFUSED_MAX = 256;
+const OWN_WORDS: ReadonlySet<string> = new Set(["presence", "endpoint", "bundle"]);
+
+export interface RefusedWord {
+  readonly from: string;
+  readonly code: string;
+  readonly reason: string;
+}
 
 export class Chronicle {
   readonly #journal: FleetJournal;
   readonly #log: Log;
-  /** Hashes of what was said to a person already. */
-  readonly #refusedRoots = new Set<string>();
+  /** What was said to a person already. */
+  readonly #refused = new Set<string>();
   conflicts = 0;
 
   constructor(journal: FleetJournal, log: Log) {
@@ -52,22 +60,22 @@ export class Chronicle {
     this.#log.info("the fleet's word was taken", facts);
   }
 
-  /** Somebody says that the trust domain has other roots: a stolen key, or two nodes that both speak as a root. A person has to know, once. */
-  refusedRoots(
-    { hash, authorId }: Statement,
-    { from, reason }: { readonly from: string; readonly reason: string },
-  ): void {
-    if (this.#refusedRoots.has(hash)) return;
-    if (this.#refusedRoots.size >= REFUSED_MAX) this.#refusedRoots.clear();
-    this.#refusedRoots.add(hash);
-    this.#log.error("a word about the roots of the trust domain was refused", {
-      from,
-      author: authorId,
-      statement: hash,
-      reason,
-    });
+  /** A key that has a role, or had one, says more than it may: it is stolen, or a person should know. Once, whatever it says after that. */
+  refused(statement: Statement, { from, code, reason }: RefusedWord): void {
+    const { hash, key, kind, authorId } = statement;
+    const isAboutRoots = isSuccession(statement);
+    // Strangers could say as much as they like, and a node's word of itself is refused by the minute once the node is.
+    if (!isAboutRoots && (code === "author_unknown" || OWN_WORDS.has(kind))) return;
+    const once = isAboutRoots ? hash : `${authorId} ${code}`;
+    if (this.#refused.has(once)) return;
+    if (this.#refused.size >= REFUSED_MAX) this.#refused.clear();
+    this.#refused.add(once);
+    const event = isAboutRoots ? "a word about the roots of the trust domain was refused" : "a word was refused";
+    this.#log.error(event, { from, key, author: authorId, statement: hash, reason });
     try {
-      this.#journal.record("roots refused", from, `${reason}; by ${authorId}, statement ${hash.slice(0, 16)}`);
+      const by = `${reason}; by ${authorId}, statement ${hash.slice(0, 16)}`;
+      if (isAboutRoots) this.#journal.record("roots refused", from, by);
+      else this.#journal.record("refused", key, `${by}, from ${from}`);
     } catch (thrown) {
       this.#log.error("the fleet's journal cannot be written", { error: describeError(thrown) });
     }
