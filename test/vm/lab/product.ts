@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { digestOf as digestOfSource } from "../../../src/daemon/kernel/source.ts";
 import { readKernelSource } from "../../../src/daemon/kernel/source_macro.ts";
 import { RiprapError } from "../../../src/error.ts";
-import { buildBinary } from "../../run/build.ts";
+import { type BuildTarget, buildBinary } from "../../run/build.ts";
 import { cached, digestOf, PROJECT_DIR, runHost } from "./cache.ts";
 import { makeDisk } from "./image.ts";
 import type { Kernel } from "./kernel.ts";
@@ -64,13 +64,13 @@ export async function prepareModule(kernel: Kernel): Promise<string> {
   return join(directory, "riprap.ko");
 }
 
-/** Path of the binary, on the Bun that runs on the VMs' emulated CPU. */
-async function prepareBinary(): Promise<string> {
-  const parts: string[] = [JSON.stringify(readKernelSource())];
+/** Path of the binary; when nothing else is asked for, on the Bun that runs on the VMs' emulated CPU. */
+export async function prepareBinary(target: BuildTarget = "linux-x64-baseline"): Promise<string> {
+  const parts: string[] = [target, JSON.stringify(readKernelSource())];
   for (const path of [...(await findFiles("src/**/*.ts")), "package.json", "bun.lock"])
     parts.push(path, await readFile(join(PROJECT_DIR, path), "utf8"));
   const directory = await cached("binary", digestOf(...parts), async (fresh) => {
-    await buildBinary("linux-x64-baseline", join(fresh, "riprap"));
+    await buildBinary(target, join(fresh, "riprap"));
   });
   return join(directory, "riprap");
 }
