@@ -33,6 +33,9 @@ export interface CaFiles {
   readonly pendingRecord: string;
 }
 
+/** What may be there before a CA is: a request, the seal of the keys, and the keys with which a node that joins speaks. */
+const BEFORE_CA = /^(?:enrolment|seal|fleet|nats)\.|\.tmp$/;
+
 /** Names in the key store of what caFiles gives paths for. */
 export const KEY_NAME = { node: "node", root: "root", jwt: "jwt", pending: "enrolment" } as const;
 
@@ -81,9 +84,7 @@ export function requireNoCa(files: CaFiles): void {
       `Cannot set up a CA in ${files.directory}: there is one already; remove the directory to give it up`,
     );
   }
-  const left = readdirSync(files.directory).filter(
-    (name) => !name.startsWith("enrolment.") && !name.startsWith("seal.") && !name.endsWith(".tmp"),
-  );
+  const left = readdirSync(files.directory).filter((name) => !BEFORE_CA.test(name));
   if (left.length === 0) return;
   const fact = `it holds ${left[0]} of a set-up that did not finish; remove the directory and try again`;
   throw new RiprapError("ca_exists", `Cannot set up a CA in ${files.directory}: ${fact}`);

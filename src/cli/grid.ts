@@ -9,24 +9,30 @@ const COLUMN_MIN = 12;
 export interface Column {
   readonly title: string;
   readonly align?: "right";
+  /** Never wrapped: half a time is none. */
+  readonly isWhole?: boolean;
 }
 
 /** Lines of at most `width` columns, as far as the narrowest columns allow. */
 export function layOut(columns: readonly Column[], rows: readonly (readonly string[])[], width = WIDTH): string[] {
   const titles = columns.map((column) => column.title);
   const natural = columns.map((_, index) => Math.max(...[titles, ...rows].map((row) => (row[index] ?? "").length)));
-  const widths = shrink(natural, width - GAP * (columns.length - 1));
+  const least = columns.map(({ isWhole }, index) => (isWhole === true ? (natural[index] ?? 0) : COLUMN_MIN));
+  const widths = shrink(natural, { least, room: width - GAP * (columns.length - 1) });
   return [titles, ...rows].flatMap((row) => layOutRow(row, { columns, widths }));
 }
 
-/** Takes from the widest column until the sum fits. */
-function shrink(natural: readonly number[], room: number): number[] {
+/** Takes from the widest column that can give until the sum fits. */
+function shrink(
+  natural: readonly number[],
+  { least, room }: { readonly least: readonly number[]; readonly room: number },
+): number[] {
   const widths = [...natural];
   let excess = widths.reduce((sum, value) => sum + value, 0) - room;
   while (excess > 0) {
-    const widest = Math.max(...widths);
-    if (widest <= COLUMN_MIN) return widths;
-    widths[widths.indexOf(widest)] = widest - 1;
+    const widest = Math.max(0, ...widths.filter((width, index) => width > (least[index] ?? 0)));
+    if (widest === 0) return widths;
+    widths[widths.findIndex((width, index) => width === widest && width > (least[index] ?? 0))] = widest - 1;
     excess -= 1;
   }
   return widths;

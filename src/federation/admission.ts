@@ -136,14 +136,28 @@ function bearerOf({ admission }: TokenRecord, request: JoinRequest, now: number)
   return {
     nodeName: admission.nodeName ?? request.nodeName,
     key: Buffer.from(request.key).toString("hex"),
-    csrDigest: hash("sha256", csrOf(request.enrolment), "hex"),
+    csrDigest: hash("sha256", requestInfoOf(request.enrolment), "hex"),
     at: now,
   };
 }
 
-/** The request for a certificate inside the document; the dates beside it differ each time. */
-function csrOf(enrolment: string): string {
-  return /"csr":\s*"([A-Za-z0-9+/=]+)"/.exec(enrolment)?.[1] ?? enrolment;
+/** What is asked for (RFC 2986 section 4.1, CertificationRequestInfo): its signature, and the dates of the document around it, differ each time. */
+function requestInfoOf(enrolment: string): Uint8Array {
+  const text = /"csr":\s*"([A-Za-z0-9+/=]+)"/.exec(enrolment)?.[1];
+  const csr = Buffer.from(text ?? enrolment, text === undefined ? "utf8" : "base64");
+  const outer = contentOf(csr, 0);
+  const inner = outer === undefined ? undefined : contentOf(csr, outer.start);
+  return outer === undefined || inner === undefined ? csr : csr.subarray(outer.start, inner.end);
+}
+
+/** Of a SEQUENCE in DER with a length of two octets at most; undefined for anything else. */
+function contentOf(der: Buffer, at: number): { readonly start: number; readonly end: number } | undefined {
+  const first = der[at + 1] ?? 0x80;
+  const octets = first < 0x80 ? 0 : first - 0x80;
+  const start = at + 2 + octets;
+  if (der[at] !== 0x30 || (first >= 0x80 && (octets < 1 || octets > 2)) || start > der.length) return undefined;
+  const end = start + (octets === 0 ? first : der.readUIntBE(at + 2, octets));
+  return end > der.length ? undefined : { start, end };
 }
 
 function freshFault(record: TokenRecord, enc: string): Fault | undefined {

@@ -2,6 +2,7 @@
 
 import type { FleetEvent } from "../../daemon/fleet/event.ts";
 import type { ConvergeView, FleetNodeView, FleetStatusView } from "../../daemon/fleet/port.ts";
+import { patiently } from "../../patience.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
 import { layOut } from "../grid.ts";
 import { show } from "../output.ts";
@@ -12,8 +13,6 @@ const EVENTS_DEFAULT = 50;
 const EVENTS_MAX = 10_000;
 /** A fleet of a thousand nodes answers within seconds. */
 const CONVERGE_MS = 60_000;
-/** Then a person wants to know that something happens. */
-const PATIENCE_MS = 1000;
 
 const status: Command = {
   words: ["fleet", "status"],
@@ -45,7 +44,7 @@ const nodes: Command = {
           { title: "STATE" },
           { title: "ROLE" },
           { title: "GROUP" },
-          { title: "LAST SEEN" },
+          { title: "LAST SEEN", isWhole: true },
           { title: "VERSION" },
           { title: "ADDRESSES" },
           { title: "MAY ISSUE" },
@@ -55,7 +54,7 @@ const nodes: Command = {
           node.state,
           node.isIssuer ? "issuer" : "",
           node.group,
-          node.lastSeen ?? "never",
+          secondOf(node.lastSeen),
           node.version ?? "",
           node.addresses.join(" "),
           node.idPrefixes.join(" "),
@@ -101,10 +100,8 @@ const converge: Command = {
   example: "riprap fleet converge",
   async run(invocation, terminal) {
     const ask = { waitMs: CONVERGE_MS, signal: terminal.signal };
-    const patience = setTimeout(() => terminal.warn("riprap: comparing with every node"), PATIENCE_MS);
-    const results = await clientOf(invocation)
-      .post<readonly ConvergeView[]>("/v1/fleet/converge", ask)
-      .finally(() => clearTimeout(patience));
+    const compared = clientOf(invocation).post<readonly ConvergeView[]>("/v1/fleet/converge", ask);
+    const results = await patiently(compared, () => terminal.warn("riprap: comparing with every node"));
     show(results, { invocation, terminal }, (all) =>
       all.length === 0
         ? ["There is no other node."]
@@ -126,7 +123,8 @@ const renew: Command = {
   example: "riprap fleet renew",
   async run(invocation, terminal) {
     const ask = { waitMs: CONVERGE_MS, signal: terminal.signal };
-    const answer = await clientOf(invocation).post<{ notAfter: string }>("/v1/fleet/renew", ask);
+    const renewed = clientOf(invocation).post<{ notAfter: string }>("/v1/fleet/renew", ask);
+    const answer = await patiently(renewed, () => terminal.warn("riprap: asking the issuing nodes, one after another"));
     show(answer, { invocation, terminal }, ({ notAfter }) => [`this node may issue until ${notAfter}`]);
     return 0;
   },
@@ -180,7 +178,7 @@ function describeStatus(view: FleetStatusView): string[] {
         { title: "STATE" },
         { title: "DESIRED" },
         { title: "APPLIED" },
-        { title: "LAST SEEN" },
+        { title: "LAST SEEN", isWhole: true },
         { title: "" },
       ],
       view.nodes.map((each) => [
@@ -188,7 +186,7 @@ function describeStatus(view: FleetStatusView): string[] {
         each.state,
         String(generation.number),
         appliedOf(each),
-        each.lastSeen ?? "never",
+        secondOf(each.lastSeen),
         each.failure ?? "",
       ]),
     ),
@@ -197,6 +195,10 @@ function describeStatus(view: FleetStatusView): string[] {
       ({ target, reason: why, statement }) => `revoked ${target}: ${why} (statement ${statement.slice(0, 16)})`,
     ),
   ];
+}
+
+function secondOf(time: string | undefined): string {
+  return time?.replace(/\.\d+Z$/, "Z") ?? "never";
 }
 
 function appliedOf({ applied, isCurrent }: FleetNodeView): string {

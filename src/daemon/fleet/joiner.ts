@@ -14,6 +14,7 @@ import { readNatsProof } from "../../federation/nats_proof.ts";
 import { fleetSubjects } from "../../federation/subject.ts";
 import { parseToken, type Token } from "../../federation/token.ts";
 import type { Transport } from "../../federation/transport.ts";
+import { patiently } from "../../patience.ts";
 import { openStore, storePath } from "../../store.ts";
 import { VERSION } from "../../version.ts";
 import type { DaemonConfig } from "../config.ts";
@@ -50,11 +51,13 @@ const CONNECT_MS = 10_000;
 const ANSWER_MS = 10_000;
 const NOBODY_MS = 3000;
 const NOBODY_AGAIN_MS = 100;
+/** A person's word may take longer than a restart of the node where he says it. */
+const ABSENCE_MS = 120_000;
 /** A person is asked; he may be at lunch. */
 const ASK_AGAIN_MS = 2000;
 
 /**
- * Throws RiprapError: what parseToken throws, `ca_exists`, `nats_not_connected`, `nats_nobody_answers`, `nats_no_answer`, `token_expired` when nobody answers, a code of
+ * Throws RiprapError: what parseToken throws, `ca_exists`, `nats_not_connected`, `join_issuer_absent` or `token_expired` when nobody answers, a code of
  * JOIN_REFUSALS when the issuing node refuses, or what installEnrolment throws.
  */
 export async function joinFleet(options: JoinOptions): Promise<Joined> {
@@ -78,14 +81,22 @@ export async function joinFleet(options: JoinOptions): Promise<Joined> {
 /** Whether a token's time is over is the issuing node's to say, which keeps the event; this machine's clock counts where nobody says anything. */
 function explainSilence(thrown: unknown, { expiresAt }: Token, now: number): unknown {
   const isSilence = thrown instanceof RiprapError && SILENCE.has(thrown.code);
-  if (!isSilence || now <= expiresAt) return thrown;
+  if (!isSilence) return thrown;
+  if (now <= expiresAt) {
+    const fact = "the issuing node that made the token is not there, and no other may answer: a token is good once";
+    const remedy = "start that node, or make a new token on another issuing node with riprap token create";
+    return new RiprapError("join_issuer_absent", `Cannot join: ${fact}; ${remedy}`, { cause: thrown });
+  }
   const fact = `it ended at ${new Date(expiresAt).toISOString()} by this machine's clock, and no issuing node answers`;
   const remedy = "make a new one, or set the clock";
   return new RiprapError("token_expired", `Cannot use the token: ${fact}; ${remedy}`, { cause: thrown });
 }
 
 /** What this machine's configuration says goes first. Without: nobody knows this node's nkey yet, and it comes with what the token has for it, if anything. */
-async function connectToJoin(token: Token, { config, clock, random, signal }: JoinOptions): Promise<Transport> {
+async function connectToJoin(
+  token: Token,
+  { config, clock, random, signal, onProgress }: JoinOptions,
+): Promise<Transport> {
   const [servers, told] =
     config.natsServers.length > 0 ? [config.natsServers, ""] : [token.servers, pemOfCertificates(token.brokerCa)];
   const ca = config.natsCa === "" ? told : readBrokerCa(config.natsCa);
@@ -98,17 +109,25 @@ async function connectToJoin(token: Token, { config, clock, random, signal }: Jo
     ...(proof === undefined ? {} : { proof }),
   });
   const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
-  await new Promise<void>((resolve) => {
+  const connected = new Promise<void>((resolve) => {
     transport.onState(({ phase }) => phase === "connected" && resolve());
     limit.addEventListener("abort", () => resolve(), { once: true });
     if (transport.state.phase === "connected" || limit.aborted) resolve();
   });
+  await patiently(connected, () => {
+    const fact = `no connection to ${servers.join(", ")} yet: ${reasonOf(transport)}`;
+    onProgress(`${fact}; trying for ${CONNECT_MS / 1000} s`);
+  });
   const { state } = transport;
   if (state.phase === "connected") return transport;
+  const reason = signal.aborted ? "interrupted" : reasonOf(transport);
   await transport.close();
-  const reason = state.phase === "connecting" ? state.reason : "interrupted";
   const remedy = "check the address in the token and natsServers, natsCredentials, natsCa in the configuration";
   throw new RiprapError("nats_not_connected", `Cannot reach the fleet at ${servers.join(", ")}: ${reason}; ${remedy}`);
+}
+
+function reasonOf({ state }: Transport): string {
+  return state.phase === "connecting" ? state.reason : "it is closed";
 }
 
 interface Asking extends JoinOptions {
@@ -122,13 +141,12 @@ async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant>
   const signer = openFleetKey(keys);
   const { nkey } = await openNatsClient(config, keys);
   const subject = fleetSubjects(token.trustDomain).join(keyIdOf(token.issuerKey));
-  let told = false;
-  const patientUntil = clock.now() + NOBODY_MS;
-  for (;;) {
-    const join = startJoin(token, { time: clock.now(), nodeName, enrolment, nkey, version: VERSION }, signer);
-    const answer = await askOnce(asking, { subject, bytes: join.bytes, isLast: clock.now() > patientUntil });
-    if (answer === undefined) continue;
-    const reply = join.finish(answer);
+  const ask = (patienceMs: number) => {
+    const start = () => startJoin(token, { time: clock.now(), nodeName, enrolment, nkey, version: VERSION }, signer);
+    const asked = askUntilAnswered(start, asking, { subject, until: clock.now() + patienceMs });
+    return patiently(asked, () => onProgress("waiting for the issuing node that made the token"));
+  };
+  for (let reply = await ask(NOBODY_MS), told = false; ; reply = await ask(ABSENCE_MS)) {
     if (reply.outcome === "granted") return reply.grant;
     if (reply.outcome === "refused") throw refusalOf(reply);
     if (!told) {
@@ -140,7 +158,20 @@ async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant>
   }
 }
 
-/** Undefined: nobody listens there yet. An issuing node that began just now is not known to every server of a cluster at once. */
+/** With a request of its own each time: none is answered twice. */
+async function askUntilAnswered(
+  start: () => ReturnType<typeof startJoin>,
+  asking: Asking,
+  { subject, until }: { readonly subject: string; readonly until: number },
+): Promise<ReturnType<ReturnType<typeof startJoin>["finish"]>> {
+  for (;;) {
+    const join = start();
+    const answer = await askOnce(asking, { subject, bytes: join.bytes, isLast: asking.clock.now() > until });
+    if (answer !== undefined) return join.finish(answer);
+  }
+}
+
+/** Undefined: nobody is there now. An issuing node that began just now is not known to every server of a cluster at once. */
 async function askOnce(
   { transport, clock, signal }: Asking,
   { subject, bytes, isLast }: { readonly subject: string; readonly bytes: Uint8Array; readonly isLast: boolean },
@@ -148,7 +179,7 @@ async function askOnce(
   try {
     return await transport.request(subject, bytes, ANSWER_MS);
   } catch (thrown) {
-    if (isLast || !(thrown instanceof RiprapError) || thrown.code !== "nats_nobody_answers") throw thrown;
+    if (isLast || !(thrown instanceof RiprapError) || !SILENCE.has(thrown.code)) throw thrown;
     await clock.sleep(NOBODY_AGAIN_MS, signal);
     return undefined;
   }

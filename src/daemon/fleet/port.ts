@@ -186,8 +186,8 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
     },
     async renew() {
       if (await renewer.renew()) return { notAfter: new Date(renewer.notAfter).toISOString() };
-      const remedy = "see riprap fleet log there and this node's log";
-      throw new RiprapError("renewal_refused", `Cannot renew the intermediate: no issuing node signed one; ${remedy}`);
+      const { fault } = renewer;
+      throw new RiprapError("renewal_refused", `Cannot renew the intermediate: no issuing node signed one (${fault})`);
     },
   };
 }

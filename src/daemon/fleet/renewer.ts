@@ -64,6 +64,12 @@ export class Renewer {
 
   /** Of the newest that came; 0: none since start. */
   notAfter = 0;
+  #faults: string[] = [];
+
+  /** Why nobody signed the last time, for a person. */
+  get fault(): string {
+    return this.#faults.length === 0 ? "the roster has no issuing node that is active" : this.#faults.join("; ");
+  }
 
   /** Until the signal. A node that signs by its own root renews without anyone (authority keeper). */
   async run(signal: AbortSignal): Promise<void> {
@@ -93,12 +99,14 @@ export class Renewer {
   async renew(): Promise<boolean> {
     const { fleet, log, random } = this.#parts;
     const issuers = fleet.nodes().filter(({ isIssuer, state }) => isIssuer && state === "active");
+    this.#faults = [];
     for (const { name } of issuers.sort(() => random() - 0.5)) {
       try {
         await this.#renewBy(name);
         return true;
       } catch (thrown) {
         this.counters.failed += 1;
+        this.#faults.push(`${name}: ${describeError(thrown)}`);
         log.warn("an issuing node did not renew the intermediate", { node: name, error: describeError(thrown) });
       }
     }
