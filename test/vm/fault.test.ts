@@ -54,6 +54,15 @@ describeVm(`the module on kernel ${KERNEL}, with a daemon that fails it`, () => 
     },
     3 * VM_TEST_MS,
   );
+
+  test(
+    "a program gets an errno in time and nothing stays behind when the daemon dies, falls silent or is late at what it began itself",
+    async () => {
+      const result = await vm.run([`${PROGRAM_DIR}/fault_command`], { timeout: 2 * VM_TEST_MS });
+      expect(result.stdout).toMatch(/fault_command: \d+ passed, 0 failed/);
+    },
+    3 * VM_TEST_MS,
+  );
 });
 
 const scratch = scratchDirectories();

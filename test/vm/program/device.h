@@ -28,7 +28,7 @@
 static int passed, failed;
 
 __attribute__((format(printf, 4, 5)))
-static void check_at(int line, bool is_good, const char *what, const char *format, ...)
+static inline void check_at(int line, bool is_good, const char *what, const char *format, ...)
 {
 	va_list arguments;
 
@@ -143,7 +143,7 @@ static int put_assign(uint64_t instance, uint32_t subject, const char *spiffe_id
 }
 
 /* `flip`: the leaf is for another key. */
-static int put_svid(const struct riprap_key *key, bool flip, int lifetime_s)
+static inline int put_svid(const struct riprap_key *key, bool flip, int lifetime_s)
 {
 	uint8_t chain[sizeof(uint32_t) + CHAIN_CERT];
 	const struct riprap_svid svid = {
@@ -160,7 +160,7 @@ static int put_svid(const struct riprap_key *key, bool flip, int lifetime_s)
 }
 
 /* Takes the key out of the VERIFY frame last read. */
-static int put_verified(const char *spiffe_id)
+static inline int put_verified(const char *spiffe_id)
 {
 	struct riprap_verified verified = {
 		.ask = device.body.verify.ask, .trust_generation = device.body.verify.trust_generation,
@@ -172,7 +172,7 @@ static int put_verified(const char *spiffe_id)
 	return device_put(RIPRAP_VERIFIED, &verified, sizeof(verified), spiffe_id, strlen(spiffe_id));
 }
 
-static int put_table(uint64_t generation, const void *table, size_t len)
+static inline int put_table(uint64_t generation, const void *table, size_t len)
 {
 	const struct riprap_table_begin begin = { .generation = generation, .length = len };
 	const struct riprap_table_commit commit = { .generation = generation };

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The programs of fault.c: one byte on standard input is one connection, what came of it goes to descriptor 3.
+ * The programs of the faults: one byte on standard input is one deed, what came of it goes to descriptor 3. `c` is a connection,
+ * `o` one that is kept, `w` a word on that.
  */
 #ifndef FAULT_CHILD_H
 #define FAULT_CHILD_H
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -37,30 +39,39 @@ static struct sockaddr_in server_address(void)
 	};
 }
 
-static int connect_and_echo(void)
+static int echo(int fd)
 {
-	struct sockaddr_in address = server_address();
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), error = 0;
 	char byte = 'x';
 
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, &byte, 1) != 1)
-		error = errno;
-	else if (read(fd, &byte, 1) != 1)
-		error = errno ?: ECONNRESET;
-	close(fd);
+	if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1)
+		return errno;
+	return read(fd, &byte, 1) == 1 ? 0 : errno ?: ECONNRESET;
+}
+
+static int connect_and_echo(int *kept)
+{
+	struct sockaddr_in address = server_address();
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
+
+	error = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) ? errno : echo(fd);
+	if (kept && !error)
+		*kept = fd;
+	else
+		close(fd);
 	return error;
 }
 
 static int be_client(void)
 {
 	struct result result;
+	int kept = -1;
 	char byte;
 
 	while (read(0, &byte, 1) == 1) {
 		long begun = now_ms();
 
 		errno = 0;
-		result.error = connect_and_echo();
+		result.error = byte == 'w' ? echo(kept) : connect_and_echo(byte == 'o' ? &kept : NULL);
 		result.ms = now_ms() - begun;
 		if (write(3, &result, sizeof(result)) != sizeof(result))
 			return 1;
@@ -68,11 +79,22 @@ static int be_client(void)
 	return 0;
 }
 
+static void *answer(void *argument)
+{
+	int peer = (int)(long)argument;
+	char byte;
+
+	while (read(peer, &byte, 1) == 1 && send(peer, &byte, 1, MSG_NOSIGNAL) == 1)
+		;
+	close(peer);
+	return NULL;
+}
+
 static int be_server(void)
 {
 	struct sockaddr_in address = server_address();
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
-	char byte;
+	pthread_t thread;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 64))
@@ -81,9 +103,8 @@ static int be_server(void)
 		peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 		if (peer < 0)
 			continue;
-		if (read(peer, &byte, 1) == 1 && write(peer, &byte, 1) == 1)
-			(void)!read(peer, &byte, 1);
-		close(peer);
+		if (!pthread_create(&thread, NULL, answer, (void *)(long)peer))
+			pthread_detach(thread);
 	}
 }
 
@@ -92,12 +113,21 @@ struct child {
 	int in, out;
 };
 
+/* Its executable, which the filter knows by its name. */
+static void prepare_child(void)
+{
+	if (!system("cp /proc/$PPID/exe " CHILD " && chmod 755 " CHILD " && ip link set lo up"))
+		return;
+	printf("FAIL cannot prepare " CHILD "\n");
+	exit(1);
+}
+
 static struct child start_child(const char *role)
 {
-	int in[2], out[2];
+	int in[2], out[2], executed[2];
 	struct child child;
 
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(executed, O_CLOEXEC))
 		exit(1);
 	child = (struct child){ .pid = fork(), .in = in[1], .out = out[0] };
 	if (!child.pid) {
@@ -108,6 +138,10 @@ static struct child start_child(const char *role)
 	}
 	close(in[0]);
 	close(out[1]);
+	close(executed[1]);
+	/* Until then it holds what we have open, the device too. */
+	(void)!read(executed[0], &(char){ 0 }, 1);
+	close(executed[0]);
 	return child;
 }
 
