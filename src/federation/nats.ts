@@ -1,8 +1,9 @@
 // The wire to NATS, and the one importer of its client: connects, connects again, carries bytes. Believes nothing that comes over it.
 
+import { once } from "node:events";
+import { createConnection, type Socket } from "node:net";
 import {
   type ConnectionOptions,
-  connect,
   credsAuthenticator,
   ErrorCode,
   type KV,
@@ -13,6 +14,8 @@ import {
   nkeyAuthenticator,
   nkeys,
 } from "nats";
+import { NatsConnectionImpl, setTransportFactory } from "nats/lib/nats-base-client/internal_mod";
+import { NodeTransport, nodeResolveHost } from "nats/lib/src/node_transport";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { NatsProof } from "./nats_proof.ts";
@@ -183,7 +186,8 @@ class NatsTransport implements Transport {
     signal: AbortSignal,
   ): Promise<{ ok: true; connection: NatsConnection } | { ok: false; reason: string }> {
     try {
-      const connection = await connect(clientOptions(this.#options));
+      setTransportFactory({ factory: () => new EndingTransport(this.#options.clock), dnsResolveFn: nodeResolveHost });
+      const connection = await NatsConnectionImpl.connect(clientOptions(this.#options));
       if (signal.aborted) await connection.close();
       return { ok: true, connection };
     } catch (thrown) {
@@ -234,6 +238,34 @@ class NatsTransport implements Transport {
   #enter(state: TransportState): void {
     this.#state = state;
     for (const listener of this.#listeners) listener(state);
+  }
+}
+
+/** The client's own connect() keeps the socket of a try that it gave up: a server that takes connections and says nothing would have one of each try. */
+class EndingTransport extends NodeTransport {
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    super();
+    this.#clock = clock;
+  }
+
+  override async connect(...place: Parameters<NodeTransport["connect"]>): Promise<void> {
+    const done = new AbortController();
+    const end = () => this.socket.destroy();
+    this.#clock.sleep(CONNECT_MS, done.signal).then(end, () => undefined);
+    try {
+      await super.connect(...place);
+    } finally {
+      done.abort();
+    }
+  }
+
+  override async dial({ hostname, port }: Parameters<NodeTransport["dial"]>[0]): Promise<Socket> {
+    this.socket = createConnection(port, hostname);
+    this.socket.setNoDelay(true);
+    await once(this.socket, "connect");
+    return this.socket;
   }
 }
 

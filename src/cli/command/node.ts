@@ -23,8 +23,6 @@ const RESOLVER: Option = {
   sentence: "Ask riprap resolver at PATH for the addresses of names, as a daemon without a network must.",
 };
 const CONTROL = [SOCKET_OPTION, CONFIG_OPTION];
-/** For the last lines to be written. */
-const LEFTOVER_MS = 200;
 /** Between two questions whether the daemon has come up. */
 const RETRY_MS = 250;
 
@@ -167,8 +165,6 @@ async function serve(config: DaemonConfig, terminal: Terminal, resolverPath?: st
   const daemon = await startDaemon(config, resolverPath === undefined ? {} : { resolve: resolveThrough(resolverPath) });
   await untilStopped(terminal);
   await daemon.stop();
-  // The NATS client keeps the socket of a try that it gave up, which would hold the process until the server closes it.
-  setTimeout(() => process.exit(0), LEFTOVER_MS).unref();
   return 0;
 }
 
