@@ -1,5 +1,6 @@
 // The CA of a node: make a trust domain, open the node's authority, enrol another node by file. The rooms are under ca/.
 
+import { existsSync } from "node:fs";
 import { findSigned, listSigned, type SignedQuery, type SignedSvid } from "./ca/audit.ts";
 import { Authorities, type AuthoritiesOptions } from "./ca/authorities.ts";
 import { openNodeAuthority } from "./ca/authority.ts";
@@ -37,6 +38,7 @@ import {
 } from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
+import { openNodeStore as openStoreOf, type RebuildOptions, type Rebuilt, rebuildNodeStore } from "./ca/node_store.ts";
 import {
   installRenewal,
   isRenewalDue,
@@ -56,7 +58,7 @@ import {
   type RootListOptions,
   type ToldRoot,
 } from "./ca/root_list.ts";
-import { readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
+import { caFiles, readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
 import { openWitKey, type WitAuthority, type WitOptions } from "./ca/wit.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
 import type { SerialSet } from "./serial_set.ts";
@@ -88,6 +90,7 @@ export type {
   Revocation,
   SvidRequest,
 } from "./ca/node_authority.ts";
+export type { RebuildOptions, Rebuilt } from "./ca/node_store.ts";
 export type { RenewalOptions, Renewed } from "./ca/renewal.ts";
 export type { RevokedId } from "./ca/revoked_id.ts";
 export type { RevokedSetOptions } from "./ca/revoked_set.ts";
@@ -196,6 +199,24 @@ export function issueForPublicKey(
   const { publicKeyPem, ...rest } = request;
   const { serial, notAfter, chain } = authority.issueX509Svid({ ...rest, publicKey: parsePublicKeyPem(publicKeyPem) });
   return { serial, notAfter, chainPem: toPem(chain) };
+}
+
+/** Does this node belong to a trust domain? */
+export function isSetUp(stateDir: string): boolean {
+  return existsSync(caFiles(stateDir).record);
+}
+
+/** The database of a node; the caller closes it. Throws RiprapError `store_lost`, `store_damaged`, `store_unusable`, `state_not_private`. */
+export function openNodeStore(stateDir: string): Store {
+  return openStoreOf(stateDir);
+}
+
+/**
+ * Begins another database for a node whose own is lost or damaged, which is put aside. Only while no daemon runs. Throws RiprapError
+ * `ca_not_initialised`, `store_intact`, and what openAuthority throws for the files.
+ */
+export function rebuildStore(options: RebuildOptions): Rebuilt {
+  return rebuildNodeStore(options);
 }
 
 /** The keys and secrets of this node, by name, in the custody of this host. stateDir/ca must be there. */

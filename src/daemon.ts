@@ -2,7 +2,15 @@
 
 import { mkdirSync } from "node:fs";
 import { uptime } from "node:os";
-import { adoptRoots, type KeyStore, type NodeAuthority, openAuthority, openNodeKeys, type ToldRoot } from "./ca.ts";
+import {
+  adoptRoots,
+  type KeyStore,
+  type NodeAuthority,
+  openAuthority,
+  openNodeKeys,
+  openNodeStore,
+  type ToldRoot,
+} from "./ca.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { Admission } from "./daemon/admission.ts";
 import { createAttestor } from "./daemon/attestation.ts";
@@ -45,7 +53,7 @@ import { createControlPort } from "./daemon/view.ts";
 import { startWorkloadApi, type WorkloadApi } from "./daemon/workload_api.ts";
 import { describeError, RiprapError } from "./error.ts";
 import { TrustDomain } from "./spiffe_id.ts";
-import { openStore, type Store, storePath } from "./store.ts";
+import type { Store } from "./store.ts";
 
 /** A running daemon. */
 export interface Daemon extends ControlPort {
@@ -78,7 +86,7 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
     clock,
     write: seams.writeLog ?? ((line) => void process.stderr.write(line)),
   });
-  const store = openStore(storePath(config.stateDir));
+  const store = openNodeStore(config.stateDir);
   const undo: (() => void | Promise<void>)[] = [() => store.close()];
   try {
     const keys = openNodeKeys(config.stateDir);
@@ -235,22 +243,8 @@ function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: 
   // Opened when all of this is there.
   const late: Late = {};
   const port = createControlPort({
-    ...{
-      config,
-      clock,
-      authority,
-      registry,
-      book,
-      rules,
-      trust,
-      names,
-      issuance,
-      flows,
-      counters,
-      peers,
-      changed,
-      kernel,
-    },
+    ...{ config, clock, authority, registry, book, rules, trust, names },
+    ...{ issuance, flows, counters, peers, changed, kernel },
     get authorityNotAfter() {
       return authority.notAfter;
     },

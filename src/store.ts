@@ -1,6 +1,6 @@
 // SQLite, and the one importer of bun:sqlite. Knows files, pragmas, migrations and transactions; never a table of its own beyond its migrations.
 import { Database } from "bun:sqlite";
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, fsyncSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { RiprapError } from "./error.ts";
 import { ensurePrivateDirectory, requirePrivateFile } from "./private_file.ts";
@@ -23,9 +23,13 @@ export interface Store {
   transaction<T>(work: () => T): T;
   /** Runs `work`, which only asks: all questions are answered by one state, and the file is locked once for all of them. */
   look<T>(work: () => T): T;
+  /** What was committed before this returns outlives a power cut too. */
+  settle(): void;
   close(): void;
 }
 
+/** SQLite's own codes of a file that is not as SQLite wrote it. */
+const DAMAGED = /^SQLITE_(CORRUPT|NOTADB)/;
 /** Another process (the CLI beside the daemon) holds the write lock for milliseconds; five seconds means that it hangs. */
 const BUSY_TIMEOUT_MS = 5000;
 
@@ -34,7 +38,10 @@ export function storePath(stateDir: string): string {
   return join(stateDir, "state.db");
 }
 
-/** Opens or makes the database (mode 0600, in a private directory). `:memory:` is a store of its own. Throws RiprapError `state_not_private` or `store_unusable`. */
+/**
+ * Opens or makes the database (mode 0600, in a private directory). `:memory:` is a store of its own. Throws RiprapError `state_not_private`, `store_damaged`
+ * (as everything that is then asked of it does) or `store_unusable`.
+ */
 export function openStore(path: string): Store {
   if (path !== ":memory:") {
     ensurePrivateDirectory(dirname(path));
@@ -42,8 +49,9 @@ export function openStore(path: string): Store {
     closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
     requirePrivateFile(path);
   }
+  let database: Database | undefined;
   try {
-    const database = new Database(path, { create: true, readwrite: true, strict: true });
+    database = new Database(path, { create: true, readwrite: true, strict: true });
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     // NORMAL: a power cut may lose the last commits, and with them died every process that they speak of; a killed daemon loses nothing.
     database.exec(
@@ -52,7 +60,11 @@ export function openStore(path: string): Store {
     database.exec("CREATE TABLE IF NOT EXISTS migration (room TEXT PRIMARY KEY, applied INTEGER NOT NULL) STRICT");
     return new SqliteStore(path, database);
   } catch (cause) {
-    throw new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause });
+    database?.close();
+    throw (
+      damageOf(cause, path) ??
+      new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause })
+    );
   }
 }
 
@@ -86,22 +98,52 @@ class SqliteStore implements Store {
   prepare<Row>(sql: string): StoreStatement<Row> {
     // query() keeps the compiled statement by its text: the texts are literals of ours, so there are few.
     const statement = this.#database.query<Row, StoreValue[]>(sql);
+    const told = <T>(work: () => T) => this.#told(work);
     return {
-      get: (...values) => statement.get(...values) ?? undefined,
-      all: (...values) => statement.all(...values),
-      run: (...values) => statement.run(...values).changes,
+      get: (...values) => told(() => statement.get(...values) ?? undefined),
+      all: (...values) => told(() => statement.all(...values)),
+      run: (...values) => told(() => statement.run(...values).changes),
     };
   }
 
   transaction<T>(work: () => T): T {
-    return this.#database.transaction(work).immediate();
+    return this.#told(() => this.#database.transaction(work).immediate());
   }
 
   look<T>(work: () => T): T {
-    return this.#database.transaction(work).deferred();
+    return this.#told(() => this.#database.transaction(work).deferred());
+  }
+
+  settle(): void {
+    if (this.path === ":memory:") return;
+    // What has left the log for the database itself was synchronised on its way.
+    const log = openSync(`${this.path}-wal`, constants.O_RDONLY);
+    try {
+      fsyncSync(log);
+    } finally {
+      closeSync(log);
+    }
+  }
+
+  #told<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (thrown) {
+      throw damageOf(thrown, this.path) ?? thrown;
+    }
   }
 
   close(): void {
     this.#database.close();
   }
+}
+
+function damageOf(thrown: unknown, path: string): RiprapError | undefined {
+  const { code, message } = thrown as { readonly code?: unknown; readonly message?: unknown };
+  if (typeof code !== "string" || !DAMAGED.test(code)) return undefined;
+  const remedy =
+    "stop riprap and restore the file from a copy; without one, `riprap authority rebuild` puts it aside and begins another";
+  return new RiprapError("store_damaged", `Cannot use the database ${path}: it is damaged (${message}); ${remedy}`, {
+    cause: thrown,
+  });
 }

@@ -40,13 +40,26 @@ export function currentBundle(
 function sequenceOf(store: Store, digest: string): bigint {
   store.migrate("ca_bundle", MIGRATIONS);
   const read = store.prepare<{ sequence: number; digest: string }>("SELECT sequence, digest FROM ca_bundle");
-  return store.transaction(() => {
+  const { sequence, isNew } = store.transaction(() => {
     const last = read.get();
-    if (last?.digest === digest) return BigInt(last.sequence);
-    const sequence = BigInt(last?.sequence ?? 0) + 1n;
-    store
-      .prepare("INSERT INTO ca_bundle VALUES (1, ?1, ?2) ON CONFLICT (id) DO UPDATE SET sequence = ?1, digest = ?2")
-      .run(sequence, digest);
-    return sequence;
+    if (last?.digest === digest) return { sequence: BigInt(last.sequence), isNew: false };
+    const next = BigInt(last?.sequence ?? 0) + 1n;
+    keepSequence(store, next, digest);
+    return { sequence: next, isNew: true };
   });
+  // Whoever has seen this number must never see another bundle under it.
+  if (isNew) store.settle();
+  return sequence;
+}
+
+/** The bundle of a node whose database is lost goes on above this. */
+export function beginSequence(store: Store, sequence: bigint): void {
+  store.migrate("ca_bundle", MIGRATIONS);
+  keepSequence(store, sequence, "");
+}
+
+function keepSequence(store: Store, sequence: bigint, digest: string): void {
+  store
+    .prepare("INSERT INTO ca_bundle VALUES (1, ?1, ?2) ON CONFLICT (id) DO UPDATE SET sequence = ?1, digest = ?2")
+    .run(sequence, digest);
 }

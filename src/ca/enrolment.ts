@@ -1,5 +1,6 @@
 // Enrolment of a node by values that a person carries: the request for an intermediate, the root's grant, its installation. Knows no file format.
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Clock } from "../clock.ts";
 import {
   type EnrolmentGrant,
@@ -343,6 +344,8 @@ function install(
     roots.map((root) => root.bytes),
   );
   writeCertificates(files.nodeChain, chain);
+  // A node that is set up has its database, so that one that is missing is one that is lost.
+  openStore(storePath(dirname(files.directory))).close();
   writeRecord(files.record, record);
   removePrivateFile(files.pendingRecord);
   keys.remove(KEY_NAME.pending);

@@ -68,9 +68,9 @@ export function parsePrivateKey(pkcs8: Uint8Array, path: string): KeyObject {
     pointOf(createPublicKey(key));
     return key;
   } catch (cause) {
-    throw new RiprapError("ca_key_invalid", `Cannot use the key ${path}: it is not a P-256 private key in PKCS#8 DER`, {
-      cause,
-    });
+    const remedy = "restore it from a copy, or give this node up (remove ca/) and enrol it again";
+    const fact = "it is not a P-256 private key in PKCS#8 DER";
+    throw new RiprapError("ca_key_invalid", `Cannot use the key ${path}: ${fact}; ${remedy}`, { cause });
   }
 }
 

@@ -67,9 +67,13 @@ export function loadNodeState(ground: CaGround, now: number): NodeState {
   };
 }
 
-/** Throws RiprapError `ca_state_invalid` when the key is another than the certificate's, and what the key store throws. */
+/** Throws RiprapError `ca_state_invalid` when the key is another than the certificate's, `ca_key_invalid`, and what the key store throws. */
 export function openNodeKey({ files, keys }: CaGround, { issuers, keyName }: NodeState): CaKey {
   const { publicKey } = issuers[0];
+  if (!NODE_SLOTS.some((name) => keys.has(name))) {
+    const remedy = "restore it from a copy, or give this node up (remove ca/) and enrol it again";
+    throw new RiprapError("ca_key_invalid", `Cannot use ${files.nodeKey}: it does not exist; ${remedy}`);
+  }
   const names = [keyName, ...NODE_SLOTS.filter((name) => name !== keyName && keys.has(name))];
   // Without its database a node finds its key by trying.
   for (const name of keys.has(keyName) || names.length === 1 ? names : names.slice(1)) {

@@ -1,6 +1,6 @@
 // The CA's files under the state directory: names, private modes, strict reading. Makes no key and signs nothing.
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { parseIdPrefixes, parseNodeName } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
 import { ensurePrivateDirectory, readPrivateFile, requirePrivateDirectory, writePrivateFile } from "../private_file.ts";
@@ -32,6 +32,14 @@ export interface CaFiles {
   readonly pendingKey: string;
   readonly pendingRecord: string;
 }
+
+/** Of readPrivateFile, with remedies of their own. */
+const SAID_BY_THE_FILE = new Set(["state_not_private", "state_too_large", "state_unusable"]);
+/** What is not secret can be had elsewhere. */
+const CERTIFICATE_REMEDY: Readonly<Record<string, string>> = {
+  "bundle.pem": "copy ca/bundle.pem from another node of the trust domain",
+  "node.pem": "give this node up (remove ca/) and enrol it again",
+};
 
 /** What may be there before a CA is: a request, the seal of the keys, and the keys with which a node that joins speaks. */
 const BEFORE_CA = /^(?:enrolment|seal|fleet|nats)\.|\.tmp$/;
@@ -98,8 +106,8 @@ export function writeRecord(path: string, record: NodeRecord): void {
 
 /** Throws `ca_state_invalid`. */
 export function readRecord(path: string): NodeRecord {
-  const bytes = readPrivateFile(path, JSON_FILE_MAX);
   try {
+    const bytes = readPrivateFile(path, JSON_FILE_MAX);
     const value: unknown = JSON.parse(Buffer.from(bytes).toString());
     const { version, trustDomain, nodeName, idPrefixes } = value as Record<string, unknown>;
     if (version !== 1) throw new Error("it is not of version 1");
@@ -109,11 +117,7 @@ export function readRecord(path: string): NodeRecord {
     const domain = TrustDomain.parse(trustDomain);
     return { trustDomain: domain, nodeName: parseNodeName(nodeName), idPrefixes: parseIdPrefixes(idPrefixes, domain) };
   } catch (cause) {
-    throw new RiprapError(
-      "ca_state_invalid",
-      `Cannot use ${path}: ${(cause as Error).message}; restore it from a copy`,
-      { cause },
-    );
+    throw unreadable(path, cause, { otherwise: undefined });
   }
 }
 
@@ -123,16 +127,21 @@ export function writeCertificates(path: string, certificates: readonly Uint8Arra
 
 /** Throws `ca_state_invalid`. */
 export function readCertificates(path: string): Certificate[] {
-  const bytes = readPrivateFile(path, PEM_FILE_MAX);
   try {
+    const bytes = readPrivateFile(path, PEM_FILE_MAX);
     return parsePem(Buffer.from(bytes).toString("latin1")).map(parseCertificate);
   } catch (cause) {
-    throw new RiprapError(
-      "ca_state_invalid",
-      `Cannot use ${path}: ${(cause as Error).message}; restore it from a copy`,
-      { cause },
-    );
+    throw unreadable(path, cause, { otherwise: CERTIFICATE_REMEDY[basename(path)] });
   }
+}
+
+/** A file of the CA that is not what was written, or is gone; what is private to nobody says so itself. */
+function unreadable(path: string, cause: unknown, { otherwise }: { otherwise: string | undefined }): RiprapError {
+  const code = cause instanceof RiprapError ? cause.code : "";
+  if (SAID_BY_THE_FILE.has(code)) return cause as RiprapError;
+  const fact = code === "state_missing" ? "it does not exist" : (cause as Error).message;
+  const remedy = `restore it from a copy${otherwise === undefined ? "" : `, or ${otherwise}`}`;
+  return new RiprapError("ca_state_invalid", `Cannot use ${path}: ${fact}; ${remedy}`, { cause });
 }
 
 /** RFC 7468, one certificate after another. */

@@ -67,7 +67,8 @@ export function openTokenKey(keys: KeyStore, name: string): KeyObject {
     return key;
   } catch (cause) {
     const fact = "it is neither a P-256 private key nor an RSA one in PKCS#8 DER";
-    throw new RiprapError("ca_key_invalid", `Cannot use the key ca/${name}.key: ${fact}`, { cause });
+    const remedy = "restore it from a copy, or remove it: the next start makes another";
+    throw new RiprapError("ca_key_invalid", `Cannot use the key ca/${name}.key: ${fact}; ${remedy}`, { cause });
   } finally {
     secret.fill(0);
   }

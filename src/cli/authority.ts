@@ -1,10 +1,14 @@
 // Opens this node's CA for one use by a command, beside a daemon that may run.
 
-import { existsSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { NodeAuthority } from "../ca.ts";
 import { systemClock } from "../clock.ts";
+import { RiprapError } from "../error.ts";
 import type { Store } from "../store.ts";
+import { controlClient } from "./client.ts";
 import type { Option } from "./command.ts";
+import type { Invocation } from "./invocation.ts";
+import { configOf } from "./setting.ts";
 
 export const STATE_OPTION: Option = {
   name: "state-dir",
@@ -30,15 +34,29 @@ export async function asOwner<T>(stateDir: string, work: () => T | Promise<T>): 
   }
 }
 
+/** Throws RiprapError `daemon_running`; `what` says what a running daemon is in the way of, and why. */
+export async function requireNoDaemon(invocation: Invocation, what: string): Promise<void> {
+  const client = controlClient(configOf(invocation).controlSocket);
+  try {
+    await client.get("/v1/status");
+  } catch (thrown) {
+    if (thrown instanceof RiprapError && thrown.code === "unreachable") return;
+    throw thrown;
+  }
+  throw new RiprapError("daemon_running", `Cannot ${what} (${client.path}); stop it first (\`systemctl stop riprap\`)`);
+}
+
 /** Not imported at the top: what asks the daemon starts without the CA's weight. */
 export async function withAuthority<T>(
   stateDir: string,
   use: (authority: NodeAuthority, store: Store) => T | Promise<T>,
 ): Promise<T> {
-  const [{ openAuthority }, { openStore, storePath }] = await Promise.all([import("../ca.ts"), import("../store.ts")]);
-  const path = storePath(stateDir);
-  // A node that was set up has a store; where there is none, the authority's refusal must not leave one behind.
-  const store = openStore(existsSync(path) ? path : ":memory:");
+  const [{ isSetUp, openAuthority, openNodeStore }, { openStore }] = await Promise.all([
+    import("../ca.ts"),
+    import("../store.ts"),
+  ]);
+  // The authority's refusal of a node that is none must not leave a database behind.
+  const store = isSetUp(stateDir) ? openNodeStore(stateDir) : openStore(":memory:");
   try {
     const authority = openAuthority({ stateDir, clock: systemClock, store });
     try {

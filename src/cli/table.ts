@@ -10,6 +10,7 @@ import { FLEET_COMMANDS } from "./command/fleet.ts";
 import { JOIN_COMMANDS } from "./command/join.ts";
 import { KERNEL_COMMANDS } from "./command/kernel.ts";
 import { NODE_COMMANDS } from "./command/node.ts";
+import { REBUILD_COMMANDS } from "./command/rebuild.ts";
 import { REVOKE_COMMANDS } from "./command/revoke.ts";
 import { ROOT_COMMANDS } from "./command/root.ts";
 import { RULE_COMMANDS } from "./command/rule.ts";
@@ -21,6 +22,7 @@ import type { Command } from "./command.ts";
 export const COMMANDS: readonly Command[] = [
   ...AUTHORITY_COMMANDS,
   ...CUSTODY_COMMANDS,
+  ...REBUILD_COMMANDS,
   ...SVID_COMMANDS,
   ...BUNDLE_COMMANDS,
   ...ENROL_COMMANDS,

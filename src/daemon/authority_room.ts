@@ -87,6 +87,7 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
   });
   const revoker = new Revoker({
     ...{ authority, authorities: keeper, log },
+    settle: () => store.settle(),
     signedUnder: (serial) => signedUnder(store, serial),
     identitiesChanged() {
       plane.rulesChanged();

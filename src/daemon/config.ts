@@ -184,7 +184,7 @@ export function parseConfig(text: string, source = CONFIG_PATH): DaemonConfig {
 
 /** The configuration of a file; the defaults where there is none. */
 export function loadConfig(path = CONFIG_PATH): DaemonConfig {
-  let text = "";
+  let text: string | undefined;
   try {
     text = readFileSync(path, "utf8");
   } catch (cause) {
@@ -194,7 +194,11 @@ export function loadConfig(path = CONFIG_PATH): DaemonConfig {
       });
     }
   }
-  return parseConfig(text, path);
+  if (text === "") {
+    const remedy = "write it again, or remove it to have everything as when it is not set";
+    throw new RiprapError("config_invalid", `Cannot use the configuration ${path}: it is empty; ${remedy}`);
+  }
+  return parseConfig(text ?? "", path);
 }
 
 /** The module's number of an unknown mode. */

@@ -13,6 +13,8 @@ export interface RevokerParts {
   readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "liftId" | "revokedIds">;
   readonly authorities: AuthorityPort;
   readonly log: Log;
+  /** What was revoked stays so after a power cut. */
+  settle(): void;
   /** What this node signed under the serial number, if it did. */
   signedUnder(serial: string): SignedSvid | undefined;
   /** An ID may be used no more, or again: who has it is judged anew. */
@@ -91,9 +93,10 @@ export class Revoker implements RevocationPort {
 
   async #serial({ serial, issuer }: Extract<Named, { type: "serial" }>, about: About): Promise<RevocationView> {
     const { reason } = about;
-    const { authority, log, signedUnder, trustChanged } = this.#parts;
+    const { authority, log, settle, signedUnder, trustChanged } = this.#parts;
     const known = signedUnder(serial);
     const outcome = authority.revoke(serial, reason);
+    settle();
     log.warn("an X509-SVID was revoked by command", { serial, spiffeId: known?.spiffeId, reason });
     await trustChanged(serial);
     const key = issuer ?? known?.authority;
@@ -105,8 +108,9 @@ export class Revoker implements RevocationPort {
 
   async #id(id: SpiffeId, about: About): Promise<RevocationView> {
     const { reason } = about;
-    const { authority, identitiesChanged, log, trustChanged } = this.#parts;
+    const { authority, identitiesChanged, log, settle, trustChanged } = this.#parts;
     const outcome = authority.revokeId(id, reason);
+    settle();
     log.warn("a SPIFFE ID was revoked by command", { spiffeId: id.toString(), reason });
     identitiesChanged();
     await trustChanged(undefined);
@@ -117,8 +121,9 @@ export class Revoker implements RevocationPort {
   async #authority(id: string, options: RevokeOptions): Promise<RevocationView> {
     // An intermediate's key identifier; else one of the life cycle's.
     if (KEY_ID.test(id)) {
-      const { authority, trustChanged } = this.#parts;
+      const { authority, settle, trustChanged } = this.#parts;
       const outcome = authority.revokeKey(id, options.reason);
+      settle();
       const notes = await this.#announce({ type: "authority", value: id }, options);
       if (outcome === undefined && notes.length === 0)
         throw refused(

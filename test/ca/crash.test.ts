@@ -1,49 +1,25 @@
-// The end of a process at each step of a rotation: what is there afterwards signs, is believed, and goes on to the end.
+// kill -9 at each step of a rotation: what is there afterwards signs, is believed, and goes on to the end.
 
 import { describe, expect, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { Authorities } from "../../src/ca/authorities.ts";
-import { openAuthority, openJwtAuthority, trustBundle } from "../../src/ca.ts";
+import { openJwtAuthority, trustBundle } from "../../src/ca.ts";
 import { validateJwtSvid } from "../../src/jwt_svid.ts";
-import { openStore, storePath } from "../../src/store.ts";
 import { ManualClock } from "../manual_clock.ts";
 import { scratchDirectories } from "../scratch.ts";
 import { makeNode, makeWorkloadKey, type Node, openNode } from "./authority_fixture.ts";
-import { Death, mortal } from "./mortal.ts";
+import { ROTATIONS } from "./rotation.ts";
+
+/** 128 and the number of the signal. */
+const SIGKILLED = 137;
+const AT_ONCE = 4;
+const TEST_MS = 240_000;
 
 const scratch = scratchDirectories();
 const workload = makeWorkloadKey();
 const request = { spiffeId: "spiffe://example.org/app", publicKey: workload.point, lifetimeSeconds: 3600, context: {} };
 const issue = ({ authority }: Pick<Node, "authority">) => authority.issueX509Svid(request);
-type Rotate = (authorities: Authorities) => Promise<unknown>;
-
-const idOf = (authorities: Authorities, kind: string, phase: string) =>
-  authorities.list().authorities.find((one) => one.kind === kind && one.phase === phase)?.id ?? "";
-
-/** Each can be asked for again after it was cut off, as a person would. */
-const ROTATIONS: Readonly<Record<string, Rotate>> = {
-  "the rotation of a root": async (authorities) => {
-    if (idOf(authorities, "x509", "retired") === "") {
-      if (idOf(authorities, "x509", "published") === "") await authorities.prepare("x509");
-      await authorities.activate(idOf(authorities, "x509", "published"), { force: true });
-    }
-    await authorities.advance();
-    const old = authorities.list().authorities.find(({ phase, isTainted }) => phase === "retired" && !isTainted);
-    if (old !== undefined) await authorities.taint(old.id);
-    for (const id of authorities.spentRoots()) await authorities.revoke(id);
-  },
-  "the renewal of the intermediate": (authorities) => authorities.renewIntermediate(),
-  "the rotation of a JWT key": async (authorities) => {
-    if (idOf(authorities, "jwt", "retired") === "") {
-      if (idOf(authorities, "jwt", "published") === "") await authorities.prepare("jwt");
-      await authorities.activate(idOf(authorities, "jwt", "published"), { force: true });
-    }
-    const old = idOf(authorities, "jwt", "retired");
-    if (old !== "") await authorities.revoke(old);
-  },
-};
-
 /** A node in its first minute, to be copied; with an SVID that was signed before. */
 async function template(): Promise<{ stateDir: string; chain: readonly Uint8Array[]; sequence: bigint }> {
   const node = await makeNode(scratch());
@@ -60,18 +36,12 @@ function copyOf(stateDir: string): string {
   return folder;
 }
 
-/** Runs the rotation until its death; false when it came to its end. */
-async function dies(stateDir: string, dieAt: number, rotate: Rotate): Promise<boolean> {
-  const { store, keys, close } = mortal(stateDir, dieAt);
-  try {
-    await rotate(new Authorities({ stateDir, clock: new ManualClock(), store, keys }));
-    return false;
-  } catch (thrown) {
-    if (!(thrown instanceof Death)) throw thrown;
-    return true;
-  } finally {
-    close();
-  }
+/** Runs the rotation on a copy in a process of its own, which kills itself at that step or, where there is none, comes to the end. */
+async function run(from: string, name: string, dieAt: number): Promise<{ stateDir: string; code: number }> {
+  const stateDir = copyOf(from);
+  const words = [process.execPath, join(import.meta.dir, "rotation.ts"), name, stateDir, String(dieAt)];
+  const { exited } = Bun.spawn(words, { stdio: ["ignore", "ignore", "inherit"] });
+  return { stateDir, code: await exited };
 }
 
 async function holds(stateDir: string, before: { sequence: bigint }): Promise<bigint> {
@@ -94,53 +64,33 @@ async function holds(stateDir: string, before: { sequence: bigint }): Promise<bi
   return bundle.sequence ?? 0n;
 }
 
-describe("a process that ends", () => {
+describe("a process that is killed", () => {
   test.each(Object.entries(ROTATIONS))(
-    "at any step of %s leaves a node that signs, is believed, and comes to the end when asked again",
+    "by SIGKILL at any step of %s leaves a node that signs, is believed, and comes to the end when asked again",
     async (name, rotate) => {
       const { stateDir: from, chain, sequence } = await template();
       let deaths = 0;
-      for (let dieAt = 0; ; dieAt += 1) {
-        const stateDir = copyOf(from);
-        if (!(await dies(stateDir, dieAt, rotate))) break;
-        deaths += 1;
-        const then = await holds(stateDir, { sequence });
-        const node = openNode(stateDir, new ManualClock());
-        const bundle = node.authority.bundle;
-        // What was signed before is good as long as its root is in the bundle.
-        const isGood = node.authority.verifyPeerChain(chain).ok;
-        expect(isGood || bundle.length === 1).toBe(true);
-        await rotate(new Authorities(node));
-        expect(node.authority.verifyPeerChain(issue(node).chain)).toMatchObject({ ok: true });
-        node.close();
-        await holds(stateDir, { sequence: then });
+      for (let dieAt = 0, isOver = false; !isOver; dieAt += AT_ONCE) {
+        const ends = await Promise.all(Array.from({ length: AT_ONCE }, (_, index) => run(from, name, dieAt + index)));
+        isOver = ends.some(({ code }) => code === 0);
+        for (const { stateDir, code } of ends) {
+          if (code === 0) continue;
+          expect(code).toBe(SIGKILLED);
+          deaths += 1;
+          const then = await holds(stateDir, { sequence });
+          const node = openNode(stateDir, new ManualClock());
+          const bundle = node.authority.bundle;
+          // What was signed before is good as long as its root is in the bundle.
+          const isGood = node.authority.verifyPeerChain(chain).ok;
+          expect(isGood || bundle.length === 1).toBe(true);
+          await rotate(new Authorities(node));
+          expect(node.authority.verifyPeerChain(issue(node).chain)).toMatchObject({ ok: true });
+          node.close();
+          await holds(stateDir, { sequence: then });
+        }
       }
-      expect(deaths).toBeGreaterThan(name.includes("root") ? 20 : 6);
+      expect(deaths).toBeGreaterThan(name.includes("root") ? 10 : 3);
     },
-    120_000,
+    TEST_MS,
   );
-
-  test("by SIGKILL in the middle of a rotation leaves the same", async () => {
-    const { stateDir: from, sequence } = await template();
-    for (const dieAt of [4, 9, 15]) {
-      const stateDir = copyOf(from);
-      const script = `
-        import { Authorities } from "${import.meta.dir}/../../src/ca/authorities.ts";
-        import { mortal } from "${import.meta.dir}/mortal.ts";
-        import { ManualClock } from "${import.meta.dir}/../manual_clock.ts";
-        const die = () => { process.kill(process.pid, "SIGKILL"); for (;;); };
-        const { store, keys } = mortal(${JSON.stringify(stateDir)}, ${dieAt}, die);
-        const authorities = new Authorities({ stateDir: ${JSON.stringify(stateDir)}, clock: new ManualClock(), store, keys });
-        const { authority } = await authorities.prepare("x509");
-        await authorities.activate(authority.id, { force: true });`;
-      const { signalCode } = Bun.spawnSync([process.execPath, "-e", script]);
-      expect(signalCode).toBe("SIGKILL");
-      await holds(stateDir, { sequence });
-      const store = openStore(storePath(stateDir));
-      const authority = openAuthority({ stateDir, clock: new ManualClock(), store });
-      expect(authority.bundle.length).toBeGreaterThanOrEqual(1);
-      authority.close();
-      store.close();
-    }
-  }, 120_000);
 });

@@ -1,34 +1,21 @@
-// A store and a key store that die at the N-th thing they are to keep: before it is kept, or just after. Nothing is kept from then on.
+// A store and a key store whose process dies before the N-th thing that they are to keep.
 
 import { type KeyStore, openKeyStore } from "../../src/ca/key_store.ts";
 import { openStore, type Store, storePath } from "../../src/store.ts";
 
-export class Death extends Error {}
-
 export interface Mortal {
   readonly store: Store;
   readonly keys: KeyStore;
-  /** How many things were to be kept. */
-  readonly steps: number;
-  close(): void;
 }
 
-/** `dieAt` counts from 0; an even one dies before step dieAt / 2, an odd one after it. `die` says how: a throw unless given. */
-export function mortal(stateDir: string, dieAt: number, die?: () => never): Mortal {
+/** `dieAt` counts from 0. To die after a step is to die before the next: what is on the disk is the same. */
+export function mortal(stateDir: string, dieAt: number, die: () => never): Mortal {
   let steps = 0;
-  let dead = false;
   let depth = 0;
-  const end = (): never => {
-    dead = true;
-    if (die !== undefined) die();
-    throw new Death(`at ${dieAt}`);
-  };
   const keep = <T>(work: () => T): T => {
-    if (dead || steps * 2 === dieAt) end();
-    const answer = work();
+    if (steps === dieAt) die();
     steps += 1;
-    if (steps * 2 - 1 === dieAt) end();
-    return answer;
+    return work();
   };
   const store = openStore(storePath(stateDir));
   const keys = openKeyStore(stateDir);
@@ -56,6 +43,7 @@ export function mortal(stateDir: string, dieAt: number, die?: () => never): Mort
       );
     },
     look: (work) => store.look(work),
+    settle: () => store.settle(),
     close: () => store.close(),
   };
   const mortalKeys: KeyStore = new Proxy(keys, {
@@ -67,12 +55,5 @@ export function mortal(stateDir: string, dieAt: number, die?: () => never): Mort
       return keeps ? (...values: unknown[]) => keep(() => bound(...values)) : bound;
     },
   });
-  return {
-    store: mortalStore,
-    keys: mortalKeys,
-    get steps() {
-      return steps;
-    },
-    close: () => store.close(),
-  };
+  return { store: mortalStore, keys: mortalKeys };
 }

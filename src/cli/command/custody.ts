@@ -1,13 +1,10 @@
 // Where the keys of the node's CA lie: shows it, moves them to a TPM, a systemd credential or files, and takes one out for a safe place.
 
 import type { CustodyView } from "../../ca.ts";
-import { RiprapError } from "../../error.ts";
-import { asOwner, STATE_OPTION } from "../authority.ts";
-import { controlClient } from "../client.ts";
+import { asOwner, requireNoDaemon, STATE_OPTION } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION } from "../command.ts";
-import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
-import { configOf, stateDirOf } from "../setting.ts";
+import { stateDirOf } from "../setting.ts";
 
 const custody: Command = {
   words: ["authority", "custody"],
@@ -37,7 +34,7 @@ const custody: Command = {
       show(view, { invocation, terminal }, describeView);
       return 0;
     }
-    await requireNoDaemon(invocation);
+    await requireNoDaemon(invocation, "move the keys: a daemon uses them");
     const change = await asOwner(stateDir, () => moveNodeCustody(stateDir, wanted));
     show(change, { invocation, terminal }, ({ from, to, moved }) => [
       `${moved} keys and secrets moved; ${from === to ? "still" : `from ${from}`} ${from === to ? "" : "to "}${to}`,
@@ -90,19 +87,4 @@ function describeView({ custody: now, keys, available }: CustodyView): string[] 
     ...keys.map(({ name, sealed }) => `${name.padEnd(12)} ${sealed ? "sealed" : "lies open in its file (0600)"}`),
     `available    ${available.length === 0 ? "file alone: no TPM and no systemd here" : [...available, "file"].join(", ")}`,
   ];
-}
-
-/** A daemon that runs would go on writing under the old seal. */
-async function requireNoDaemon(invocation: Invocation): Promise<void> {
-  const client = controlClient(configOf(invocation).controlSocket);
-  try {
-    await client.get("/v1/status");
-  } catch (thrown) {
-    if (thrown instanceof RiprapError && thrown.code === "unreachable") return;
-    throw thrown;
-  }
-  throw new RiprapError(
-    "daemon_running",
-    `Cannot move the keys: a daemon uses them (${client.path}); stop it first (\`systemctl stop riprap\`)`,
-  );
 }

@@ -3,6 +3,7 @@
 import { hash, randomBytes } from "node:crypto";
 import { authorityIdOf, type KeyStore, listIntermediates } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
+import { RiprapError } from "../../error.ts";
 import { AUTHORITIES_MAX, writeBody } from "../../federation/body.ts";
 import { keyIdOf, openEd25519, SEED_BYTES, type Signer } from "../../federation/curve.ts";
 import type { Change, FleetState } from "../../federation/fleet_state.ts";
@@ -47,10 +48,17 @@ function openSeed(keys: KeyStore, name: string): Signer {
   }
   const seed = keys.openSecret(name);
   try {
+    if (seed.length !== SEED_BYTES || seed.every((octet) => octet === 0)) throw brokenSeed(name);
     return openEd25519(seed);
   } finally {
     seed.fill(0);
   }
+}
+
+/** A file that a crash left empty or full of zeros must not become a key that everybody knows. */
+function brokenSeed(name: string): RiprapError {
+  const remedy = "restore it from a copy, or remove it: another is made, which the fleet has to be told of first";
+  return new RiprapError("fleet_key_invalid", `Cannot use the key ca/${name}.key: it is no Ed25519 seed; ${remedy}`);
 }
 
 export interface FirstNode {
