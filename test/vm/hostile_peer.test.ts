@@ -64,6 +64,7 @@ const GARBAGE = {
   long_record: "TLSV1_ALERT_RECORD_OVERFLOW",
   // Shorter than any record that is sealed.
   clear_alert: "SSLV3_ALERT_BAD_RECORD_MAC",
+  late_ccs: "SSLV3_ALERT_BAD_RECORD_MAC",
   hello_again: "SSLV3_ALERT_BAD_RECORD_MAC",
 };
 
@@ -72,8 +73,10 @@ interface Line {
   name: string;
   outcome: string;
   client: string;
-  point: number;
+  point: number | string;
   end: string;
+  retried: boolean;
+  early: string;
   resumed: boolean;
   answered: boolean;
 }
@@ -147,11 +150,15 @@ for (const kernel of KERNEL_LINES) {
         const flows = await flowsDuring(async () => {
           lines = await peer("peer", "stalls");
         });
-        expect(lines.filter((line) => line.role === "client").length).toBe(7);
+        expect(lines.filter((line) => line.role === "client").length).toBe(9);
+        // Before a second ClientHello and within it; and as server, before the answer to one.
+        expect(lines.filter(({ retried }) => retried).map(({ role }) => role)).toEqual(
+          expect.arrayContaining(["client", "client", "server"]),
+        );
         expect(lines.filter((line) => line.role === "server").map(({ client }) => client)).not.toContain("spoke");
         const late = flows.filter((flow) => flow.reason === "timeout");
-        expect(late.filter((flow) => flow.direction === "inbound").length).toBe(7);
-        expect(late.filter((flow) => flow.direction === "outbound").length).toBe(7);
+        expect(late.filter((flow) => flow.direction === "inbound").length).toBe(9);
+        expect(late.filter((flow) => flow.direction === "outbound").length).toBe(8);
       },
       VM_TEST_MS,
     );
@@ -203,8 +210,9 @@ for (const kernel of KERNEL_LINES) {
         }
         const clients = lines.filter((line) => line.role === "server");
         expect(clients.map(({ client }) => client)).toEqual(Object.keys(GARBAGE).map(() => "ECONNRESET"));
-        expect(server.stdout.slice(heard)).toBe("broke ECONNRESET\n".repeat(5));
-        expect(flows.map(({ reason }) => reason)).toEqual(Array.from({ length: 10 }, () => "record"));
+        const kinds = Object.keys(GARBAGE).length;
+        expect(server.stdout.slice(heard)).toBe("broke ECONNRESET\n".repeat(kinds));
+        expect(flows.map(({ reason }) => reason)).toEqual(Array.from({ length: 2 * kinds }, () => "record"));
       },
       VM_TEST_MS,
     );
@@ -224,6 +232,34 @@ for (const kernel of KERNEL_LINES) {
         ]);
         expect(server.stdout.slice(heard)).toBe("broke ECONNRESET\n".repeat(2));
         expect(flows.map(({ reason }) => reason)).toEqual(Array.from({ length: 4 }, () => "key_update"));
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "early data is passed over when its PSK is accepted, and ends the handshake when it is more than 16 KiB; the program sees none of it",
+      async () => {
+        let lines: Line[] = [];
+        const heard = server.stdout.length;
+        const flows = await flowsDuring(async () => {
+          lines = await peer("after", "early_data");
+        });
+        const passed = { resumed: true, early: "Early data was rejected", outcome: "word" };
+        expect(lines.slice(0, 2)).toMatchObject([passed, passed]);
+        expect(lines[2]?.outcome).not.toBe("word");
+        expect(server.stdout.slice(heard)).toBe("broke ECONNRESET\n");
+        // Each has a connection before it, which brings the ticket.
+        const whole = { state: "closed", bytesReceived: "word\n".length } as const;
+        const first = { ...whole, resumed: false };
+        const refused = { state: "failed", bytesReceived: 0, alert: "sent unexpected_message" } as const;
+        expect(flows).toMatchObject([
+          first,
+          { ...whole, resumed: true },
+          first,
+          { ...whole, resumed: true },
+          first,
+          refused,
+        ]);
       },
       VM_TEST_MS,
     );

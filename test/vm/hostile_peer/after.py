@@ -15,6 +15,7 @@ GARBAGE = {
     "forged_record": b"\x17\x03\x03\x00\x20" + bytes(32),
     "long_record": b"\x17\x03\x03\x41\x01" + bytes(16641),
     "clear_alert": b"\x15\x03\x03\x00\x02\x01\x00",
+    "late_ccs": b"\x14\x03\x03\x00\x01\x01",
     "hello_again": b"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
 }
 
@@ -175,5 +176,67 @@ def replay():
     report(name="replay", resumed=second.tls.session_reused, outcome=end, answered=len(answer) > 0)
 
 
+MAX_EARLY_DATA = 15  # the tag of that field in what OpenSSL writes of a session
+
+
+def read_der(data):
+    """Tag, header and content of each element."""
+    while data:
+        size, begin = data[1], 2
+        if size & 0x80:
+            begin += size & 0x7F
+            size = int.from_bytes(data[2:begin], "big")
+        yield data[0], data[: begin + size]
+        data = data[begin + size :]
+
+
+def allow_early_data(path):
+    """Turns a session into one that may send early data: its server never said so, and knows the ticket all the same."""
+    with open(path) as file:
+        der = ssl.PEM_cert_to_DER_cert(file.read().replace("SSL SESSION PARAMETERS", "CERTIFICATE"))
+    fields = [field for tag, field in read_der(der[4:]) if tag & 0x1F != MAX_EARLY_DATA or tag < 0xA0]
+    where = next((n for n, field in enumerate(fields) if field[0] > 0xA0 + MAX_EARLY_DATA), len(fields))
+    fields.insert(where, bytes([0xA0 + MAX_EARLY_DATA, 5, 2, 3]) + b"\x7f\xff\xff")
+    body = b"".join(fields)
+    changed = ssl.DER_cert_to_PEM_cert(der[:2] + len(body).to_bytes(2, "big") + body)
+    with open(path, "w") as file:
+        file.write(changed.replace("CERTIFICATE", "SSL SESSION PARAMETERS"))
+
+
+def get_session(path):
+    program = openssl("s_client", "-connect", f"{HERE}:{SERVER_PORT}", "-sess_out", path)
+    program.stdin.write("word\n")
+    program.stdin.flush()
+    wait_line(program, "word")
+    program.stdin.write("Q\n")
+    program.stdin.flush()
+    program.wait(30)
+
+
+def send_early(size):
+    """A resumption that says so many bytes before anybody has answered, and a word after it."""
+    get_session("/tmp/session")
+    allow_early_data("/tmp/session")
+    with open("/tmp/early", "w") as file:
+        file.write("early" * (size // 5))
+    program = openssl("s_client", "-connect", f"{HERE}:{SERVER_PORT}", "-sess_in", "/tmp/session", "-early_data", "/tmp/early")
+    program.stdin.write("word\n")
+    program.stdin.flush()
+    lines = []
+    for line in program.stdout:
+        lines.append(line.strip())
+        if line == "word\n":
+            break
+    program.stdin.close()
+    program.wait(30)
+    told = next((line for line in lines if line.startswith("Early data was")), lines[-1])
+    report(name=str(size), resumed=any(line.startswith("Reused") for line in lines), early=told, outcome=lines[-1])
+
+
+def early_data():
+    for size in (1000, 16000, 40000):
+        send_early(size)
+
+
 if __name__ == "__main__":
-    {"garbage": garbage, "key_update": key_update, "replay": replay}[sys.argv[1]]()
+    {"early_data": early_data, "garbage": garbage, "key_update": key_update, "replay": replay}[sys.argv[1]]()

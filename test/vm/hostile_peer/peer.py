@@ -143,6 +143,30 @@ def wait_for_end(plain):
     return end, time.monotonic() - begun
 
 
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+
+
+def without_share(hello):
+    """Its key share is of another group, which the other end does not have: it asks for a second hello."""
+    share = bytes.fromhex("003300260024001d0020")
+    assert share in hello
+    return hello.replace(share, share.replace(b"\x00\x1d", b"\x00\x1e"))
+
+
+def stall_retried_client(halves):
+    """So many halves of a second ClientHello."""
+    with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
+        bio = Bio(False)
+        bio.step()
+        hello = b"".join(bio.records())
+        plain.sendall(without_share(hello))
+        retried = RETRY in plain.recv(65536)
+        # As it was at first: it has the share that was asked for.
+        plain.sendall(hello[: len(hello) * halves // 2])
+        end, _ = wait_for_end(plain)
+        report(role="client", point=f"retry {halves}", end=end, retried=retried)
+
+
 def stall_client(point):
     """0: silence; 1: half a ClientHello; 2: a ClientHello; 3: bytes that never end; 4…: so many records of the second flight."""
     with socket.create_connection((HERE, SERVER_PORT), 60) as plain:
@@ -183,6 +207,21 @@ def stall_server(plain, point, client):
         report(role="server", point=point, client=client.communicate()[0].strip())
 
 
+def stall_retried_server(plain, client):
+    """Asks for a second ClientHello, and says no more."""
+    made = context(True, "good")
+    made.set_ecdh_curve("prime256v1")
+    bio = Bio(True, made=made)
+    with plain:
+        bio.feed(plain)
+        bio.step()
+        flight = b"".join(bio.records())
+        plain.sendall(flight)
+        bio.feed(plain)
+        wait_for_end(plain)
+        report(role="server", point="retry", client=client.communicate()[0].strip(), retried=RETRY in flight)
+
+
 def together(threads):
     for thread in threads:
         thread.start()
@@ -191,11 +230,14 @@ def together(threads):
 
 
 def stalls():
-    together([threading.Thread(target=stall_client, args=(point,)) for point in range(7)])
+    threads = [threading.Thread(target=stall_client, args=(point,)) for point in range(7)]
+    together(threads + [threading.Thread(target=stall_retried_client, args=(halves,)) for halves in (0, 1)])
     listener, threads = listen(), []
     for point in range(7):
         client = managed_client()
         threads.append(threading.Thread(target=stall_server, args=(listener.accept()[0], point, client)))
+    client = managed_client()
+    threads.append(threading.Thread(target=stall_retried_server, args=(listener.accept()[0], client)))
     together(threads)
 
 
