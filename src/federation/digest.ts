@@ -22,7 +22,8 @@ export interface StateDigest {
 export interface StatementHead {
   /** First 128 bits of the SHA-256 of its key, hexadecimal; the first byte is its bucket. */
   readonly id: string;
-  readonly revision: number;
+  /** Which of two is later: see rankOf. */
+  readonly rank: number;
   /** First 128 bits of its hash, hexadecimal. */
   readonly hash: string;
 }
@@ -128,7 +129,7 @@ export function writeDifference({ buckets, heads }: Difference): Uint8Array {
   for (const bucket of buckets) writer.u8(bucket);
   writer.u16(heads.length);
   for (const head of heads) {
-    writer.raw(Buffer.from(head.id, "hex")).u48(head.revision).raw(Buffer.from(head.hash, "hex"));
+    writer.raw(Buffer.from(head.id, "hex")).u48(head.rank).raw(Buffer.from(head.hash, "hex"));
   }
   return writer.end();
 }
@@ -139,7 +140,7 @@ export function parseDifference(bytes: Uint8Array): Difference {
   const buckets = Array.from({ length: reader.count16(BUCKETS) }, () => reader.u8());
   const heads = Array.from({ length: reader.count16(HEADS_MAX) }, () => ({
     id: reader.hex(ID_BYTES),
-    revision: reader.u48(),
+    rank: reader.u48(),
     hash: reader.hex(ID_BYTES),
   }));
   reader.end();

@@ -9,6 +9,7 @@ import { Standing } from "./standing.ts";
 import {
   compareStatements,
   parseStatement,
+  rankOf,
   STATEMENT_KINDS,
   type Statement,
   type StatementDraft,
@@ -219,12 +220,12 @@ export class FleetState {
     const seen = new Map(theirs.heads.map((head) => [head.id, head]));
     for (const head of theirs.heads) {
       const mine = this.#digests.get(head.id);
-      if (mine === undefined || (mine.hash !== head.hash && head.revision >= mine.revision)) want.push(head.id);
+      if (mine === undefined || (mine.hash !== head.hash && head.rank >= mine.rank)) want.push(head.id);
     }
     const give = theirs.buckets.flatMap((bucket) =>
       [...this.#digests.heads(bucket)].filter((mine) => {
         const head = seen.get(mine.id);
-        return head === undefined || (head.hash !== mine.hash && mine.revision >= head.revision);
+        return head === undefined || (head.hash !== mine.hash && mine.rank >= head.rank);
       }),
     );
     return { want, give: give.map(({ id }) => id) };
@@ -317,7 +318,7 @@ export class FleetState {
     const id = statementId(statement.key);
     this.#held.set(statement.key, statement);
     this.#byId.set(id, statement);
-    this.#digests.set({ id, revision: statement.revision, hash: statement.hash.slice(0, 32) });
+    this.#digests.set({ id, rank: rankOf(statement), hash: statement.hash.slice(0, 32) });
     this.#byAuthor.set(statement.authorId, (this.#byAuthor.get(statement.authorId) ?? new Set()).add(statement.key));
     const kind = this.#byKind.get(statement.kind) ?? new Map<string, Statement>();
     this.#byKind.set(statement.kind, kind.set(statement.key, statement));

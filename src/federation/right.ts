@@ -29,6 +29,9 @@ export interface RightContext {
   isRootWord(key: Uint8Array, hash: string): boolean;
 }
 
+/** A reason of 250 characters, each written as it takes most. */
+const REVOCATION_BYTES_MAX = 2048;
+
 type Judge = (statement: Statement, context: RightContext) => RightFault | undefined;
 
 /** What issuing nodes may revoke; the role of another issuing node is the root's to end, so that two of them cannot end one another. */
@@ -82,11 +85,23 @@ function bodyFault(statement: Statement): RightFault | undefined {
     if (statement.kind === "resource") readResourceClaim(statement);
     else if (isSuccession(statement)) parseBody("roots", statement);
     else if (tryParseSerialSetName(statement.name) !== undefined) readSerialSet(statement);
+    else if (statement.kind === "revocation") return revocationFault(statement);
     else if (statement.kind !== "bundle") parseBody(statement.kind, statement);
     return undefined;
   } catch (thrown) {
     return ["body_invalid", describeError(thrown)];
   }
+}
+
+/** What a node may say of each of its serial numbers, thousands of times, is short. */
+function revocationFault(statement: Statement): RightFault | undefined {
+  const { keep } = parseBody("revocation", statement);
+  if (/^(operator|issuer):/.test(statement.name)) return undefined;
+  if (keep.length > 0)
+    return ["body_invalid", "only the end of an operator or an issuing node lets stand what was said"];
+  return statement.body.length > REVOCATION_BYTES_MAX
+    ? ["body_invalid", `it has more than ${REVOCATION_BYTES_MAX} bytes`]
+    : undefined;
 }
 
 /** The role in which an author speaks: refused when it has none, or when it was revoked and this is not among what stands. */

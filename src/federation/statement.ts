@@ -37,6 +37,8 @@ const FORMAT = 1;
 /** What the signature covers begins with this, so that no other signed thing can be taken for a statement. */
 const DOMAIN = "riprap statement 1";
 const DELETED = 1;
+/** Of what never ends; as a message carries it. */
+const RANK_MOST = 2 ** 48 - 1;
 
 export interface StatementContent {
   readonly trustDomain: string;
@@ -117,13 +119,21 @@ export function statementKey(kind: StatementKind, name: string, authorId: string
 }
 
 /**
- * Which of two statements under one key stands: above 0 when `a` does. The greater revision, then the later time, then the greater hash: the
- * same everywhere, whatever came first.
+ * Which of two statements under one key stands: above 0 when `a` does. The greater rank, then the greater revision, the later time, the
+ * greater hash: the same everywhere, whatever came first.
  */
 export function compareStatements(a: Statement, b: Statement): number {
+  const [rankA, rankB] = [rankOf(a), rankOf(b)];
+  if (rankA !== rankB) return rankA - rankB;
   if (a.revision !== b.revision) return a.revision - b.revision;
   if (a.time !== b.time) return a.time - b.time;
   return a.hash === b.hash ? 0 : a.hash > b.hash ? 1 : -1;
+}
+
+/** What decides first between two under one key: the revision; of revocations the later end, because a shorter one would take the longer back. */
+export function rankOf({ kind, revision, expiresAt }: Pick<Statement, "kind" | "revision" | "expiresAt">): number {
+  if (kind !== "revocation") return revision;
+  return expiresAt === 0 ? RANK_MOST : expiresAt;
 }
 
 function contentBytes(content: StatementContent): Uint8Array {

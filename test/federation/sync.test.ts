@@ -88,14 +88,14 @@ describe("DigestTree", () => {
     const next = random(3);
     const heads = Array.from({ length: 500 }, () => ({
       id: Buffer.from(Array.from({ length: 16 }, () => draw(next, 256))).toString("hex"),
-      revision: draw(next, 9),
+      rank: draw(next, 9),
       hash: Buffer.from(Array.from({ length: 16 }, () => draw(next, 256))).toString("hex"),
     }));
     const [a, b] = [new DigestTree(), new DigestTree()];
     for (const head of heads) a.set(head);
     for (const head of [...heads].reverse()) b.set(head);
     expect(a.digest()).toEqual(b.digest());
-    const extra = { id: "00".repeat(16), revision: 1, hash: "11".repeat(16) };
+    const extra = { id: "00".repeat(16), rank: 1, hash: "11".repeat(16) };
     a.set(extra);
     expect(a.root()).not.toBe(b.root());
     expect(a.differing(b.digest())).toEqual([0]);
@@ -106,7 +106,7 @@ describe("DigestTree", () => {
 
   test("messages survive their octets, and mangled ones are refused by a RiprapError", () => {
     const state = fleet.state();
-    const difference = { buckets: [1, 255], heads: [{ id: "ab".repeat(16), revision: 3, hash: "cd".repeat(16) }] };
+    const difference = { buckets: [1, 255], heads: [{ id: "ab".repeat(16), rank: 3, hash: "cd".repeat(16) }] };
     expect(parseDigest(writeDigest(state.digest()))).toEqual(state.digest());
     expect(parseDifference(writeDifference(difference))).toEqual(difference);
     const messages: FleetMessage[] = [
