@@ -6,6 +6,7 @@ import { Authorities, type AuthoritiesOptions } from "./ca/authorities.ts";
 import { openNodeAuthority } from "./ca/authority.ts";
 import { currentBundle } from "./ca/bundle.ts";
 import { parseCertificate } from "./ca/certificate.ts";
+import { type CheckedCrl, type CrlCheckOptions, checkCrl as check } from "./ca/crl_check.ts";
 import {
   grantEnrolment,
   type Installed,
@@ -76,6 +77,7 @@ export type {
   StepOptions,
 } from "./ca/authorities.ts";
 export type { PeerAccepted, PeerAnswer, PeerRefused, RefusalCode } from "./ca/chain.ts";
+export type { CheckedCrl, CrlCheckOptions } from "./ca/crl_check.ts";
 export type { Installed, InstallOptions, RequestOptions, SignOptions } from "./ca/enrolment.ts";
 export type { LiveIntermediate } from "./ca/intermediate.ts";
 export type { IssuingGrant, IssuingRequest, RootSigner } from "./ca/issuer.ts";
@@ -277,6 +279,11 @@ export function listIntermediates(store: Store, now: number): readonly LiveInter
 /** How certificates and the fleet name the key of an authority: 40 hexadecimal digits. */
 export function authorityIdOf(publicKey: Uint8Array): string {
   return Buffer.from(keyIdentifier(publicKey)).toString("hex");
+}
+
+/** Reads and judges a CRL of this trust domain. Throws RiprapError `crl_malformed`, `der_malformed`, `crl_refused`, and what openAuthority throws for the files. */
+export function checkCrl(options: CrlCheckOptions): CheckedCrl {
+  return check(options);
 }
 
 /** The CRL of this node's intermediate in PEM. */

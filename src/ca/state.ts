@@ -129,10 +129,15 @@ export function writeCertificates(path: string, certificates: readonly Uint8Arra
 export function readCertificates(path: string): Certificate[] {
   try {
     const bytes = readPrivateFile(path, PEM_FILE_MAX);
-    return parsePem(Buffer.from(bytes).toString("latin1")).map(parseCertificate);
+    return parseCertificates(Buffer.from(bytes).toString("latin1"));
   } catch (cause) {
     throw unreadable(path, cause, { otherwise: CERTIFICATE_REMEDY[basename(path)] });
   }
+}
+
+/** At least one; throws Error on anything else in the text, and RiprapError `der_malformed`, `certificate_malformed`. */
+export function parseCertificates(text: string): Certificate[] {
+  return parsePem(text).map(parseCertificate);
 }
 
 /** A file of the CA that is not what was written, or is gone; what is private to nobody says so itself. */

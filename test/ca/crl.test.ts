@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { X509Crl } from "@peculiar/x509";
 import { parseCertificate } from "../../src/ca/certificate.ts";
 import { type CrlContent, parseCrl, requireCrl, writeCrl } from "../../src/ca/crl.ts";
+import { checkCrl } from "../../src/ca/crl_check.ts";
 import { der, derOid, derTime, TAG } from "../../src/ca/der.ts";
 import { openKeyStore } from "../../src/ca/key_store.ts";
 import { scratchDirectories } from "../scratch.ts";
@@ -162,6 +163,39 @@ describe("requireCrl", () => {
     expect(() => requireCrl({ ...crl, signatureAlgorithm: "1.2.840.113549.1.1.5" }, { issuer, now })).toThrow(
       "only ECDSA",
     );
+  });
+});
+
+describe("checkCrl", () => {
+  const check = (node: Node, crl: string, issuer?: string) =>
+    checkCrl({ stateDir: node.stateDir, clock: node.clock, crl, ...(issuer === undefined ? {} : { issuer }) });
+
+  test("checkCrl() says what a CRL of this node lists, and of another CA of the trust domain by its certificates", async () => {
+    const node = await makeNode(scratch());
+    const bad = issue(node);
+    node.authority.revoke(bad.serial, "a test");
+    const crl = crlPem(node.authority.crl());
+    const { number, revoked } = check(node, crl);
+    expect(number).toBe("1");
+    expect(revoked).toEqual([{ serial: bad.serial, revokedAt: new Date(node.clock.now()).toISOString() }]);
+    expect(check(node, crl, pem(bad.chain[1] as Uint8Array)).revoked).toHaveLength(1);
+  });
+
+  test("checkCrl() refuses a CRL that is not whole, not signed so, over, or of a CA that is none of the trust domain", async () => {
+    const [node, other] = [await makeNode(scratch()), await makeNode(scratch())];
+    const bytes = node.authority.crl();
+    const crl = crlPem(bytes);
+    const spoiled = Uint8Array.from(bytes).fill((bytes.at(-1) as number) ^ 1, -1);
+    const foreign = pem(issue(other).chain[1] as Uint8Array);
+    expect(() => check(node, crl.slice(0, -60))).toThrow("it is not one CRL in PEM");
+    expect(() => check(node, crl + crl)).toThrow("it is not one CRL in PEM");
+    expect(() => check(node, crlPem(bytes.subarray(0, 100)))).toThrow("Cannot read");
+    expect(() => check(node, crlPem(spoiled))).toThrow("it is not signed by the key of its issuer");
+    expect(() => check(node, crlPem(other.authority.crl()))).toThrow("Cannot take the CRL: it names another");
+    expect(() => check(node, crl, foreign)).toThrow("its issuer is no CA of example.org");
+    expect(() => check(node, crl, pem(issue(node).chain[0] as Uint8Array))).toThrow("its issuer is no CA");
+    node.clock.set(node.clock.now() + 25 * HOUR);
+    expect(() => check(node, crl)).toThrow("it ended at");
   });
 });
 

@@ -1,17 +1,20 @@
 // The commands for what other programs read and sign: a request to an upstream CA, its answer, this node's CRL.
 
 import type { StepDone } from "../../ca.ts";
+import { systemClock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
-import { STATE_OPTION } from "../authority.ts";
+import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
 import { readText, writeNewFile } from "../file.ts";
 import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
-import { clientOf } from "../setting.ts";
+import { clientOf, stateDirOf } from "../setting.ts";
 import type { Terminal } from "../terminal.ts";
 import { throughEither } from "./authority_life.ts";
 
 const CHAIN_BYTES_MAX = 128 * 1024;
+/** A hundred thousand entries in PEM. */
+const CRL_BYTES_MAX = 12 << 20;
 const OUT = { name: "out", value: "FILE", sentence: "Write to FILE, which must be new, instead of standard output." };
 const STATE = { ...STATE_OPTION, sentence: "Work on this state directory, without a daemon." };
 
@@ -84,18 +87,60 @@ const install: Command = {
 const crl: Command = {
   words: ["authority", "crl"],
   group: "Authorities",
-  sentence: "Print the CRL of this node's intermediate, in PEM.",
-  notes: ["It is good for a day, and another comes with every revocation. openssl verify -crl_check takes it."],
+  sentence: "Print the CRL of this node's intermediate, or judge another.",
+  notes: [
+    "It is good for a day, and another comes with every revocation. openssl verify -crl_check takes it.",
+    "--check needs no daemon: the CRL is taken when it is whole, in force and signed by this node's intermediate, or by the CA of --issuer where that leads to a root of this trust domain. It then says what it lists, and otherwise why not (status 1).",
+  ],
   arguments: [],
-  options: [OUT, SOCKET_OPTION, CONFIG_OPTION],
+  options: [
+    { name: "check", value: "FILE", sentence: "Judge the CRL in FILE (PEM), or - for standard input." },
+    {
+      name: "issuer",
+      value: "FILE",
+      sentence: "With --check: the certificates of the CA that signed it (PEM), without the root.",
+    },
+    OUT,
+    STATE,
+    JSON_OPTION,
+    SOCKET_OPTION,
+    CONFIG_OPTION,
+  ],
   example: "riprap authority crl --out gate-1.crl",
   async run(invocation, terminal) {
-    deliver(await clientOf(invocation).text("/v1/crl"), { invocation, terminal });
+    const file = invocation.option("check");
+    if (file !== undefined) return judge(file, { invocation, terminal });
+    const isLocal = invocation.option("state-dir") !== undefined;
+    deliver(isLocal ? await crlOfFiles(stateDirOf(invocation)) : await clientOf(invocation).text("/v1/crl"), {
+      invocation,
+      terminal,
+    });
     return 0;
   },
 };
 
 export const AUTHORITY_UPSTREAM_COMMANDS: readonly Command[] = [csr, install, crl];
+
+async function crlOfFiles(stateDir: string): Promise<string> {
+  const { crlPem } = await import("../../ca.ts");
+  return asOwner(stateDir, () => withAuthority(stateDir, crlPem));
+}
+
+async function judge(file: string, on: { invocation: Invocation; terminal: Terminal }): Promise<number> {
+  const { invocation, terminal } = on;
+  const { checkCrl } = await import("../../ca.ts");
+  const crl = await readText(file, { terminal, bytesMax: CRL_BYTES_MAX });
+  const issuerFile = invocation.option("issuer");
+  const issuer =
+    issuerFile === undefined ? {} : { issuer: await readText(issuerFile, { terminal, bytesMax: CHAIN_BYTES_MAX }) };
+  const stateDir = stateDirOf(invocation);
+  const checked = await asOwner(stateDir, () => checkCrl({ stateDir, clock: systemClock, crl, ...issuer }));
+  show(checked, on, ({ number, nextUpdate, revoked }) => [
+    `CRL ${number}, good until ${nextUpdate}: ${revoked.length} revoked`,
+    ...revoked.map(({ serial, revokedAt }) => `${serial}  ${revokedAt}`),
+  ]);
+  return 0;
+}
 
 function deliver(document: string, { invocation, terminal }: { invocation: Invocation; terminal: Terminal }): void {
   const path = invocation.option("out");

@@ -43,6 +43,14 @@ describe("riprap authority --state-dir", () => {
     for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(WIDTH);
   });
 
+  test("authority crl --check says what a CRL lists, and refuses one that it must not go by", async () => {
+    const crl = (await local("authority", "crl")).out;
+    const { status, out } = await run(["authority", "crl", "--check", "-", "--state-dir", stateDir, "--json"], crl);
+    expect([status, JSON.parse(out)]).toMatchObject([0, { number: "1", revoked: [] }]);
+    const half = await run(["authority", "crl", "--check", "-", "--state-dir", stateDir], crl.slice(0, 200));
+    expect([half.status, half.err.includes("it is not one CRL in PEM")]).toEqual([1, true]);
+  });
+
   test("authority prepare, activate, taint and revoke take a root through its life, each refusal with its code", async () => {
     const [old] = await listed();
     expect((await local("authority", "prepare", "x509")).out).toContain("It is in the bundle");
