@@ -126,13 +126,21 @@ export async function revokedOnTheThird(scene: FleetScene, client: VmProcess): P
   const { alpha, beta, gamma, story } = scene;
   story.check("the connection lives", client.running);
   const target = idOf("fleet/client");
+  const typed = performance.now();
+  const cut = client.waitOutput(/ended.*/).then(() => performance.now());
   const said = await alpha.riprap("revoke", target, "--reason", "stolen laptop");
+  const returned = performance.now();
   const statement = /statement ([0-9a-f]{64})/.exec(said.stdout)?.[1] ?? "";
-  await client.waitOutput(/ended.*/);
+  const took = (await cut) - typed;
+  await client.exited;
   story.check(
     "riprap revoke on alpha ends the connection between gamma and beta",
-    true,
+    !client.running && /^ended/m.test(client.stdout),
     client.stdout.split("\n").at(-2),
+  );
+  const command = Math.round(returned - typed);
+  story.note(
+    `from the command to the cut: ${Math.round(took)} ms under emulation, where the command itself takes ${command} ms`,
   );
   const named = new Set<string>();
   for (const node of [beta, gamma]) {
@@ -159,6 +167,8 @@ export async function revokedOnTheThird(scene: FleetScene, client: VmProcess): P
 
 export async function brokerStops(scene: FleetScene): Promise<void> {
   const { alpha, beta, gamma, story } = scene;
+  const lasting = gamma.vm.spawn(["python3", `${DIR}/reader.py`, beta.vm.address ?? ""], { uid: ALICE });
+  await lasting.waitOutput(/heard .*|ended.*/);
   scene.broker.kill("KILL");
   await scene.broker.exited;
   const reader = gamma.vm.spawn(["python3", `${DIR}/reader.py`, beta.vm.address ?? ""], { uid: ALICE });
@@ -166,6 +176,13 @@ export async function brokerStops(scene: FleetScene): Promise<void> {
   story.check("without NATS a new program is attested and connects", heard[0] === `heard ${SECRET}`, heard[0]);
   await gamma.stopDaemon();
   await gamma.start();
+  const before = linesHeard(lasting);
+  await lasting.waitOutput(new RegExp(`(heard .*\\n){${before + 5}}|ended.*`));
+  story.check(
+    "a connection from before lives on without NATS, and through the restart of a daemon",
+    lasting.running && linesHeard(lasting) > before,
+    `${before} lines heard, then ${linesHeard(lasting)}`,
+  );
   const status = await fleetStatus(gamma);
   const known = status.nodes.length === 3 && status.revocations.length > 0;
   story.check(
@@ -174,6 +191,7 @@ export async function brokerStops(scene: FleetScene): Promise<void> {
     `${status.state}: ${status.reason}`,
   );
   reader.kill("KILL");
+  lasting.kill("KILL");
   scene.broker = startBroker(alpha);
 }
 
@@ -189,13 +207,19 @@ export async function nodeWasAway(scene: FleetScene): Promise<void> {
   await gamma.vm.check(`ip link set eth0 up && ip -6 addr add ${gamma.vm.address6}/64 dev eth0 nodad || true`);
   const begun = performance.now();
   await current(scene, "gamma");
+  const took = Math.round(performance.now() - begun);
+  const back = (await fleetStatus(alpha)).nodes.find(({ name }) => name === "gamma");
   story.check(
     "back again, it has the new ones",
-    true,
-    `after ${Math.round(performance.now() - begun)} ms under emulation`,
+    back?.isCurrent === true && back.applied?.digest !== away?.applied?.digest,
+    `applied ${back?.applied?.number}, after ${took} ms under emulation`,
   );
   const reader = await gamma.vm.run(["python3", `${DIR}/reader.py`, scene.beta.vm.address ?? ""], { uid: ALICE });
   story.check("and enforces them", !reader.stdout.includes("heard"), reader.stdout);
+}
+
+function linesHeard(process: VmProcess): number {
+  return process.stdout.split("\n").filter((line) => line.startsWith("heard")).length;
 }
 
 function startBroker(node: RiprapNode): VmProcess {
