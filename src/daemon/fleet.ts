@@ -273,7 +273,7 @@ export class Fleet {
     if (!isMember) log.info("this node is in no fleet's roster: it stands alone", {});
     if (openTransport !== undefined && isMember) {
       this.#transport = await openTransport();
-      this.#connect(this.#transport);
+      this.#connect(this.#transport, signal);
       this.#parts.onTransport?.(this.#transport);
       loops.push(this.antiEntropy.run(signal), this.#parts.run?.(signal) ?? Promise.resolve());
     }
@@ -282,7 +282,7 @@ export class Fleet {
     await Promise.allSettled(loops);
   }
 
-  #connect(transport: Transport): void {
+  #connect(transport: Transport, signal: AbortSignal): void {
     const { clock, log, nodeName } = this.#parts;
     this.#wire = new Wire({
       transport,
@@ -306,15 +306,18 @@ export class Fleet {
       transport,
       name: this.subjects.store,
       state: this.state,
-      log,
+      ...{ clock, log },
       take: (statements) => this.take(statements, "the broker's store"),
+      onUnreadable: () => {
+        this.counters.refused += 1;
+      },
     });
     transport.onState((state) => {
       if (state.phase === "connected") {
         log.info("connected to the fleet's broker", { server: state.server });
         this.antiEntropy.soon();
         this.#own.soon();
-        if (state.hasStore) void this.#meeting?.visit();
+        if (state.hasStore) void this.#meeting?.visit(signal);
       } else if (state.phase === "connecting")
         log.warn("not connected to the fleet's broker", { reason: state.reason });
     });
@@ -325,6 +328,7 @@ export class Fleet {
       const message = parseMessage(type, payload);
       if (message.type === "statements") this.#takeAll(message.statements, node, "broadcast");
     } catch (thrown) {
+      this.#gate.countUnreadable();
       this.#parts.log.debug("a fleet message could not be read", { node, type, error: describeError(thrown) });
     }
   }

@@ -127,6 +127,11 @@ export class Gate {
     return { ok: true, envelope, node, missed: 0 };
   }
 
+  /** What an admitted message holds cannot be read. */
+  countUnreadable(): void {
+    this.#counts.set("malformed", (this.#counts.get("malformed") ?? 0) + 1);
+  }
+
   /** Forgets the windows of a key that will not be heard again. */
   forget(authorId: string): void {
     this.#heard -= this.#windows.get(authorId)?.subjects.size ?? 0;

@@ -24,6 +24,8 @@ const PATIENCE_MS = 60_000;
 
 export interface Park {
   readonly nodes: readonly ParkNode[];
+  /** One more that has joined and does not run yet. */
+  enrol(settings: Readonly<Record<string, string>>): Promise<ParkNode>;
   /** Says a resource to the fleet with the operator's key of the first node, by way of `by`. */
   apply(document: unknown, by: ParkNode): Promise<void>;
   /** Until it holds on every one of these nodes. */
@@ -59,18 +61,17 @@ export async function openFleetPark(
   const folder = mkdtempSync(join(tmpdir(), "riprap-fleet-"));
   const random = seededRandom(seed);
   const { areApart = false, workloadApi = false, skewMs = 0 } = options;
-  const nodes: ParkNode[] = [];
-  for (let i = 0; i < size; i++) {
+  const make = async (i: number, settings = options.settings?.(i) ?? {}) => {
     const open = (server: NatsServer, j: number) =>
       openChaosProxy(() => server.port, seededRandom(seed * 1000 + 10 * i + j));
     const proxies = await Promise.all(servers.map(open));
     const openDevice = areApart ? undefined : (options.openDevice?.(i) ?? noDevice);
-    const settings = options.settings?.(i) ?? {};
     const place = { folder: join(folder, `node-${i}`), trustDomain: TRUST_DOMAIN, proxies, random, workloadApi };
     const node = new ParkNode(`node-${i}`, { ...place, openDevice, settings });
     node.skewMs = skewMs;
-    nodes.push(node);
-  }
+    return node;
+  };
+  const nodes = await Promise.all(Array.from({ length: size }, (_, i) => make(i)));
   const [first, ...rest] = nodes as [ParkNode, ...ParkNode[]];
   await first.init();
   await first.start();
@@ -78,7 +79,7 @@ export async function openFleetPark(
     await node.join(await first.token());
     await node.start();
   }
-  const park = new LocalPark(nodes, folder);
+  const park = new LocalPark(nodes, { folder, make });
   await park.settle();
   return park;
 }
@@ -87,13 +88,25 @@ function noDevice(): never {
   throw new RiprapError("ENOENT", "there is no module here");
 }
 
-class LocalPark implements Park {
-  readonly nodes: readonly ParkNode[];
-  readonly #folder: string;
+interface ParkPlace {
+  readonly folder: string;
+  make(index: number, settings: Readonly<Record<string, string>>): Promise<ParkNode>;
+}
 
-  constructor(nodes: readonly ParkNode[], folder: string) {
+class LocalPark implements Park {
+  readonly nodes: ParkNode[];
+  readonly #place: ParkPlace;
+
+  constructor(nodes: ParkNode[], place: ParkPlace) {
     this.nodes = nodes;
-    this.#folder = folder;
+    this.#place = place;
+  }
+
+  async enrol(settings: Readonly<Record<string, string>>): Promise<ParkNode> {
+    const node = await this.#place.make(this.nodes.length, settings);
+    await node.join((await this.nodes[0]?.token()) ?? "");
+    this.nodes.push(node);
+    return node;
   }
 
   async apply(document: unknown, by: ParkNode): Promise<void> {
@@ -145,7 +158,7 @@ class LocalPark implements Park {
   async leave(): Promise<void> {
     for (const node of this.nodes) await node.stop();
     for (const proxy of this.nodes.flatMap(({ proxies }) => proxies)) await proxy.close();
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.#place.folder, { recursive: true, force: true });
   }
 }
 

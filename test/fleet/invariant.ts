@@ -87,13 +87,18 @@ async function readAtRest(node: ParkNode): Promise<AtRest> {
 
 function rebuild(node: ParkNode, trustDomain: string): Omit<AtRest, "view"> {
   const roots = beside(node.stateDir, ({ bundle }) => publicKeysOf(bundle));
-  const store = openStore(storePath(node.stateDir));
+  const statements = readStatements(node.stateDir);
+  const state = new FleetState({ trustDomain, roots });
+  const outcomes = state.applyAll(statements, systemClock.now() + node.skewMs);
+  const refused = outcomes.filter(({ outcome }) => outcome.outcome !== "accepted");
+  return { state, statements, refused: refused.map(({ statement }) => statement.key) };
+}
+
+/** What stands on a node's disk, whether its daemon runs or not. */
+export function readStatements(stateDir: string): readonly Statement[] {
+  const store = openStore(storePath(stateDir));
   try {
-    const statements = [...openStatementStore(store).load()].map(parseStatement);
-    const state = new FleetState({ trustDomain, roots });
-    const outcomes = state.applyAll(statements, systemClock.now() + node.skewMs);
-    const refused = outcomes.filter(({ outcome }) => outcome.outcome !== "accepted");
-    return { state, statements, refused: refused.map(({ statement }) => statement.key) };
+    return [...openStatementStore(store).load()].map(parseStatement);
   } finally {
     store.close();
   }

@@ -14,8 +14,10 @@ export interface NatsServer {
   start(): Promise<void>;
   /** Ends it as a crash would; start() brings it back at its place, with what it had stored. */
   kill(): Promise<void>;
-  /** Reads its configuration again, as an operator would have it do. */
+  /** Takes another text in the place of `config`: now, as an operator would have it do, or with its next start. */
   reload(config: string): Promise<void>;
+  /** What it wrote down since it was made. */
+  log(): Promise<string>;
 }
 
 export interface ServerOptions {
@@ -47,7 +49,10 @@ export function openPark(): NatsPark {
   const folder = mkdtempSync(join(tmpdir(), "riprap-nats-"));
   const servers: LocalServer[] = [];
   const add = (name: string, port: number, parts: readonly string[], options: ServerOptions): LocalServer => {
-    const server = new LocalServer(join(folder, name), port, [...parts, ...partsOf(options, join(folder, name))]);
+    const server = new LocalServer(join(folder, name), port, {
+      parts: [...parts, ...partsOf(options, join(folder, name))],
+      config: options.config ?? "",
+    });
     servers.push(server);
     return server;
   };
@@ -110,9 +115,8 @@ export async function makeServerTls(folder: string): Promise<ServerTls & { reado
   };
 }
 
-function partsOf({ config = "", jetstream = false, tls, leafOf, leafPort }: ServerOptions, folder: string): string[] {
+function partsOf({ jetstream = false, tls, leafOf, leafPort }: ServerOptions, folder: string): string[] {
   return [
-    config,
     ...(jetstream ? [`jetstream { store_dir: "${folder}/store", max_mem: 64M, max_file: 256M }`] : []),
     ...(tls === undefined
       ? []
@@ -125,14 +129,16 @@ function partsOf({ config = "", jetstream = false, tls, leafOf, leafPort }: Serv
 class LocalServer implements NatsServer {
   readonly port: number;
   readonly #folder: string;
-  #parts: readonly string[];
+  readonly #parts: readonly string[];
+  #config: string;
   #process: Bun.Subprocess | undefined;
 
-  constructor(folder: string, port: number, parts: readonly string[]) {
+  constructor(folder: string, port: number, { parts, config }: { parts: readonly string[]; config: string }) {
     mkdirSync(folder, { recursive: true });
     this.#folder = folder;
     this.port = port;
     this.#parts = parts;
+    this.#config = config;
   }
 
   get url(): string {
@@ -145,11 +151,10 @@ class LocalServer implements NatsServer {
 
   async start(): Promise<void> {
     this.#write();
-    const log = Bun.file(join(this.#folder, "log"));
-    this.#process = Bun.spawn([NATS_SERVER ?? "nats-server", "-c", join(this.#folder, "server.conf")], {
-      stdout: log,
-      stderr: log,
-    });
+    this.#process = Bun.spawn(
+      [NATS_SERVER ?? "nats-server", "-c", join(this.#folder, "server.conf"), "-l", join(this.#folder, "log")],
+      { stdout: "ignore", stderr: "ignore" },
+    );
     await this.#untilReady(this.#process);
   }
 
@@ -160,16 +165,27 @@ class LocalServer implements NatsServer {
   }
 
   async reload(config: string): Promise<void> {
-    this.#parts = [...this.#parts.slice(0, -1), config];
+    this.#config = config;
     this.#write();
-    this.#process?.kill("SIGHUP");
-    await Bun.sleep(100);
+    if (this.#process === undefined) return;
+    // It says whether it took it, and goes on as before when not.
+    const answers = async () =>
+      (await this.log()).match(/(Reloaded|Failed to reload) server configuration/g)?.length ?? 0;
+    const before = await answers();
+    this.#process.kill("SIGHUP");
+    for (const end = performance.now() + READY_MS; (await answers()) === before; await Bun.sleep(20))
+      if (performance.now() > end) throw new Error(`nats-server did not reload: ${await this.log()}`);
+  }
+
+  async log(): Promise<string> {
+    const file = Bun.file(join(this.#folder, "log"));
+    return (await file.exists()) ? file.text() : "";
   }
 
   #write(): void {
     const name = this.#folder.split("/").at(-1);
     const head = [`server_name: ${name}`, `listen: "127.0.0.1:${this.port}"`];
-    writeFileSync(join(this.#folder, "server.conf"), `${[...head, ...this.#parts].join("\n")}\n`);
+    writeFileSync(join(this.#folder, "server.conf"), `${[...head, ...this.#parts, this.#config].join("\n")}\n`);
   }
 
   async #untilReady(process: Bun.Subprocess): Promise<void> {
@@ -178,7 +194,7 @@ class LocalServer implements NatsServer {
       if (await isListening(this.port)) return;
       await Bun.sleep(10);
     }
-    throw new Error(`nats-server did not start: ${await Bun.file(join(this.#folder, "log")).text()}`);
+    throw new Error(`nats-server did not start: ${await this.log()}`);
   }
 }
 

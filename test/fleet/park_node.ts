@@ -4,11 +4,13 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { AuthorityList, StepDone } from "../../src/ca.ts";
 import { controlClient } from "../../src/cli/client.ts";
+import { runCli } from "../../src/cli.ts";
 import type { RevocationView } from "../../src/daemon/control/port.ts";
 import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { FleetEvent } from "../../src/daemon/fleet/event.ts";
 import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
 import { type RevocationTarget, writeTarget } from "../../src/fleet.ts";
+import { fakeTerminal } from "../cli/fake_terminal.ts";
 import type { ChaosProxy } from "./chaos_proxy.ts";
 import { HostApart, HostHere, type NodeHost, writeConfig } from "./node_host.ts";
 
@@ -43,6 +45,7 @@ export class ParkNode {
   skewMs = 0;
   readonly #place: NodePlace;
   readonly #controlSocket: string;
+  readonly #config: string;
   readonly #host: NodeHost;
 
   constructor(name: string, place: NodePlace) {
@@ -56,6 +59,7 @@ export class ParkNode {
     mkdirSync(join(folder, "rules"), { recursive: true });
     mkdirSync(this.stateDir, { mode: 0o700 });
     const config = join(folder, "riprap.yaml");
+    this.#config = config;
     writeConfig(config, {
       stateDir: this.stateDir,
       rulesDir: join(folder, "rules"),
@@ -145,6 +149,14 @@ export class ParkNode {
     const stateDir = elsewhere ? mkdtempSync(join(this.#place.folder, "elsewhere-")) : this.stateDir;
     await this.#host.join(token, { nodeName, stateDir, skewMs });
     return stateDir;
+  }
+
+  /** What a command prints that does what it is asked. */
+  async riprap(...words: readonly string[]): Promise<string> {
+    const terminal = fakeTerminal();
+    const status = await runCli([...words, "--config", this.#config], terminal);
+    if (status !== 0) throw new Error(`riprap ${words.join(" ")}: ${terminal.err.join()}`);
+    return terminal.out.join("\n");
   }
 
   /** Asks for the next intermediate. */

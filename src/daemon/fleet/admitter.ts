@@ -19,7 +19,7 @@ import {
 import type { Statement } from "../../federation/statement.ts";
 import { DOMAIN_BUNDLE } from "../../federation/succession.ts";
 import { createToken, type TokenBearer, type TokenRecord } from "../../federation/token.ts";
-import type { Message } from "../../federation/transport.ts";
+import type { Message, Transport } from "../../federation/transport.ts";
 import type { Admission } from "../../fleet.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
@@ -75,6 +75,7 @@ const STATEMENTS_MAX = 64;
 export class Admitter {
   readonly counters = { joined: 0, refused: 0 };
   readonly #parts: AdmitterParts;
+  #isListening = false;
   /** One at a time: a token's record is read and written between two requests. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -151,6 +152,13 @@ export class Admitter {
     }
     tokens.put(next);
     fleet.journal.record(`node ${decision}`, nodeName, `by ${by}, token ${next.id}`);
+  }
+
+  /** From when this node issues: a broker that holds each node to what it needs refuses the subscription of any other. */
+  listen(transport: Pick<Transport, "subscribe"> | undefined): void {
+    if (this.#isListening || transport === undefined || !this.isIssuer) return;
+    this.#isListening = true;
+    transport.subscribe(this.subject, (message) => this.answer(message));
   }
 
   /** Answers one request to join. Never rejects. */

@@ -1,5 +1,6 @@
 // The broker's key-value store as a place where statements wait for nodes that are away. What lies there is judged as any message is.
 
+import type { Clock } from "../../clock.ts";
 import { describeError } from "../../error.ts";
 import { statementId } from "../../federation/digest.ts";
 import type { FleetState } from "../../federation/fleet_state.ts";
@@ -12,34 +13,53 @@ const KEPT: ReadonlySet<StatementKind> = new Set(["issuer", "operator", "node", 
 /** Taken at once while reading. */
 const BATCH = 512;
 const VISIT_MS = 30_000;
+/** A store that is not there is looked for again; where the node has no right to it, the broker notes that each time. */
+const AGAIN_FIRST_MS = 5000;
+const AGAIN_MOST_MS = 3_600_000;
 
 export interface MeetingPointParts {
   readonly transport: Transport;
   readonly name: string;
   readonly state: FleetState;
+  readonly clock: Clock;
   readonly log: Log;
   take(statements: readonly Statement[]): number;
+  /** There was something that is no statement. */
+  onUnreadable(): void;
 }
 
 export class MeetingPoint {
   readonly #parts: MeetingPointParts;
   #store: KeyedStore | undefined;
+  #visits = 0;
 
   constructor(parts: MeetingPointParts) {
     this.#parts = parts;
   }
 
-  /** A connection came: reads all that is there, and leaves what is missing. Never rejects. */
-  async visit(): Promise<void> {
+  /** A connection came: reads all that is there, and leaves what is missing. Again until it could, or another connection comes. Never rejects. */
+  async visit(signal: AbortSignal): Promise<void> {
+    const { transport, clock } = this.#parts;
+    const visit = ++this.#visits;
+    for (let wait = AGAIN_FIRST_MS; !(await this.#visitOnce()); wait = Math.min(AGAIN_MOST_MS, 2 * wait)) {
+      await clock.sleep(wait, signal).catch(() => undefined);
+      if (signal.aborted || visit !== this.#visits || transport.state.phase !== "connected") return;
+    }
+  }
+
+  /** False when there was no store that answers: a cluster that began just now has none for some seconds. */
+  async #visitOnce(): Promise<boolean> {
     const { transport, name, log } = this.#parts;
     try {
       this.#store = await transport.store(name);
-      if (this.#store === undefined) return;
+      if (this.#store === undefined) return false;
       const there = await this.#read(this.#store);
       const missing = [...KEPT].flatMap((kind) => this.#parts.state.list(kind)).filter(({ hash }) => !there.has(hash));
       for (const statement of missing) await this.#store.put(statementId(statement.key), statement.bytes);
+      return true;
     } catch (thrown) {
       log.debug("the broker's store could not be used", { error: describeError(thrown) });
+      return false;
     }
   }
 
@@ -58,7 +78,10 @@ export class MeetingPoint {
     };
     for await (const value of store.list(AbortSignal.timeout(VISIT_MS))) {
       const statement = tryParse(value);
-      if (statement === undefined) continue;
+      if (statement === undefined) {
+        this.#parts.onUnreadable();
+        continue;
+      }
       hashes.add(statement.hash);
       batch.push(statement);
       if (batch.length >= BATCH) flush();

@@ -71,6 +71,8 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   // The client of the broker is loaded where there is one.
   const nats = servers.length > 0 ? await openNatsClient(config, keys) : undefined;
   const inboxPrefix = fleetSubjects(trustDomain).inbox(nodeName);
+  // The fleet speaks while it is built.
+  const late: { admitter?: Admitter } = {};
   const fleet: Fleet = new Fleet({
     ...{
       stateDir: config.stateDir,
@@ -83,7 +85,13 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       clock,
       log,
       random,
-      hooks,
+    },
+    hooks: {
+      ...hooks,
+      trustChanged(revoked, own) {
+        hooks.trustChanged(revoked, own);
+        late.admitter?.listen(fleet.transport);
+      },
     },
     idPrefixes: authority.info().idPrefixes,
     nkey: nats?.nkey,
@@ -92,7 +100,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
         ? undefined
         : async () => nats.open({ servers, ca, name: nodeName, inboxPrefix, clock, random }),
     onTransport(transport) {
-      transport.subscribe(admitter.subject, (message) => admitter.answer(message));
+      admitter.listen(transport);
       hooks.connected(transport);
     },
     answer: (said) => renewer.answer(said),
@@ -109,6 +117,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   const tokens = openTokenTable(store, keys);
   const roots = () => ({ all: authority.bundle.map(rootFingerprint), signing: ownRoot() });
   const admitter = new Admitter({ fleet, tokens, nodeName, trustDomain, roots, servers, ca, clock, log, sign });
+  late.admitter = admitter;
   const renewer = new Renewer({
     ...{ fleet, stateDir, store, keys, clock, log, random },
     validity() {

@@ -147,6 +147,7 @@ export class Wire {
       if (given !== undefined) reply(envelope.id, given);
       this.counters.answered += 1;
     } catch (thrown) {
+      if (isMalformed(thrown)) gate.countUnreadable();
       log.warn("a fleet question could not be answered", { node, type: envelope.type, error: String(thrown) });
     } finally {
       this.#answering -= 1;
@@ -203,6 +204,11 @@ function noticeOf({ code, envelope, proof }: GateRefused, now: number): Reply | 
 
 function writeNotice(code: NoticeCode, time: number, proof: Uint8Array = new Uint8Array()): Uint8Array {
   return writeMessage({ type: "notice", code, time, proof });
+}
+
+/** By the one who asks; anything else is a fault of this node. */
+function isMalformed(thrown: unknown): boolean {
+  return thrown instanceof RiprapError && thrown.code.endsWith("_malformed");
 }
 
 function refused(node: string, fact: string): RiprapError {
