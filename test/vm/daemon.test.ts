@@ -145,14 +145,15 @@ for (const kernel of KERNEL_LINES) {
     test(
       "renews SVIDs and comes back from SIGKILL when a transfer goes on meanwhile",
       async () => {
-        const transfer = node.vm.spawn(`exec python3 /srv/one.py ${SLOW} > /tmp/big`);
+        const transfer = node.vm.spawn(`exec python3 /srv/one.py ${SLOW} > /tmp/big 2> /tmp/big.error`);
         await node.vm.waitFor("test -s /tmp/big");
         const before = await serials("one");
         await node.vm.waitFor(`! riprap ps --json | grep -q ${before[0]}`);
         await node.stopDaemon("KILL");
         await node.start();
         expect((await serials("one")).length).toBe(1);
-        expect(await transfer.exited).toBe(0);
+        const code = await transfer.exited;
+        expect([code, await node.vm.check("cat /tmp/big.error")]).toEqual([0, ""]);
         expect(await node.vm.check("sha256sum < /tmp/big")).toBe(await node.vm.check("sha256sum < /srv/big"));
       },
       2 * VM_TEST_MS,
