@@ -2,7 +2,7 @@
 
 import { beforeAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
-import { importJWK } from "jose";
+import { exportJWK, importJWK, type JWK } from "jose";
 import { RiprapError } from "../src/error.ts";
 import { SpiffeId, TrustDomain } from "../src/spiffe_id.ts";
 import { jwtKeyOf, parseTrustBundle, type TrustBundle, writeJwtBundle, writeTrustBundle } from "../src/trust_bundle.ts";
@@ -76,7 +76,40 @@ describe("writeTrustBundle", () => {
   });
 });
 
+const EC_JWK = EC.export({ format: "jwk" });
+const RSA_JWK = RSA.export({ format: "jwk" });
+const SHORT_RSA = generateKeyPairSync("rsa", { modulusLength: 1024 }).publicKey.export({ format: "jwk" });
+const ED = generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" });
+const flipped = (text = "") =>
+  Buffer.from(Buffer.from(text, "base64url").map((octet) => octet ^ 1)).toString("base64url");
+
 describe("parseTrustBundle", () => {
+  test.each<[string, string, object]>([
+    ["P-256", "ES256", EC_JWK],
+    ["P-384", "ES384", generateKeyPairSync("ec", { namedCurve: "P-384" }).publicKey.export({ format: "jwk" })],
+    ["RSA", "RS256", RSA_JWK],
+    ["a point off its curve", "ES256", { ...EC_JWK, x: flipped(EC_JWK.x) }],
+    ["a coordinate that is too short", "ES256", { ...EC_JWK, x: EC_JWK.x?.slice(0, 40) }],
+    ["a coordinate of another curve", "ES384", { ...EC_JWK, crv: "P-384" }],
+    ["no second coordinate", "ES256", { ...EC_JWK, y: undefined }],
+    ["a coordinate that is a number", "ES256", { ...EC_JWK, y: 7 }],
+    ["an empty modulus", "RS256", { ...RSA_JWK, n: "" }],
+    ["a modulus of 1024 bits", "RS256", SHORT_RSA],
+    ["no exponent", "RS256", { ...RSA_JWK, e: undefined }],
+    ["an RSA key that says it is of a curve", "ES256", { ...RSA_JWK, kty: "EC" }],
+    ["a curve key that says it is RSA", "RS256", { ...EC_JWK, kty: "RSA" }],
+    ["an Ed25519 key that says it is of P-256", "ES256", { ...ED, kty: "EC", crv: "P-256" }],
+  ])(
+    "parseTrustBundle() takes no key that jose refuses, and reads the one that jose reads: %s (B-6)",
+    async (_, alg, key) => {
+      const held = read({ keys: [{ ...key, use: "jwt-svid", kid: "k" }] }).jwt[0];
+      const theirs = await importJWK({ ...key } as JWK, alg).then(exportJWK, () => undefined);
+      if (held === undefined) return expect([undefined, SHORT_RSA.n]).toContain(theirs?.n);
+      const { kty, crv, x, y, n, e } = held.key.export({ format: "jwk" });
+      expect(JSON.parse(JSON.stringify({ kty, crv, x, y, n, e }))).toEqual(theirs as object);
+    },
+  );
+
   test.each<[string, unknown]>([
     ["no JSON", "{"],
     ["a list", "[]"],
