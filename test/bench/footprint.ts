@@ -8,12 +8,27 @@ import { identityRule, openClient, type WorkloadClient } from "../daemon/workloa
 import { buildBinary } from "../run/build.ts";
 import type { Row } from "./table.ts";
 
+const BARE_SERVER = join(import.meta.dir, "bare_server.ts");
 const SETTLE_MS = 3000;
+
+/** What the daemon loads beside its own code: a bare server with each alone says what each brings. */
+const LIBRARIES = ["@grpc/grpc-js", "@peculiar/x509", "nats", "yaml", "jose", "hono", "bun:sqlite"];
+
+/** Where resident pages belong, by their line in /proc/PID/smaps. */
+const KINDS: readonly [kind: string, line: RegExp][] = [
+  ["code of the runtime", / r-xp .*\/(riprap|bare_server)/],
+  ["its data, and our code in it", / r\S+ .*\/(riprap|bare_server)/],
+  ["memory of its own", / rw-p \S+ \S+ 0 +(\[heap\])?$/],
+  ["code made at run time", / rwxp /],
+  ["libraries and the rest", /./],
+];
+const RESIDENT = "resident memory when idle, MiB";
 const START_LIMIT_MS = 20_000;
 
 interface Started {
   readonly ms: number;
-  readonly residentKib: number;
+  /** By kind. */
+  readonly residentKib: ReadonlyMap<string, number>;
 }
 
 /** Rows of each round: both programs in turn. */
@@ -21,18 +36,46 @@ export async function measureFootprint(rounds: number, output: string): Promise<
   await mkdir(output, { recursive: true });
   const [bare, riprap] = [join(output, "bare_server"), join(output, "riprap")];
   await buildBinary("linux-x64", riprap);
-  const source = join(import.meta.dir, "bare_server.ts");
-  const build = Bun.spawnSync([process.execPath, "build", "--compile", "--bytecode", `--outfile=${bare}`, source]);
-  if (build.exitCode !== 0) throw new Error(build.stderr.toString());
+  buildBare(bare, BARE_SERVER);
   const rows: Row[] = [];
   for (let round = 1; round <= rounds; round++) {
     const found = { "bare Bun server": await startBare(bare), riprap: await startDaemon(riprap) };
     for (const [peer, { ms, residentKib }] of Object.entries(found)) {
       rows.push({ round, peer, metric: "start to first answer, ms", value: ms });
-      rows.push({ round, peer, metric: "resident memory when idle, MiB", value: residentKib / 1024 });
+      rows.push({ round, peer, metric: RESIDENT, value: sumMib(residentKib) });
+      for (const [kind, kib] of residentKib)
+        rows.push({ round, peer, metric: `${RESIDENT}: ${kind}`, value: kib / 1024 });
     }
   }
+  for (const library of LIBRARIES) rows.push(await weighLibrary(output, library));
   return rows;
+}
+
+function buildBare(outfile: string, source: string): void {
+  const build = Bun.spawnSync([
+    process.execPath,
+    "build",
+    "--compile",
+    "--bytecode",
+    "--format=esm",
+    `--outfile=${outfile}`,
+    source,
+  ]);
+  if (build.exitCode !== 0) throw new Error(build.stderr.toString());
+}
+
+/** `output` is below the project, where the import is found. */
+async function weighLibrary(output: string, library: string): Promise<Row> {
+  const binary = join(output, "bare_server_with_library");
+  const text = await Bun.file(BARE_SERVER).text();
+  await writeFile(`${binary}.ts`, `import * as library from "${library}";\n${text}globalThis.library = library;\n`);
+  buildBare(binary, `${binary}.ts`);
+  const { residentKib } = await startBare(binary);
+  return { round: 1, peer: `bare Bun server with ${library}`, metric: RESIDENT, value: sumMib(residentKib) };
+}
+
+function sumMib(kib: ReadonlyMap<string, number>): number {
+  return [...kib.values()].reduce((sum, each) => sum + each, 0) / 1024;
 }
 
 async function startBare(binary: string): Promise<Started> {
@@ -101,10 +144,20 @@ async function fetchOnce(client: WorkloadClient): Promise<Error | undefined> {
   return failure;
 }
 
-async function settle(child: Bun.Subprocess): Promise<number> {
+async function settle(child: Bun.Subprocess): Promise<ReadonlyMap<string, number>> {
   await Bun.sleep(SETTLE_MS);
-  const status = await Bun.file(`/proc/${child.pid}/status`).text();
+  const smaps = await Bun.file(`/proc/${child.pid}/smaps`).text();
   child.kill();
   await child.exited;
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
+  return residentByKind(smaps);
+}
+
+function residentByKind(smaps: string): Map<string, number> {
+  const resident = new Map<string, number>();
+  for (const part of smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+    const [kind = ""] = KINDS.find(([, line]) => line.test(part.split("\n")[0] ?? "")) ?? [];
+    const kib = Number(/^Rss:\s+(\d+)/m.exec(part)?.[1] ?? 0);
+    resident.set(kind, (resident.get(kind) ?? 0) + kib);
+  }
+  return resident;
 }
