@@ -188,8 +188,9 @@ class NatsTransport implements Transport {
     try {
       setTransportFactory({ factory: () => new EndingTransport(this.#options.clock), dnsResolveFn: nodeResolveHost });
       const connection = await NatsConnectionImpl.connect(clientOptions(this.#options));
-      if (signal.aborted) await connection.close();
-      return { ok: true, connection };
+      if (!signal.aborted) return { ok: true, connection };
+      await connection.close();
+      return { ok: false, reason: "it is closed" };
     } catch (thrown) {
       return { ok: false, reason: sentenceOf(thrown) };
     }

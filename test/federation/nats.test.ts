@@ -42,3 +42,33 @@ test("openNats() ends the connection of each try that a silent server leaves wit
     silent.stop(true);
   }
 });
+
+test("close() ends well while a connection is being made", async () => {
+  const asked = Promise.withResolvers<void>();
+  const closing = Promise.withResolvers<void>();
+  const slow = Bun.listen({
+    ...{ hostname: "127.0.0.1", port: 0 },
+    socket: {
+      async open(socket) {
+        asked.resolve();
+        await closing.promise;
+        socket.write('INFO {"server_id":"s","version":"2.9.10","proto":1,"headers":true,"max_payload":1048576}\r\n');
+      },
+      data(socket, bytes) {
+        if (bytes.includes("PING")) socket.write("PONG\r\n");
+      },
+    },
+  });
+  const servers = [`nats://127.0.0.1:${slow.port}`];
+  const transport = openNats({ servers, name: "test", clock: systemClock, random: Math.random });
+  try {
+    transport.subscribe("a.subject", () => undefined);
+    await asked.promise;
+    const closed = transport.close();
+    closing.resolve();
+    await closed;
+    expect(transport.state).toEqual({ phase: "closed" });
+  } finally {
+    slow.stop(true);
+  }
+});

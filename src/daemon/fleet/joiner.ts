@@ -48,7 +48,8 @@ export interface Joined {
 
 const SILENCE: ReadonlySet<string> = new Set(["nats_nobody_answers", "nats_no_answer", "nats_not_connected"]);
 const CONNECT_MS = 10_000;
-const ANSWER_MS = 10_000;
+/** An issuing node to which hundreds come at once answers one after another. */
+const ANSWER_MS = 30_000;
 const NOBODY_MS = 3000;
 const NOBODY_AGAIN_MS = 100;
 /** A person's word may take longer than a restart of the node where he says it. */
