@@ -140,18 +140,24 @@ async function loadModule(config: DaemonConfig, terminal: Terminal): Promise<voi
   const { loaded, release } = module.status();
   if (loaded) return;
   const failed = module.check().filter((finding) => finding.level === "fail");
-  for (const { check, fact, remedy } of failed)
-    terminal.warn(`riprap: ${check}: ${fact}; ${remedy ?? "see riprap doctor"}`);
+  const sayWhatFails = () => {
+    for (const { check, fact, remedy } of failed)
+      terminal.warn(`riprap: ${check}: ${fact}; ${remedy ?? "see riprap doctor"}`);
+  };
   try {
     const onBuild = () =>
       terminal.warn(`riprap: building the module for kernel ${release}, which takes about a minute`);
     const { path } = await module.load({ onBuild });
     terminal.warn(`riprap: loaded ${path}`);
+    sayWhatFails();
   } catch (thrown) {
-    if (config.requireKernel || !(thrown instanceof RiprapError)) throw thrown;
+    const goesOn = !config.requireKernel && thrown instanceof RiprapError;
+    // Before the reasons: whoever reads one line reads this one.
+    if (goesOn) terminal.warn("riprap: going on in the identity plane: identities are issued, NOTHING IS ENFORCED");
+    sayWhatFails();
+    if (!goesOn) throw thrown;
     const sentence = describeError(thrown);
     if (!failed.some((finding) => sentence.includes(finding.fact))) terminal.warn(`riprap: ${sentence}`);
-    terminal.warn("riprap: going on in the identity plane: identities are issued, NOTHING IS ENFORCED");
   }
 }
 
