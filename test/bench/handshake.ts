@@ -1,5 +1,5 @@
-// What a full mutual handshake costs both ends together, in instructions: riprap's beside OpenSSL's in memory. riprap's figure
-// is what a new connection takes longer than a plain one, so it holds sockets, work items and flow records too.
+// What a mutual connection costs both ends together, in instructions: its handshake beside OpenSSL's in memory, its requests and its stream beside bare
+// kTLS. riprap's handshake is what a new connection takes longer than a plain one, so it holds sockets, work items and flow records too.
 import type { Vm } from "../vm/lab.ts";
 import { bootNode } from "../vm/node.ts";
 import { certificateScript } from "./haproxy.ts";
@@ -10,13 +10,20 @@ const HANDSHAKES = 40;
 const OPENSSL = "/srv/plain/openssl";
 const CERTIFICATES = "/run/bench";
 
-export interface HandshakeCost {
+const KTLS_PORT = 9001;
+/** 10⁹ instructions are one. */
+const REQUEST_SECONDS = 0.1;
+const STREAM_MIB = 8;
+const CHUNKS_PER_MIB = 64;
+
+export interface ConnectionCost {
+  readonly metric: "handshake" | "request" | "16 KiB of a stream";
   readonly who: string;
   readonly instructions: number;
 }
 
-/** Boots a guest that counts instructions and measures each of the three once: two boots agree within a percent. */
-export async function measureHandshakes(): Promise<HandshakeCost[]> {
+/** Boots a guest that counts instructions and measures each once: two boots agree within a percent or two. */
+export async function measureConnections(): Promise<ConnectionCost[]> {
   const [wire, openssl] = [await buildLoad("wire"), await buildLoad("openssl", ["-lssl", "-lcrypto"])];
   const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false, countInstructions: true });
   try {
@@ -30,17 +37,32 @@ export async function measureHandshakes(): Promise<HandshakeCost[]> {
     const plain = await figure(vm, `${PLAIN} connect 127.0.0.1 ${PLAIN_PORT} ${HANDSHAKES}`, "p50_us");
     const full = await figure(vm, `${CLIENT} connect 127.1.0.1 ${RIPRAP_PORT} ${HANDSHAKES} --spread`, "p50_us");
     const resumed = await figure(vm, `${CLIENT} connect 127.0.0.1 ${RIPRAP_PORT} ${HANDSHAKES}`, "p50_us");
+    vm.spawn([PLAIN, "serve", String(KTLS_PORT), "--ktls"]);
+    await waitForPort(vm, KTLS_PORT);
     return [
-      { who: "OpenSSL in memory, full", instructions: Math.round(inMemory) },
-      { who: "riprap, full", instructions: Math.round((full - plain) * 1000) },
-      { who: "riprap, resumed", instructions: Math.round((resumed - plain) * 1000) },
+      { metric: "handshake", who: "OpenSSL in memory, full", instructions: Math.round(inMemory) },
+      { metric: "handshake", who: "riprap, full", instructions: Math.round((full - plain) * 1000) },
+      { metric: "handshake", who: "riprap, resumed", instructions: Math.round((resumed - plain) * 1000) },
+      ...(await measureEstablished(vm, "bare kTLS", `${PLAIN} % 127.0.0.1 ${KTLS_PORT} % --ktls`)),
+      ...(await measureEstablished(vm, "riprap", `${CLIENT} % 127.0.0.1 ${RIPRAP_PORT} %`)),
     ];
   } finally {
     await node.stop();
   }
 }
 
-async function figure(vm: Vm, command: string, field: "ns" | "p50_us"): Promise<number> {
+/** `command` with the load and its extent in the places of its two percent signs. */
+async function measureEstablished(vm: Vm, who: string, command: string): Promise<ConnectionCost[]> {
+  const words = (load: string, extent: number) => command.replace("%", load).replace("%", String(extent));
+  const request = await figure(vm, words("rr", REQUEST_SECONDS), "p50_us");
+  const mibPerSecond = await figure(vm, words("stream", STREAM_MIB), "mib_per_second");
+  return [
+    { metric: "request", who, instructions: Math.round(request * 1000) },
+    { metric: "16 KiB of a stream", who, instructions: Math.round(1e9 / mibPerSecond / CHUNKS_PER_MIB) },
+  ];
+}
+
+async function figure(vm: Vm, command: string, field: "ns" | "p50_us" | "mib_per_second"): Promise<number> {
   const printed = JSON.parse(await vm.check(command, { timeout: 300_000 })) as Record<string, number>;
   return printed[field] ?? Number.NaN;
 }

@@ -5,7 +5,7 @@ import { costRows, measureCost } from "./cost.ts";
 import { benchDataPath, type DataPathOptions } from "./data_path.ts";
 import { benchFleet } from "./fleet.ts";
 import { measureFootprint } from "./footprint.ts";
-import { measureHandshakes } from "./handshake.ts";
+import { measureConnections } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
 import { benchIssuance } from "./issuance.ts";
 import { benchRevoke } from "./revoke.ts";
@@ -35,8 +35,8 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
   async handshake({ rounds }) {
     const rows: Row[] = [];
     for (let round = 1; round <= Math.min(rounds, 2); round++)
-      for (const { who, instructions } of await measureHandshakes())
-        rows.push({ round, peer: who, metric: "handshake of both ends, instructions", value: instructions });
+      for (const { metric, who, instructions } of await measureConnections())
+        rows.push({ round, peer: who, metric: `${metric}, both ends, instructions`, value: instructions });
     return { rows, reference: "OpenSSL in memory, full", circumstances: {} };
   },
   issuance: ({ rounds, quick }) =>

@@ -177,7 +177,7 @@ static void run_connect(const char *address, uint16_t port, size_t count)
 	report("connect", took, count, now_ns() - begin);
 }
 
-static void run_rr(const char *address, uint16_t port, unsigned int seconds)
+static void run_rr(const char *address, uint16_t port, double seconds)
 {
 	size_t max = 4000000, n = 0;
 	uint64_t *took = calloc(max, sizeof(*took)), begin, end;
@@ -185,7 +185,7 @@ static void run_rr(const char *address, uint16_t port, unsigned int seconds)
 	char data[MESSAGE_BYTES] = "R";
 
 	begin = now_ns();
-	end = begin + seconds * 1000000000ull;
+	end = begin + (uint64_t)(seconds * 1e9);
 	while (n < max && now_ns() < end) {
 		uint64_t start = now_ns();
 
@@ -248,7 +248,7 @@ int main(int argc, char **argv)
 	if (argc == 5 && !strcmp(argv[1], "connect"))
 		run_connect(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10));
 	else if (argc == 5 && !strcmp(argv[1], "rr"))
-		run_rr(argv[2], (uint16_t)atoi(argv[3]), (unsigned int)atoi(argv[4]));
+		run_rr(argv[2], (uint16_t)atoi(argv[3]), atof(argv[4]));
 	else if (argc == 5 && !strcmp(argv[1], "stream"))
 		run_stream(argv[2], (uint16_t)atoi(argv[3]), strtoul(argv[4], NULL, 10), 0);
 	else if (argc == 5 && !strcmp(argv[1], "sendfile"))
