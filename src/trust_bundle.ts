@@ -86,6 +86,20 @@ export function writeTrustBundle({ x509, jwt, wit = [], sequence, refreshHintSec
   return sequence === undefined ? text : text.replace(/^\{/, `{\n  "spiffe_sequence": ${sequence},`);
 }
 
+/**
+ * A SPIFFE bundle map (Trust Domain and Bundle section 5): each under its trust domain's name, without refresh hints, which say nothing of a collection.
+ * RangeError when a trust domain is there twice.
+ */
+export function writeBundleMap(bundles: readonly TrustBundle[]): string {
+  const names = bundles.map(({ trustDomain }) => trustDomain.name);
+  if (new Set(names).size < names.length) throw new RangeError("a bundle map has each trust domain once");
+  const entries = bundles.map(
+    (bundle, index) =>
+      `${JSON.stringify(names[index])}: ${writeTrustBundle({ ...bundle, refreshHintSeconds: undefined })}`,
+  );
+  return `{"trust_domains": {${entries.join(",\n")}}}\n`;
+}
+
 /** Its JWT keys alone, as a plain JWK Set (Workload API section 6.2.2): without `use`, which common readers of JWK Sets refuse to know. */
 export function writeJwtBundle({ jwt }: Pick<TrustBundle, "jwt">): string {
   return JSON.stringify({ keys: jwt.map(jwkOfKey) });

@@ -71,7 +71,7 @@ async function verify(house: House, chain: readonly Uint8Array[]) {
 }
 
 describe("riprap bundle set", () => {
-  test("bundle set makes a foreign chain good, and the removal of its TrustDomain cuts its peers (rows B-1, F-23)", async () => {
+  test("bundle set makes a foreign chain good, and the removal of its TrustDomain cuts its peers (rows B-1, B-11, F-23)", async () => {
     ours.writeRules("rules.yaml", rules("web", "partner.test"));
     theirs.writeRules("rules.yaml", rules("orders", "edge.test"));
     const daemon = await ours.start();
@@ -90,6 +90,9 @@ describe("riprap bundle set", () => {
     await settle();
     expect(daemon.status().trust).toEqual({ desired: before + 1, applied: before + 1 });
     expect(await verify(ours, chain)).toMatchObject({ alert: 0, spiffeId: "spiffe://partner.test/orders" });
+    const { trust_domains: map } = JSON.parse((await riprap(ours, "bundle", "map")).out);
+    expect(Object.keys(map)).toEqual(["edge.test", "partner.test"]);
+    expect(map["partner.test"].keys[0].x5c).toEqual(JSON.parse(document).keys[0].x5c);
     // Theirs is not ours: an ID of our domain needs our roots.
     expect((await verify(theirs, await chainOf(ours)))?.alert).toBe(48);
 

@@ -59,6 +59,22 @@ const get: Command = {
   },
 };
 
+const map: Command = {
+  words: ["bundle", "map"],
+  group: "See",
+  sentence: "Print all trust bundles that the daemon holds as one SPIFFE bundle map.",
+  notes: [
+    "What programs take that judge peers of several trust domains: gRPC has it as spiffe_trust_bundle_map_file. Bundles change: write it anew as often as you would ask a bundle endpoint, and under another name before it takes the place of the old file.",
+  ],
+  arguments: [],
+  options: [...DAEMON_OPTIONS],
+  example: "riprap bundle map",
+  async run(invocation, terminal) {
+    terminal.print((await clientOf(invocation).text("/v1/bundle_map")).trimEnd());
+    return 0;
+  },
+};
+
 const set: Command = {
   words: ["bundle", "set"],
   group: "Rules",
@@ -125,7 +141,7 @@ const pin: Command = {
   },
 };
 
-export const BUNDLE_COMMANDS: readonly Command[] = [list, get, set, pin, endpoint];
+export const BUNDLE_COMMANDS: readonly Command[] = [list, get, map, set, pin, endpoint];
 
 function routeOf(trustDomain: string): string {
   return `/v1/bundles/${encodeURIComponent(trustDomain)}`;

@@ -5,7 +5,7 @@ import { fingerprintBundle } from "../../bundle_fingerprint.ts";
 import { RiprapError } from "../../error.ts";
 import type { ForeignTrustDomain } from "../../resource.ts";
 import { TrustDomain } from "../../spiffe_id.ts";
-import { type TrustBundle, writeJwtBundle, writeTrustBundle } from "../../trust_bundle.ts";
+import { type TrustBundle, writeBundleMap, writeJwtBundle, writeTrustBundle } from "../../trust_bundle.ts";
 import type { BundleBook, HeldBundle } from "../bundle.ts";
 import type { BundleKeyView, BundlePort, BundleView, DomainView } from "../control/bundle.ts";
 import type { Endpoints } from "../endpoint.ts";
@@ -39,6 +39,10 @@ export function createBundlePort({ book, poller, courier, endpoints, own }: Bund
       if (format === "pem") return bundle.x509.map((der) => new X509Certificate(der).toString()).join("");
       if (format === "jwks") return writeJwtBundle(bundle);
       return isOwn(name) ? writeTrustBundle(bundle) : heldOf(name).document;
+    },
+    map() {
+      const foreign = book.configured().flatMap(({ trustDomain }) => book.held(trustDomain)?.bundle ?? []);
+      return writeBundleMap([own(), ...foreign]);
     },
     set(name, document, { isForced }) {
       const trustDomain = TrustDomain.parse(name);

@@ -62,6 +62,8 @@ export interface BundlePort {
   get(trustDomain: string): BundleView;
   /** The document of a bundle, as others read it: the whole, its JWT keys alone, or its roots in PEM. */
   document(trustDomain: string, format: BundleFormat): string;
+  /** Every bundle that is held, our own among them, as a SPIFFE bundle map. */
+  map(): string;
   set(trustDomain: string, document: string, options: { readonly isForced: boolean }): SetView;
   /** What the first bundle over the broker must have. */
   pin(trustDomain: string, fingerprint: string): { readonly trustDomain: string; readonly pin: string };
@@ -73,6 +75,7 @@ export type BundleFormat = (typeof BUNDLE_FORMATS)[number];
 
 export function addBundleRoutes(app: Hono, port: BundlePort): void {
   app.get("/v1/bundles", (c) => c.json(port.list()));
+  app.get("/v1/bundle_map", (c) => c.text(port.map()));
   app.get("/v1/endpoints", (c) => c.json(port.endpoints()));
   app.get("/v1/bundles/:trustDomain", (c) => {
     const trustDomain = c.req.param("trustDomain");
