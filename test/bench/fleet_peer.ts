@@ -1,11 +1,17 @@
 // A peer of a fleet as the benches simulate it: a real connection, with a state, a gate and a voice of its own.
 
 import { systemClock } from "../../src/clock.ts";
+import { AntiEntropy } from "../../src/daemon/fleet/anti_entropy.ts";
+import { OwnVoice } from "../../src/daemon/fleet/own_voice.ts";
+import { worthSpreading } from "../../src/daemon/fleet/reading.ts";
+import { Wire } from "../../src/daemon/fleet/wire.ts";
+import type { Log } from "../../src/daemon/log.ts";
 import { FleetState, type StatementStore } from "../../src/federation/fleet_state.ts";
 import { Gate } from "../../src/federation/gate.ts";
+import { batchStatements, parseMessage, writeMessage } from "../../src/federation/message.ts";
 import { openNats } from "../../src/federation/nats.ts";
 import { authorOf } from "../../src/federation/roster.ts";
-import type { Statement } from "../../src/federation/statement.ts";
+import { type Statement, type StatementDraft, signStatement, verifyStatement } from "../../src/federation/statement.ts";
 import { fleetSubjects } from "../../src/federation/subject.ts";
 import type { Transport } from "../../src/federation/transport.ts";
 import { Voice } from "../../src/federation/voice.ts";
@@ -33,6 +39,28 @@ function groundStatements(): { root: ReturnType<typeof makeRoot>; ground: Statem
     sayNode(speaker, SPEAKER),
   ];
   return { root, ground };
+}
+
+/** Verified once for all states of this process that begin with it. */
+export class SharedGround {
+  readonly #root: ReturnType<typeof makeRoot>;
+  readonly statements: readonly Statement[];
+  readonly #known: ReadonlySet<Statement>;
+
+  constructor(extra: readonly Statement[]) {
+    const { root, ground } = groundStatements();
+    this.#root = root;
+    this.statements = [...ground, ...extra];
+    this.#known = new Set(this.statements);
+  }
+
+  /** A state that knows all of it, and verifies whatever else it hears. */
+  state(): FleetState {
+    const verify = (statement: Statement) => this.#known.has(statement) || verifyStatement(statement);
+    const state = new FleetState({ trustDomain: DOMAIN, roots: [this.#root.publicKey], verify });
+    state.applyAll(this.statements, Date.now());
+    return state;
+  }
 }
 
 export function openState(extra: readonly Statement[] = [], store?: StatementStore): FleetState {
@@ -73,4 +101,78 @@ export function openVoice(name: string): Voice {
 
 export function openGate(state: FleetState): Gate {
   return new Gate({ trustDomain: DOMAIN, authorOf: (key) => authorOf(state, key), startedAt: Date.now() - 1000 });
+}
+
+const QUIET: Log = { error() {}, warn() {}, info() {}, debug() {} };
+
+/** A node as the daemon has it, without a disk and a module: hears, judges, spreads, compares, speaks of itself. */
+export class SimulatedNode {
+  readonly transport: Transport;
+  readonly state: FleetState;
+  readonly rounds: AntiEntropy;
+  readonly #name: string;
+  readonly #wire: Wire;
+  readonly #own: OwnVoice;
+  /** Told of each statement that came over the wire and was new. */
+  onTaken: (statement: Statement) => void = () => undefined;
+
+  constructor(server: NatsServer, name: string, about: { readonly state: FleetState; peers(): readonly string[] }) {
+    const { state } = about;
+    this.#name = name;
+    this.state = state;
+    this.transport = openTransport(server, name);
+    this.#wire = new Wire({
+      ...{ transport: this.transport, gate: openGate(state), voice: openVoice(name), subjects: SUBJECTS },
+      ...{ node: name, clock: systemClock, log: QUIET },
+      nodeOf: (key) => authorOf(state, key)?.node,
+      onBroadcast: ({ type, payload }) => {
+        const message = parseMessage(type, payload);
+        if (message.type === "statements") this.#take(message.statements);
+      },
+      onAsk: (said) => this.rounds.answer(said),
+      onGap: () => this.rounds.soon(),
+      onRecovered: () => undefined,
+    });
+    this.rounds = new AntiEntropy({
+      ...{ state, wire: this.#wire, clock: systemClock, log: QUIET, random: Math.random, peers: about.peers },
+      take: (statements) => {
+        const fresh = this.#take(statements);
+        this.spread(worthSpreading(fresh));
+        return fresh.length;
+      },
+    });
+    this.#own = new OwnVoice({
+      ...{ nodeName: name, clock: systemClock, random: Math.random, state },
+      word: { addresses: () => ["10.0.0.1"], endpoints: () => [], jwtKeys: () => [] },
+      say: (draft) => this.say(draft),
+      onFault: () => undefined,
+    });
+    this.transport.onState(({ phase }) => {
+      if (phase === "connected") this.rounds.soon();
+    });
+  }
+
+  /** A word of its own, to all. */
+  say(draft: Omit<StatementDraft, "trustDomain" | "revision">): Statement {
+    const statement = signStatement(this.state.draft(draft, ""), voice(this.#name));
+    this.#take([statement]);
+    this.spread([statement]);
+    return statement;
+  }
+
+  spread(statements: readonly Statement[]): void {
+    for (const batch of batchStatements(statements)) this.#wire.broadcast(batch.type, writeMessage(batch));
+  }
+
+  /** Compares, and speaks of itself, as often as a daemon does. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.rounds.run(signal), this.#own.run(signal, { hasBroker: true, isMember: () => true })]);
+  }
+
+  #take(statements: readonly Statement[]): Statement[] {
+    const results = this.state.applyAll(statements, Date.now());
+    const fresh = results.flatMap(({ statement, outcome }) => (outcome.outcome === "accepted" ? [statement] : []));
+    for (const statement of fresh) this.onTaken(statement);
+    return fresh;
+  }
 }

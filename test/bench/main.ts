@@ -53,9 +53,11 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
   fleet: ({ rounds, quick }) =>
     benchFleet({
       nodes: quick ? 100 : 1000,
+      whole: quick ? 10 : 50,
       services: quick ? 1000 : 10_000,
       rules: quick ? 100 : 1000,
-      joins: quick ? 10 : 20,
+      joins: quick ? 50 : 1000,
+      idleSeconds: quick ? 20 : 120,
       rounds,
     }),
   revoke: ({ rounds }) => benchRevoke({ rounds }),
