@@ -95,6 +95,11 @@ function decode(file: string, bytes: Uint8Array, problems: ProblemList): string 
     report(problems, file, `it is larger than ${FILE_BYTES_MAX >> 20} MiB`, "split it");
     return undefined;
   }
+  if (bytes.length === 0) {
+    // What a crash leaves of a file that was being written: to take it for no rules would open what they closed.
+    report(problems, file, "it is empty", "write it again, or remove it");
+    return undefined;
+  }
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {

@@ -191,12 +191,15 @@ test("restore() takes a process's identity away when the rules changed while no 
   expect(house.revoked().length).toBe(1);
 });
 
-test("RuleKeeper starts with the last good rules when those on disk are broken by then", async () => {
+test.each([
+  ["half written", "kind: [", "curl.yaml"],
+  ["empty", "", "it is empty"],
+])("RuleKeeper starts with the last good rules when those on disk are %s by then", async (_, text, says) => {
   const first = await house.start();
   const process = house.kernel.exec();
   await settle();
   await first.stop();
-  house.writeRules("curl.yaml", "kind: [");
+  house.writeRules("curl.yaml", text);
   const second = await house.start();
   const another = house.kernel.exec();
   await settle();
@@ -204,6 +207,7 @@ test("RuleKeeper starts with the last good rules when those on disk are broken b
   const { rules, ready } = second.status();
   expect(rules.desired).toBeGreaterThan(rules.applied);
   expect(rules.error).toContain("curl.yaml");
+  expect(rules.error).toContain(says);
   expect(ready).toBe(false);
 });
 
