@@ -1,5 +1,5 @@
-// One allocation fails, the n-th, for each n between a new process and its first byte: what the program gets is an errno, and whoever comes next
-// is served. Needs the debug kernel, which can make allocations fail: `./run test --debug-kernel`.
+// One allocation fails, the n-th, for each n between a new process and its first byte, in the renewal of an SVID, and in a signature of the CA: what
+// the program gets is an errno, and whoever comes next is served. Needs the debug kernel, which can make allocations fail: `./run test --debug-kernel`.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { VmProcess } from "./lab/agent.ts";
 import { LOAD_MODULE, PROGRAM_DIR } from "./lab/product.ts";
@@ -27,17 +27,37 @@ const PREPARE = `
 
 describeDebugVm("the way of a connection when memory is short (skipped without the debug kernel)", () => {
   let vm: Vm;
-  let daemon: VmProcess;
+  let daemon: VmProcess | undefined;
+  const expectWalk = ({ stdout }: { stdout: string }) => {
+    expect(stdout).toContain("shortage: walked to");
+    expect(stdout).not.toMatch(/stuck|WRONG|UNKILLABLE|FAIL/);
+    // What failed once is there for the next, or at the latest for the one after.
+    expect(stdout.split("\n").filter((line) => /^\d+ \S+ (?!0$)\S+$/.test(line))).toEqual([]);
+  };
 
   beforeAll(async () => {
     vm = await bootVm({ kernel: "6.12", product: "module" });
     await vm.check(`${LOAD_MODULE} && mkdir -p /srv && cp ${PROGRAM_DIR}/shortage ${PROGRAM} && ip link set lo up`);
-    daemon = vm.spawn([`${PROGRAM_DIR}/fault`, "daemon"]);
-    while (!daemon.stdout.includes("ready") && daemon.running) await Bun.sleep(100);
     await vm.check(PREPARE);
   }, BOOT_TEST_MS);
 
   afterAll(() => vm?.stop(), BOOT_TEST_MS);
+
+  for (const [kind, deed] of [
+    ["slab", "renewal"],
+    ["page", "renewal"],
+    ["slab", "signature"],
+    ["page", "signature"],
+  ] as const)
+    test(
+      `each failing ${kind} allocation leaves the program served and the next ${deed} done when it is in a ${deed}`,
+      async () => {
+        const walk = await vm.run([`${PROGRAM_DIR}/shortage_daemon`, kind, deed], { timeout: WALK_MS });
+        process.stdout.write(`${kind} ${deed}\n${walk.stdout}${walk.stderr}`);
+        expectWalk(walk);
+      },
+      WALK_MS,
+    );
 
   for (const [kind, client] of [
     ["slab", "fork"],
@@ -48,14 +68,13 @@ describeDebugVm("the way of a connection when memory is short (skipped without t
     test(
       `each failing ${kind} allocation gives the program an errno when the client is a ${client === "fork" ? "new process" : "thread"}`,
       async () => {
+        daemon ??= vm.spawn([`${PROGRAM_DIR}/fault`, "daemon"]);
+        await daemon.waitOutput(/^ready$/m, VM_TEST_MS);
         const walk = await vm.run([PROGRAM, kind, client, `${FIRST}`, `${STEP}`, `${TRIES}`], {
           timeout: WALK_MS,
         });
         process.stdout.write(`${kind} ${client}\n${walk.stdout}${walk.stderr}`);
-        expect(walk.stdout).toContain("shortage: walked to");
-        expect(walk.stdout).not.toMatch(/stuck|WRONG|UNKILLABLE/);
-        // What failed once is there for the next, or at the latest for the one after.
-        expect(walk.stdout.split("\n").filter((line) => /^\d+ \S+ (?!0$)\S+$/.test(line))).toEqual([]);
+        expectWalk(walk);
         // It says FAIL when a flow is open in the clear.
         expect(daemon.stdout).toBe("ready\n");
       },

@@ -27,63 +27,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shortage.h"
+
 #define WORD		"sixteen bytes..."
 #define WORD_LEN	16
-#define STUCK_S		60	/* longer than any timeout of the module, on a slow machine */
 #define PORT		8080	/* of fault.c's rules */
-#define PAST_END	3	/* so many n in a row that nothing failed for end the walk */
-
-static const char *attributes;	/* directory of failslab or fail_page_alloc */
-static unsigned long counted;	/* what the kernel's own counter stands at */
-
-static void set(const char *name, unsigned long value)
-{
-	char path[128], text[32];
-	int fd, len;
-
-	snprintf(path, sizeof(path), "%s/%s", attributes, name);
-	fd = open(path, O_WRONLY);
-	len = snprintf(text, sizeof(text), "%lu", value);
-	if (fd < 0 || write(fd, text, len) != len) {
-		perror(path);
-		exit(2);
-	}
-	close(fd);
-}
-
-static long get(const char *name)
-{
-	char path[128], text[32] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", attributes, name);
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) {
-		perror(path);
-		exit(2);
-	}
-	close(fd);
-	return atol(text);
-}
-
-/* The kernel fails each `interval`-th of what it counts, and counts only while it may still fail one. */
-static void arm(unsigned long n)
-{
-	set("interval", counted + n);
-	set("times", 1);
-	set("probability", 100);
-}
-
-/* True when it has failed one. */
-static bool disarm(unsigned long n)
-{
-	bool fired = get("times") == 0;
-
-	set("probability", 0);
-	if (fired && counted + n > 1)
-		counted += n;
-	return fired;
-}
 
 static struct sockaddr_in address(void)
 {
@@ -172,11 +120,6 @@ static int connect_as(bool forks)
 	return -1;
 }
 
-static const char *name_of(int error)
-{
-	return error < 0 ? "stuck" : error ? strerrorname_np(error) : "0";
-}
-
 /* Ends the program where it cannot. */
 static void start_serving(void)
 {
@@ -219,14 +162,11 @@ static bool fail_at(unsigned long n, bool forks)
 		after = connect_as(forks);
 	}
 	printf("%lu %s %s\n", n, fired ? name_of(outcome) : "-", name_of(after));
-	if (!fired && n > 1)	/* how far the kernel counted is not known: begin anew beyond it */
-		counted += n;
 	return fired;
 }
 
 int main(int argc, char **argv)
 {
-	static char directory[64];
 	unsigned long n, step, tries;
 	int past = 0;
 	bool forks;
@@ -234,8 +174,7 @@ int main(int argc, char **argv)
 	if (argc != 6)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	snprintf(directory, sizeof(directory), "/sys/kernel/debug/fail%s", !strcmp(argv[1], "slab") ? "slab" : "_page_alloc");
-	attributes = directory;
+	choose_allocator(argv[1]);
 	forks = !strcmp(argv[2], "fork");
 	start_serving();
 	warm_up(forks);
