@@ -73,15 +73,21 @@ export async function openFleetPark(
   };
   const nodes = await Promise.all(Array.from({ length: size }, (_, i) => make(i)));
   const [first, ...rest] = nodes as [ParkNode, ...ParkNode[]];
-  await first.init();
-  await first.start();
-  for (const node of rest) {
-    await node.join(await first.token());
-    await node.start();
-  }
   const park = new LocalPark(nodes, { folder, make });
-  await park.settle();
-  return park;
+  try {
+    await first.init();
+    await first.start();
+    await park.until("it can be asked", ([view]) => view?.state === "connected", [first]);
+    for (const node of rest) {
+      await node.join(await first.token());
+      await node.start();
+    }
+    await park.settle();
+    return park;
+  } catch (thrown) {
+    await park.leave();
+    throw thrown;
+  }
 }
 
 function noDevice(): never {

@@ -86,10 +86,10 @@ async function readAtRest(node: ParkNode): Promise<AtRest> {
 }
 
 function rebuild(node: ParkNode, trustDomain: string): Omit<AtRest, "view"> {
-  const roots = beside(node.stateDir, ({ bundle }) => publicKeysOf(bundle));
+  const roots = beside(node.stateDir, ({ bundle }) => publicKeysOf(bundle), node.clock);
   const statements = readStatements(node.stateDir);
   const state = new FleetState({ trustDomain, roots });
-  const outcomes = state.applyAll(statements, systemClock.now() + node.skewMs);
+  const outcomes = state.applyAll(statements, node.clock.now());
   const refused = outcomes.filter(({ outcome }) => outcome.outcome !== "accepted");
   return { state, statements, refused: refused.map(({ statement }) => statement.key) };
 }
@@ -113,5 +113,9 @@ function verdictsOf(node: ParkNode, { state, chains }: { state: FleetState; chai
     const may = mayIssue(state, { spiffeId: answer.spiffeId.toString(), certificates });
     return may.ok ? TAKEN : may.code.endsWith(`_${REVOKED}`) ? REVOKED : may.code;
   };
-  return beside(node.stateDir, (authority) => [...chains].map(([what, chain]) => [what, judge(authority, chain)]));
+  return beside(
+    node.stateDir,
+    (authority) => [...chains].map(([what, chain]) => [what, judge(authority, chain)]),
+    node.clock,
+  );
 }

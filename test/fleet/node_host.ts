@@ -13,7 +13,8 @@ import { RiprapError } from "../../src/error.ts";
 import { cached, digestOf, runHost } from "../vm/lab/cache.ts";
 import { prepareBinary } from "../vm/lab/product.ts";
 
-const PATIENCE_MS = 20_000;
+/** A disk that many use lets each fsync of a start wait for seconds. */
+const PATIENCE_MS = 60_000;
 
 export interface HostedJoin {
   readonly nodeName: string;

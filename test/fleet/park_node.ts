@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { AuthorityList, StepDone } from "../../src/ca.ts";
 import { controlClient } from "../../src/cli/client.ts";
 import { runCli } from "../../src/cli.ts";
+import { type Clock, systemClock } from "../../src/clock.ts";
 import type { RevocationView } from "../../src/daemon/control/port.ts";
 import type { OpenDevice } from "../../src/daemon/device.ts";
 import type { FleetEvent } from "../../src/daemon/fleet/event.ts";
@@ -75,6 +76,11 @@ export class ParkNode {
     const { log } = this;
     this.#host =
       openDevice === undefined ? new HostApart({ config, log }) : new HostHere({ config, log, random, openDevice });
+  }
+
+  /** As its machine has it. */
+  get clock(): Clock {
+    return { now: () => systemClock.now() + this.skewMs, sleep: systemClock.sleep };
   }
 
   /** As the first of its trust domain. */
