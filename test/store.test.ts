@@ -46,7 +46,9 @@ describe("openStore()", () => {
   test("openStore() says what is wrong when the file is no database", () => {
     const path = storePath(scratch());
     Bun.spawnSync(["sh", "-c", `umask 077; yes nonsense | head -c 8192 > ${path}`]);
-    expect(() => openStore(path)).toThrow(/^Cannot use the database .*state\.db: it is damaged .*riprap authority rebuild/);
+    expect(() => openStore(path)).toThrow(
+      /^Cannot use the database .*state\.db: it is damaged .*riprap authority rebuild/,
+    );
   });
 
   test("openStore() keeps nothing on disk when the path is :memory:", () => {
