@@ -3,12 +3,13 @@
  * Makes connections, and takes them: many one after another, many at once, many by processes that live for one. Knows
  * nothing of riprap. What came of them is one line on standard output: "ok N" and " NAME N" for each errno that was met.
  *
- *   load serve PORT                    echoes until it is killed
+ *   load serve PORT                    echoes until it is killed; at SIGTERM it takes no more, and goes with the last connection
  *   load connect PORT TOTAL AT_ONCE    TOTAL connections, each says a few bytes and hears them again
  *   load hold PORT TOTAL AT_ONCE       AT_ONCE on their way at a time, all of them open before the first says anything
  *   load spawn PORT TOTAL AT_ONCE      TOTAL processes, each executes this program for one connection
  *   load one PORT                      such a one
  *   load ask PORT                      a connection for each byte of standard input, and a line: "ok" or its errno, milliseconds
+ *   load talk PORT TOTAL               keeps TOTAL connections, and does what each byte of standard input says: see talk()
  *   load churn PORT SECONDS AT_ONCE    processes that fork, execute, and are killed at any moment while they connect
  */
 #define _GNU_SOURCE
@@ -86,6 +87,15 @@ static long now_ms(void)
 
 /* ---- the server ---- */
 
+static long served;	/* connections that are open */
+static volatile sig_atomic_t is_leaving;
+
+static void leave(int signal_number)
+{
+	(void)signal_number;
+	is_leaving = 1;
+}
+
 static void echo(int fd)
 {
 	char piece[4096];
@@ -93,8 +103,10 @@ static void echo(int fd)
 
 	if (n < 0 && errno == EAGAIN)
 		return;
-	if (n <= 0 || write(fd, piece, n) != n)
+	if (n <= 0 || write(fd, piece, n) != n) {
 		close(fd);
+		served--;
+	}
 }
 
 static int serve(int port)
@@ -108,10 +120,16 @@ static int serve(int port)
 		perror("listen");
 		return 1;
 	}
+	signal(SIGTERM, leave);
 	event.data.fd = listener;
 	epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event);
-	for (;;) {
-		n = epoll_wait(poller, ready, 256, -1);
+	while (!is_leaving || served) {
+		if (is_leaving && listener >= 0) {
+			close(listener);
+			listener = -1;
+		}
+		/* The signal may come just before it waits. */
+		n = epoll_wait(poller, ready, 256, 200);
 		for (i = 0; i < n; i++) {
 			if (ready[i].data.fd != listener) {
 				echo(ready[i].data.fd);
@@ -120,9 +138,11 @@ static int serve(int port)
 			while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
 				event.data.fd = fd;
 				epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
+				served++;
 			}
 		}
 	}
+	return 0;
 }
 
 /* ---- the client ---- */
@@ -248,19 +268,109 @@ static int make_connections(int port, long total, int at_once)
 	return report();
 }
 
+/* ---- connections that are kept ---- */
+
+/* Says the word and hears it again. */
+static int converse(int fd)
+{
+	char word[WORD_LEN];
+
+	errno = 0;
+	if (write(fd, WORD, WORD_LEN) == WORD_LEN && recv(fd, word, sizeof(word), MSG_WAITALL) == sizeof(word) &&
+	    !memcmp(word, WORD, sizeof(word)))
+		return 0;
+	return errno ?: EPROTO;
+}
+
+static const char *name_of(int error)
+{
+	return error ? strerrorname_np(error) ?: "?" : "ok";
+}
+
+/* `made`: a socket of earlier, or -1. The call that failed, and why. */
+static void try_new(int port, int made)
+{
+	struct sockaddr_in address = loopback(port);
+	int fd = made >= 0 ? made : socket(AF_INET, SOCK_STREAM, 0);
+
+	if (fd < 0)
+		printf("socket %s\n", name_of(errno));
+	else if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		printf("connect %s\n", name_of(errno));
+	else
+		printf("new %s\n", name_of(converse(fd)));
+	if (fd >= 0)
+		close(fd);
+}
+
+static int hear_all(const int *fds, int count)
+{
+	int heard = 0, i;
+
+	for (i = 0; i < count; i++)
+		heard += !converse(fds[i]);
+	return heard;
+}
+
+static int open_all(int port, int *fds, int count)
+{
+	struct sockaddr_in address = loopback(port);
+	int i;
+
+	for (i = 0; i < count; i++) {
+		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+		if (fds[i] < 0 || connect(fds[i], (struct sockaddr *)&address, sizeof(address)))
+			return errno;
+	}
+	return hear_all(fds, count) == count ? 0 : EPROTO;
+}
+
+/*
+ * A line for each byte: `w` says a word on all connections, `e` ends one, `n` tries a new one, `s` one on a socket that was made
+ * at the start. At the end of standard input it goes, and so does what is open.
+ */
+static int talk(int port, int count)
+{
+	static int fds[DESCRIPTORS];
+	int made = socket(AF_INET, SOCK_STREAM, 0), error = count < DESCRIPTORS ? open_all(port, fds, count) : EMFILE;
+	char byte;
+
+	printf("open %s\n", name_of(error));
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) == 1) {
+		switch (byte) {
+		case 'w':
+			printf("heard %d of %d\n", hear_all(fds, count), count);
+			break;
+		case 'e':
+			if (count)
+				close(fds[--count]);
+			printf("left %d\n", count);
+			break;
+		case 'n':
+			try_new(port, -1);
+			break;
+		case 's':
+			try_new(port, made);
+			made = -1;
+			break;
+		}
+		fflush(stdout);
+	}
+	return error;
+}
+
 /* ---- processes ---- */
 
 static int one(int port)
 {
 	struct sockaddr_in address = loopback(port);
-	int fd = socket(AF_INET, SOCK_STREAM, 0), error = 0;
-	char word[WORD_LEN];
+	int fd = socket(AF_INET, SOCK_STREAM, 0), error;
 
-	errno = 0;
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, WORD, WORD_LEN) < 0)
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		error = errno;
-	else if (recv(fd, word, sizeof(word), MSG_WAITALL) != sizeof(word))
-		error = errno ?: EPROTO;
+	else
+		error = converse(fd);
 	close(fd);
 	return error;
 }
@@ -273,7 +383,7 @@ static int ask(int port)
 		long begun = now_ms();
 		int error = one(port);
 
-		printf("%s %ld\n", error ? strerrorname_np(error) ?: "?" : "ok", now_ms() - begun);
+		printf("%s %ld\n", name_of(error), now_ms() - begun);
 		fflush(stdout);
 	}
 	return 0;
@@ -354,6 +464,8 @@ int main(int argc, char **argv)
 		return one(port);
 	if (!strcmp(mode, "ask"))
 		return ask(port);
+	if (!strcmp(mode, "talk"))
+		return talk(port, a);
 	if (!strcmp(mode, "connect"))
 		return make_connections(port, a, b);
 	if (!strcmp(mode, "hold")) {
@@ -364,6 +476,6 @@ int main(int argc, char **argv)
 		return make_processes(argv[2], a, b);
 	if (!strcmp(mode, "churn"))
 		return churn(argv[2], a, b);
-	fprintf(stderr, "usage: load serve|connect|hold|spawn|one|ask|churn PORT …\n");
+	fprintf(stderr, "usage: load serve|connect|hold|spawn|one|ask|talk|churn PORT …\n");
 	return 2;
 }
