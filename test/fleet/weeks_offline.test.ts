@@ -1,4 +1,4 @@
-// A machine that was off for a month: the others go on meanwhile, and their clocks with them. Each daemon is a process whose clock a library moves.
+// A machine that was off for a month, and for more than a year: the others go on meanwhile, and their clocks with them. Each daemon is a process whose clock a library moves.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseToken } from "../../src/federation/token.ts";
@@ -9,6 +9,9 @@ import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
 const TEST_MS = 180_000;
 const DAY_MS = 86_400_000;
 const MONTH_DAYS = 30;
+/** Of a year, less than a third is left, and an intermediate is renewed. */
+const MOST_OF_A_YEAR_DAYS = 250;
+const SECOND_ABSENCE_DAYS = 400;
 const idOf = (name: string) => `spiffe://${TRUST_DOMAIN}/${name}`;
 
 describe.skipIf(NATS_SERVER === null)("a machine that was off (skipped without nats-server)", () => {
@@ -19,7 +22,7 @@ describe.skipIf(NATS_SERVER === null)("a machine that was off (skipped without n
 
   beforeAll(async () => {
     nats = openPark();
-    const skewMs = -MONTH_DAYS * DAY_MS;
+    const skewMs = -(MONTH_DAYS + SECOND_ABSENCE_DAYS) * DAY_MS;
     park = await openFleetPark([await nats.single()], 3, 31, { areApart: true, skewMs });
     here = park.nodes.slice(0, 2);
     away = park.nodes[2] as ParkNode;
@@ -34,7 +37,11 @@ describe.skipIf(NATS_SERVER === null)("a machine that was off (skipped without n
   async function pass(nodes: readonly ParkNode[], days: number): Promise<void> {
     await Promise.all(nodes.map((node) => node.stop()));
     for (const node of nodes) node.skewMs += days * DAY_MS;
-    await Promise.all(nodes.map((node) => node.start()));
+    // The issuing node is there when the others ask it.
+    for (const node of nodes) {
+      await node.start();
+      await park.until("it is connected", ([view]) => view?.state === "connected", [node]);
+    }
     await park.settle(nodes);
   }
 
@@ -72,6 +79,53 @@ describe.skipIf(NATS_SERVER === null)("a machine that was off (skipped without n
         code: "token_revoked",
       });
       expect((await away.status()).warnings).toEqual([]);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Renewer has another intermediate signed when its own ended while the machine was off",
+    async () => {
+      const authoritiesOf = async (node: ParkNode) =>
+        (await first().status()).nodes.find(({ name }) => name === node.name)?.authorities ?? [];
+      const before = await authoritiesOf(away);
+      await away.stop();
+      away.skewMs += SECOND_ABSENCE_DAYS * DAY_MS;
+      await pass(here, MOST_OF_A_YEAR_DAYS);
+      const [, member] = here as readonly [ParkNode, ParkNode];
+      await park.until(
+        "who is on has renewed its own",
+        ([view]) => (view?.nodes.find(({ name }) => name === member.name)?.authorities.length ?? 0) > 1,
+        [first()],
+      );
+      await pass(here, SECOND_ABSENCE_DAYS - MOST_OF_A_YEAR_DAYS);
+      await first().revoke({ type: "id", value: idOf("second") });
+      await away.start();
+      await park.until(
+        "it has another",
+        ([view]) => (view?.nodes.find(({ name }) => name === away.name)?.authorities.length ?? 0) > before.length,
+        [first()],
+      );
+      await park.settle();
+      const takenChains = new Map([["new", sign(away, "good").chain]]);
+      await holdInvariants(park.nodes, { revoked: [`id:${idOf("second")}`], takenChains, refusedChains: new Map() });
+    },
+    TEST_MS,
+  );
+
+  test(
+    "Fleet hears nothing of it when it was revoked meanwhile, and its name does not join again",
+    async () => {
+      await away.stop();
+      await first().revoke({ type: "node", value: away.name });
+      await away.start();
+      const stateOf = async () => (await first().status()).nodes.find(({ name }) => name === away.name);
+      expect(await stateOf()).toMatchObject({ state: "revoked" });
+      await expect(away.join(await first().token(), { elsewhere: true })).rejects.toMatchObject({
+        code: "node_revoked",
+      });
+      await park.settle(here);
+      await holdInvariants(here, { revoked: [`node:${away.name}`], takenChains: new Map(), refusedChains: new Map() });
     },
     TEST_MS,
   );

@@ -101,6 +101,10 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
         : async () => nats.open({ servers, ca, name: nodeName, inboxPrefix, clock, random }),
     onTransport(transport) {
       admitter.listen(transport);
+      // What was due while nobody could be asked.
+      transport.onState(({ phase }) => {
+        if (phase === "connected") renewer.soon();
+      });
       hooks.connected(transport);
     },
     answer: (said) => renewer.answer(said),
