@@ -28,7 +28,7 @@ import type { SequenceStore } from "./sequence.ts";
 
 export interface CourierParts {
   readonly book: BundleBook;
-  readonly authority: Pick<NodeAuthority, "trustDomain" | "issueX509Svids" | "verifyPeerChain">;
+  readonly authority: Pick<NodeAuthority, "epoch" | "trustDomain" | "issueX509Svids" | "verifyPeerChain">;
   readonly clock: Clock;
   readonly log: Log;
   readonly random: () => number;

@@ -59,7 +59,7 @@ export function fileCertificate({ certificatePath, keyPath, clock }: FileSourceO
 }
 
 export interface SvidSourceOptions {
-  readonly authority: Pick<NodeAuthority, "issueX509Svids">;
+  readonly authority: Pick<NodeAuthority, "issueX509Svids" | "epoch">;
   readonly spiffeId: SpiffeId;
   readonly clock: Clock;
   readonly random: () => number;
@@ -67,8 +67,10 @@ export interface SvidSourceOptions {
 
 /** load() throws what NodeAuthority.issueX509Svids throws. */
 export function svidCertificate({ authority, spiffeId, clock, random }: SvidSourceOptions): CertificateSource {
+  let epoch = authority.epoch;
   return {
     load() {
+      epoch = authority.epoch;
       const context = { by: "bundle endpoint" };
       const [svid] = issueWithNewKeys(authority, [{ spiffeId, lifetimeSeconds: LIFETIME_SECONDS, context }]);
       if (svid === undefined) throw new TypeError("an SVID was asked for, and none was given");
@@ -83,8 +85,9 @@ export function svidCertificate({ authority, spiffeId, clock, random }: SvidSour
     async changed({ notAfter }, signal) {
       const from = clock.now();
       const due = renewalTime({ issuedAt: from, notAfter }, random());
-      // In steps: a clock that was set forward or back leaves an SVID that nobody takes.
-      while (!signal.aborted && clock.now() < due && clock.now() > from - CLOCK_SKEW_MAX_MS) {
+      const isGood = () => authority.epoch === epoch && clock.now() < due && clock.now() > from - CLOCK_SKEW_MAX_MS;
+      // In steps: a clock that was set forward or back, or an authority that is revoked, leaves an SVID that nobody takes.
+      while (!signal.aborted && isGood()) {
         const wait = Math.min(Math.max(due - clock.now(), LOOK_EVERY_MS), CLOCK_LOOK_EVERY_MS);
         await clock.sleep(wait, signal).catch(() => undefined);
       }
