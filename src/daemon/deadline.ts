@@ -3,8 +3,8 @@
 import type { Clock } from "../clock.ts";
 import { Waker } from "./waker.ts";
 
-/** Also how late a step of the wall clock is noticed. */
-const LOOK_AGAIN_MS = 60_000;
+/** How late a step of the wall clock is noticed, or that the machine slept: below the time for which a connection waits for an SVID (attestTimeout). */
+const LOOK_AGAIN_MS = 2000;
 /** A clock that is slewed, or a leap second, is no step. */
 const STEP_BACK_MS = 5000;
 

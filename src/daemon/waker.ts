@@ -4,7 +4,8 @@ import type { Clock } from "../clock.ts";
 
 export class Waker {
   readonly #clock: Clock;
-  #alarm = new AbortController();
+  #isWoken = false;
+  #rouse = (): void => {};
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -12,14 +13,26 @@ export class Waker {
 
   /** Ends the sleep under way; without one, the next does not begin. */
   wake(): void {
-    this.#alarm.abort();
+    this.#isWoken = true;
+    this.#rouse();
   }
 
   /** Until `ms` milliseconds are over, or the signal, or wake() and then `settleMs`: reasons that come meanwhile are the same one. Never rejects. */
   async sleep(ms: number, signal: AbortSignal, settleMs = 0): Promise<void> {
-    await this.#clock.sleep(ms, AbortSignal.any([signal, this.#alarm.signal])).catch(() => undefined);
-    if (!this.#alarm.signal.aborted) return;
+    if (!this.#isWoken) await this.#rest(ms, signal);
+    if (!this.#isWoken) return;
     await this.#clock.sleep(settleMs, signal).catch(() => undefined);
-    this.#alarm = new AbortController();
+    this.#isWoken = false;
+  }
+
+  /** Leaves nothing on the signal: a loop sleeps as often as it likes. */
+  async #rest(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const end = new AbortController();
+    const rouse = () => end.abort();
+    this.#rouse = rouse;
+    signal.addEventListener("abort", rouse, { once: true });
+    await this.#clock.sleep(ms, end.signal).catch(() => undefined);
+    signal.removeEventListener("abort", rouse);
   }
 }

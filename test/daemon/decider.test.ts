@@ -80,6 +80,24 @@ describe("Deadlines", () => {
     expect(clock.waiting).toBe(0);
   });
 
+  test("run() sees within two seconds that the clock was set forward, or that the machine slept", async () => {
+    const timer = new ManualClock(0);
+    let ahead = 0;
+    // A sleep goes by a clock that nobody sets.
+    const clock = { now: () => timer.now() + ahead, sleep: timer.sleep.bind(timer) };
+    const deadlines = new Deadlines<string>(clock);
+    const stop = new AbortController();
+    const seen: string[] = [];
+    const running = deadlines.run((key) => seen.push(key), stop.signal);
+    deadlines.set("renewal", 3_600_000);
+    await timer.advance(9000);
+    ahead = 7_200_000;
+    await timer.advance(2000);
+    expect(seen).toEqual(["renewal"]);
+    stop.abort();
+    await running;
+  });
+
   test("run() calls for every key when the clock was set back, because their times mean nothing any more", async () => {
     const clock = new ManualClock(10_000_000);
     const deadlines = new Deadlines<string>(clock);
