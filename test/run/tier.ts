@@ -30,6 +30,7 @@ export const LONGEST_VM_FILES: readonly string[] = [
   "socket_semantics",
   "fault",
   "hostile_local",
+  "fleet",
   "federation",
   "lab",
 ].map((name) => `test/vm/${name}.test.ts`);
