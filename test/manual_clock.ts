@@ -66,5 +66,5 @@ export class ManualClock implements Clock {
 
 /** Lets promise callbacks that are ready run, a few turns deep. */
 async function settle(): Promise<void> {
-  for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
+  for (let turn = 0; turn < 16; turn += 1) await Promise.resolve();
 }

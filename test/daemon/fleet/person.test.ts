@@ -146,12 +146,14 @@ describe.skipIf(NATS_SERVER === null)("people of a fleet (skipped without nats-s
       const rules = await Promise.all(machines.map((machine) => namesOn(machine, "WorkloadIdentity")));
       // What he said before it stands.
       expect(rules).toEqual([["agent"], ["agent"], ["agent"]]);
-      const [seen, ...more] = await events(first(), "refused");
-      expect(seen).toMatchObject({
-        subject: "resource/WorkloadIdentity/late",
-        detail: expect.stringContaining("the operator ops is revoked"),
-      });
-      expect(more).toEqual([]);
+      // None when his own node heard of his end before it could pass the word on.
+      const refused = await events(first(), "refused");
+      expect(refused.length).toBeLessThan(2);
+      for (const each of refused)
+        expect(each).toMatchObject({
+          subject: "resource/WorkloadIdentity/late",
+          detail: expect.stringContaining("the operator ops is revoked"),
+        });
       const fallen = await events(second(), "no longer stands");
       expect(fallen.map(({ subject }) => subject)).toContain("resource/WorkloadIdentity/late");
     },
