@@ -23,7 +23,7 @@ import { Waker } from "../waker.ts";
 import type { Reply, Said } from "./wire.ts";
 
 export interface RenewerParts {
-  readonly fleet: Fleet;
+  readonly fleet: Pick<Fleet, "self" | "nodes" | "ask" | "journal">;
   readonly stateDir: string;
   readonly store: Store;
   readonly keys?: KeyStore;
@@ -45,6 +45,8 @@ export interface RenewerParts {
 }
 
 const LOOK_EVERY_MS = 600_000;
+/** While nobody takes what this node signs. */
+const URGENT_EVERY_MS = 10_000;
 /** What an issuing node needs for one, with much beside it. */
 const SIGNING_MS = 400;
 const ANSWER_MS = 15_000;
@@ -75,10 +77,11 @@ export class Renewer {
   async run(signal: AbortSignal): Promise<void> {
     const { random } = this.#parts;
     while (!signal.aborted) {
-      await this.lookNow();
+      const isServed = await this.lookNow();
+      const every = !isServed && this.#isWorthless() ? URGENT_EVERY_MS : LOOK_EVERY_MS;
       // All nodes are told at the same moment, and one issuing node may have to answer them.
       const spread = this.#parts.fleet.nodes().length * SIGNING_MS * random();
-      await this.#waker.sleep(LOOK_EVERY_MS * (0.5 + random()), signal, spread);
+      await this.#waker.sleep(every * (0.5 + random()), signal, spread);
     }
   }
 
@@ -93,6 +96,11 @@ export class Renewer {
     const self = fleet.self;
     if (self?.state !== "active" || self.isIssuer) return false;
     return isRevoked() || isRootEnding() || needsRenewal(validity(), clock.now()) ? this.renew() : false;
+  }
+
+  #isWorthless(): boolean {
+    const { clock, validity, isRevoked } = this.#parts;
+    return isRevoked() || validity().notAfter <= clock.now();
   }
 
   /** Asks every issuing node in an order of chance until one signs. */
