@@ -8,6 +8,7 @@ import { measureFootprint } from "./footprint.ts";
 import { measureConnections } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
 import { benchIssuance } from "./issuance.ts";
+import { measureKernelFootprint } from "./kernel_footprint.ts";
 import { benchRevoke } from "./revoke.ts";
 import { type BenchResult, writeSection } from "./section.ts";
 import type { Row } from "./table.ts";
@@ -63,6 +64,9 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
   revoke: ({ rounds }) => benchRevoke({ rounds }),
   async footprint({ rounds }) {
     return { rows: await measureFootprint(rounds, OUTPUT), reference: "bare Bun server", circumstances: {} };
+  },
+  async kernel_footprint() {
+    return { rows: await measureKernelFootprint(), reference: "no identity", circumstances: {} };
   },
 };
 
