@@ -59,9 +59,10 @@ import {
   type RootListOptions,
   type ToldRoot,
 } from "./ca/root_list.ts";
-import { caFiles, readCertificates, requireCa, toPem, toPemBlock } from "./ca/state.ts";
+import { caFiles, readCertificates, requireCa } from "./ca/state.ts";
 import { openWitKey, type WitAuthority, type WitOptions } from "./ca/wit.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "./enrolment.ts";
+import { toPem, toPemBlock } from "./pem.ts";
 import type { SerialSet } from "./serial_set.ts";
 import type { Store } from "./store.ts";
 import type { TrustBundle } from "./trust_bundle.ts";

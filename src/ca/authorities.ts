@@ -2,6 +2,7 @@
 
 import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
+import { toPemBlock } from "../pem.ts";
 import type { Store } from "../store.ts";
 import { type AuthorityEvent, AuthorityTable, type Occasion } from "./authority_table.ts";
 import { type KeyStore, openKeyStore } from "./key_store.ts";
@@ -19,7 +20,6 @@ import {
 } from "./life_cycle.ts";
 import { isHeld } from "./node_state.ts";
 import { RootAuthority } from "./root_authority.ts";
-import { toPemBlock } from "./state.ts";
 import { TokenAuthority } from "./token_authority.ts";
 import type { TokenAlgorithm, TokenAuthorityKind } from "./token_key.ts";
 

@@ -4,6 +4,7 @@ import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Clock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
+import { toPem } from "../pem.ts";
 import { writePrivateFile } from "../private_file.ts";
 import type { Store } from "../store.ts";
 import type { Occasion } from "./authority_table.ts";
@@ -22,7 +23,7 @@ import {
   publishedRoot,
 } from "./node_state.ts";
 import { certificatesOf, createRoot, journalIntermediate, NODE_LIFETIME_MS, openSigner } from "./root.ts";
-import { KEY_NAME, ROOTS_MAX, toPem, writeCertificates } from "./state.ts";
+import { KEY_NAME, ROOTS_MAX, writeCertificates } from "./state.ts";
 import { parseUpstreamChain, type UpstreamChain } from "./upstream.ts";
 import { buildCaCertificate, buildUpstreamRequest } from "./x509.ts";
 

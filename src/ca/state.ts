@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { parseIdPrefixes, parseNodeName } from "../enrolment.ts";
 import { RiprapError } from "../error.ts";
+import { toPem } from "../pem.ts";
 import { ensurePrivateDirectory, readPrivateFile, requirePrivateDirectory, writePrivateFile } from "../private_file.ts";
 import { TrustDomain } from "../spiffe_id.ts";
 import { type Certificate, parseCertificate } from "./certificate.ts";
@@ -147,18 +148,6 @@ function unreadable(path: string, cause: unknown, { otherwise }: { otherwise: st
   const fact = code === "state_missing" ? "it does not exist" : (cause as Error).message;
   const remedy = `restore it from a copy${otherwise === undefined ? "" : `, or ${otherwise}`}`;
   return new RiprapError("ca_state_invalid", `Cannot use ${path}: ${fact}; ${remedy}`, { cause });
-}
-
-/** RFC 7468, one certificate after another. */
-export function toPem(certificates: readonly Uint8Array[]): string {
-  return certificates.map((certificate) => toPemBlock("CERTIFICATE", certificate)).join("");
-}
-
-export function toPemBlock(label: string, bytes: Uint8Array): string {
-  const lines = Buffer.from(bytes)
-    .toString("base64")
-    .replace(/.{64}(?=.)/g, "$&\n");
-  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`;
 }
 
 /** Certificates of a PEM text, at least one; throws on anything else in it. */

@@ -6,11 +6,11 @@ import { RiprapError } from "../error.ts";
 import type { OperatorBody } from "../federation/body.ts";
 import type { RootAnswer, RootAsk, RootRequest } from "../federation/root_request.ts";
 import { writeTarget } from "../fleet.ts";
+import { certificatesInPem, toPem } from "../pem.ts";
 import type { Store } from "../store.ts";
 import { asOwner, withAuthority } from "./authority.ts";
 
 const KEY_BYTES_MAX = 4096;
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g;
 
 export interface Wanted {
   /** A CA that signs intermediates, and the right to admit nodes. */
@@ -105,7 +105,7 @@ export async function answerRootRequest(request: RootRequest, place: RootPlace):
       throw new RiprapError("request_forged", `Cannot sign the request: ${fact}`);
     }
     const statements = grantRootRequest(request, root.key, { time, authority: issuing?.authority });
-    const certificates = issuing === undefined ? "" : pemOf(issuing.chain);
+    const certificates = issuing === undefined ? "" : toPem(issuing.chain);
     return { trustDomain, certificates, statements: statements.map(({ bytes }) => bytes) };
   });
 }
@@ -113,9 +113,7 @@ export async function answerRootRequest(request: RootRequest, place: RootPlace):
 async function withRoot<T>({ stateDir, exported }: RootPlace, use: (root: RootSigner) => Promise<T>): Promise<T> {
   const { openRoot, openRootExport } = await import("../ca.ts");
   if (exported !== undefined) {
-    const roots = [...readSmall(exported.roots).toString("latin1").matchAll(CERTIFICATE)].map(([block]) =>
-      derOf(block),
-    );
+    const roots = certificatesInPem(readSmall(exported.roots).toString("latin1"));
     const pkcs8 = readSmall(exported.key, KEY_BYTES_MAX);
     try {
       return await use(openRootExport(pkcs8, { roots, path: exported.key }));
@@ -143,15 +141,4 @@ function readSmall(path: string, bytesMax = 262_144): Buffer {
 
 function derOf(pem: string): Uint8Array {
   return new Uint8Array(Buffer.from(pem.replaceAll(/-----[A-Z0-9 ]+-----|\s/g, ""), "base64"));
-}
-
-function pemOf(certificates: readonly Uint8Array[]): string {
-  return certificates
-    .map((der) => {
-      const lines = Buffer.from(der)
-        .toString("base64")
-        .replace(/.{64}(?=.)/g, "$&\n");
-      return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
-    })
-    .join("");
 }

@@ -5,6 +5,7 @@ import { readFileSync, statSync } from "node:fs";
 import { issueWithNewKeys, type NodeAuthority } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
+import { toPem, toPemBlock } from "../../pem.ts";
 import type { SpiffeId } from "../../spiffe_id.ts";
 import { renewalTime } from "../renewal.ts";
 import type { ServerCertificate } from "./listener.ts";
@@ -76,8 +77,8 @@ export function svidCertificate({ authority, spiffeId, clock, random }: SvidSour
       if (svid === undefined) throw new TypeError("an SVID was asked for, and none was given");
       const { chain, privateKey, notAfter } = svid;
       try {
-        const key = pemOf("PRIVATE KEY", privateKey);
-        return { cert: chain.map((der) => pemOf("CERTIFICATE", der)).join(""), key, notAfter: notAfter.getTime() };
+        const key = toPemBlock("PRIVATE KEY", privateKey);
+        return { cert: toPem(chain), key, notAfter: notAfter.getTime() };
       } finally {
         privateKey.fill(0);
       }
@@ -116,14 +117,6 @@ function parse<T>(path: string, work: () => T): T {
     // Not the cause's words: they may quote the file.
     throw unusable(path, thrown instanceof RiprapError ? thrown.message : "it holds no PEM that can be read");
   }
-}
-
-function pemOf(label: string, der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString("base64")
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
 }
 
 function unusable(path: string, fact: string): RiprapError {

@@ -3,9 +3,9 @@
 import { readFileSync } from "node:fs";
 import { describeError, RiprapError } from "../../error.ts";
 import { TOKEN_CA_BYTES_MAX, TOKEN_CA_MAX } from "../../federation/token.ts";
+import { certificatesInPem } from "../../pem.ts";
 
 const CA_BYTES_MAX = 262_144;
-const BLOCK = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g;
 
 /** PEM. Throws RiprapError `fleet_credentials`. */
 export function readBrokerCa(path: string): string {
@@ -21,18 +21,7 @@ export function readBrokerCa(path: string): string {
 
 /** The certificates as a token carries them; undefined when they are too many or too large for it. */
 export function certificatesForToken(pem: string): readonly Uint8Array[] | undefined {
-  const certificates = [...pem.matchAll(BLOCK)].map(([, text = ""]) => new Uint8Array(Buffer.from(text, "base64")));
+  const certificates = certificatesInPem(pem);
   const size = certificates.reduce((sum, { length }) => sum + length, 0);
   return certificates.length > TOKEN_CA_MAX || size > TOKEN_CA_BYTES_MAX ? undefined : certificates;
-}
-
-/** What certificatesForToken() took apart; empty for none. */
-export function pemOfCertificates(certificates: readonly Uint8Array[]): string {
-  const blocks = certificates.map((bytes) => {
-    const lines = Buffer.from(bytes)
-      .toString("base64")
-      .replace(/.{64}(?=.)/g, "$&\n");
-    return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
-  });
-  return blocks.join("");
 }

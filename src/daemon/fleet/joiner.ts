@@ -15,10 +15,11 @@ import { fleetSubjects } from "../../federation/subject.ts";
 import { parseToken, type Token } from "../../federation/token.ts";
 import type { Transport } from "../../federation/transport.ts";
 import { patiently } from "../../patience.ts";
+import { toPem } from "../../pem.ts";
 import { openStore, storePath } from "../../store.ts";
 import { VERSION } from "../../version.ts";
 import type { DaemonConfig } from "../config.ts";
-import { pemOfCertificates, readBrokerCa } from "./broker_ca.ts";
+import { readBrokerCa } from "./broker_ca.ts";
 import { openFleetKey } from "./member.ts";
 import { caOption, openNatsClient, readProof } from "./open.ts";
 import { openFleetSetting } from "./setting.ts";
@@ -99,7 +100,7 @@ async function connectToJoin(
   { config, clock, random, signal, onProgress }: JoinOptions,
 ): Promise<Transport> {
   const [servers, told] =
-    config.natsServers.length > 0 ? [config.natsServers, ""] : [token.servers, pemOfCertificates(token.brokerCa)];
+    config.natsServers.length > 0 ? [config.natsServers, ""] : [token.servers, toPem(token.brokerCa)];
   const ca = config.natsCa === "" ? told : readBrokerCa(config.natsCa);
   const { joinInbox } = fleetSubjects(token.trustDomain);
   const proof =
@@ -215,7 +216,7 @@ async function install(
     const roots = publicKeysOf(enrolment.roots);
     const state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
     state.applyAll(grant.statements, clock.now());
-    openFleetSetting(store).keepBroker({ servers, ca: pemOfCertificates(token.brokerCa) });
+    openFleetSetting(store).keepBroker({ servers, ca: toPem(token.brokerCa) });
   } finally {
     store.close();
   }
