@@ -69,7 +69,7 @@ export class PeerMemory {
       (other) => (this.#paths.get(other)?.notAfter ?? 0) <= now,
     );
     this.#add(leaf, path);
-    const oldest = this.#paths.size - ended.length > this.#max ? [...this.#paths.keys()].slice(0, 1) : [];
+    const oldest = this.#paths.size - ended.length > this.#max ? [...this.#paths.keys().take(1)] : [];
     this.#write(() => {
       this.#store
         .prepare("INSERT OR REPLACE INTO daemon_peer VALUES (?, ?, ?, ?, ?)")
