@@ -14,10 +14,6 @@ afterEach(async () => {
   await house.leave();
 });
 
-function events(level: string): unknown[] {
-  return house.log.filter((line) => line.level === level).map((line) => line.event);
-}
-
 describe("admission", () => {
   test("startDaemon() gives a process its SVID when a rule selects it", async () => {
     house.writeRules("curl.yaml", CURL_RULES);
@@ -67,7 +63,7 @@ describe("admission", () => {
     expect([good.spiffeId, good.state]).toEqual(["spiffe://edge.test/agent/one", "ready"]);
     expect([bad.spiffeId, bad.state]).toEqual(["", "withdrawn"]);
     expect(daemon.processes({ all: true }).map(({ state }) => state)).toEqual(["ready", "withdrawn"]);
-    expect(events("warn")).toContain("a process was refused an identity");
+    expect(house.events("warn")).toContain("a process was refused an identity");
   });
 
   test("RuleBook numbers a new identity in the table when it is assigned", async () => {
@@ -91,7 +87,7 @@ describe("admission", () => {
     await settle();
     // The second try, without what was refused, goes through.
     expect(process.state).toBe("ready");
-    expect(events("error")).toContain("rules could not be put in force");
+    expect(house.events("error")).toContain("rules could not be put in force");
   });
 
   test("Admission asks for a key again when the module sends none after ASSIGN", async () => {
@@ -115,7 +111,7 @@ describe("admission", () => {
     house.kernel.exit(process);
     await settle();
     expect(daemon.processes({ all: true })).toEqual([]);
-    expect(house.log.filter((line) => line.level === "error")).toEqual([]);
+    expect(house.events("error")).toEqual([]);
   });
 
   test("Admission gives the same answer and keeps the SVID when an instance is reported again", async () => {
@@ -272,7 +268,7 @@ describe("verifyPeer()", () => {
       expect(answer.alert).toBeGreaterThan(0);
       expect(answer.spiffeId).toBe("");
     }
-    expect(events("warn")).toContain("a peer was refused");
+    expect(house.events("warn")).toContain("a peer was refused");
   });
 });
 

@@ -55,6 +55,8 @@ export interface House {
   readonly kernel: FakeKernel;
   readonly clock: ManualClock;
   readonly log: LogLine[];
+  /** What was logged at one level. */
+  events(level: string): string[];
   start(options?: {
     openDevice?: OpenDevice;
     resolve?: ResolveName;
@@ -92,6 +94,7 @@ export async function buildHouse(trustDomain = "edge.test"): Promise<House> {
     kernel,
     clock,
     log,
+    events: (level) => log.filter((line) => line.level === level).map(({ event }) => event),
     async start({
       openDevice = kernel.open,
       resolve = async () => [{ address: "10.1.1.1", ttlMs: 30_000 }],

@@ -15,10 +15,6 @@ afterEach(async () => {
   await house.leave();
 });
 
-function errors(): unknown[] {
-  return house.log.filter((line) => line.level === "error").map((line) => line.event);
-}
-
 test("restore() keeps an SVID when the daemon comes back and nothing has changed", async () => {
   const first = await house.start();
   const process = house.kernel.exec();
@@ -131,7 +127,7 @@ test("PeerBook cuts off at the next start whom the module did not", async () => 
   house.revokeBeside(serial);
   house.kernel.refusals.set("cut", 12);
   const daemon = await house.start();
-  await eventually(() => errors().includes("revoked peers were not cut off"));
+  await eventually(() => house.events("error").includes("revoked peers were not cut off"));
   await daemon.stop();
   await house.start();
   await eventually(() => cutIds().length === 2);
@@ -280,7 +276,7 @@ test("KernelLink opens the device again when a frame is malformed, foreign or ou
     await settle();
     expect(daemon.status().plane).toBe("kernel");
   }
-  expect(errors().filter((event) => event === "the device was lost").length).toBe(3);
+  expect(house.events("error").filter((event) => event === "the device was lost").length).toBe(3);
   expect(process.state).toBe("ready");
   expect(house.revoked()).toEqual([]);
 });

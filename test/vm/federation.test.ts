@@ -7,24 +7,13 @@ import type { DomainView } from "../../src/daemon/control/bundle.ts";
 import { CHOSEN_KERNEL } from "./lab/kernel.ts";
 import { openSegment, type Segment } from "./lab/segment.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
+import { identity, policy } from "./rule.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
 /** What the riprap command asks, without the second that it takes to start under emulation. */
 const CONTROL = "curl -sS --unix-socket /run/riprap/control.sock http://riprap/v1";
 const PORT = 8000;
 const ENDPOINT_PORT = 8443;
-const identity = (name: string) => `---
-apiVersion: riprap.io/v1
-kind: WorkloadIdentity
-metadata: { name: ${name} }
-spec: { workloadID: ${name}, selectors: { process:exe: /srv/bin/${name} } }
-`;
-const policy = (name: string, body: string) => `---
-apiVersion: riprap.io/v1
-kind: AccessPolicy
-metadata: { name: ${name} }
-spec: { workloads: [${name}], ${body} }
-`;
 const domain = (spec: string) => `
 apiVersion: riprap.io/v1
 kind: TrustDomain

@@ -7,6 +7,7 @@ import type { VmProcess } from "./lab/agent.ts";
 import { CHOSEN_KERNEL } from "./lab/kernel.ts";
 import { openSegment, type Segment } from "./lab/segment.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
+import { identity, policy } from "./rule.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
 const TRUST_DOMAIN = "fleet.test";
@@ -18,18 +19,6 @@ const HUB_SOCKET = "/run/hub/control.sock";
 const ask = (socket: string, path: string) => `curl -sS --unix-socket ${socket} http://riprap/v1/${path}`;
 const CONTROL = "/run/riprap/control.sock";
 const idOf = (name: string) => `spiffe://${TRUST_DOMAIN}/${name}`;
-const identity = (name: string) => `---
-apiVersion: riprap.io/v1
-kind: WorkloadIdentity
-metadata: { name: ${name} }
-spec: { workloadID: ${name}, selectors: { process:exe: /srv/bin/${name} } }
-`;
-const policy = (name: string, rules: string) => `---
-apiVersion: riprap.io/v1
-kind: AccessPolicy
-metadata: { name: ${name} }
-spec: { workloads: [${name}], mode: enforce, ${rules} }
-`;
 const TO_WEB = `egress: [{ to: [{ peer: ${idOf("web")} }], ports: [${PORT}] }]`;
 const FROM_BOTH = `ingress: [{ from: [{ peer: ["${idOf("client")}", "${idOf("other")}"] }], ports: [${PORT}] }]`;
 const RULES = ["client", "other"].map((name) => identity(name) + policy(name, TO_WEB)).join("");

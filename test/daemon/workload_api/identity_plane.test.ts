@@ -2,12 +2,12 @@
 
 import { expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { scratchDirectories } from "../../scratch.ts";
 import { identityRule } from "./endpoint.ts";
+import { MAIN, prepareProgram } from "./program.ts";
 
-const MAIN = join(import.meta.dir, "../../../src/main.ts");
 const TEST_MS = 60_000;
 const scratch = scratchDirectories();
 
@@ -15,17 +15,8 @@ test(
   "riprap daemon without a module starts in the identity plane, says so, and gives riprap svid watch its SVID (A-1)",
   async () => {
     const folder = scratch();
-    const settings = {
-      stateDir: join(folder, "state"),
-      rulesDir: join(folder, "rules"),
-      controlSocket: join(folder, "control.sock"),
-      workloadSocket: join(folder, "workload.sock"),
-      device: join(folder, "no-device"),
-    };
-    const config = join(folder, "riprap.yaml");
-    writeFileSync(config, JSON.stringify(settings));
-    mkdirSync(settings.rulesDir);
-    writeFileSync(join(settings.rulesDir, "client.yaml"), identityRule("client"));
+    const { config, rulesDir } = prepareProgram(folder);
+    writeFileSync(join(rulesDir, "client.yaml"), identityRule("client"));
     const riprap = (...words: readonly string[]) =>
       Bun.spawn([process.execPath, MAIN, ...words, "--config", config], {
         stdin: "ignore",

@@ -1,12 +1,12 @@
 // Who calls where the kernel gives no pidfd of the peer, as before Linux 6.5: a filter of system calls refuses the option as those kernels do.
 
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { scratchDirectories } from "../../scratch.ts";
 import { identityRule } from "./endpoint.ts";
+import { MAIN, prepareProgram } from "./program.ts";
 
-const MAIN = join(import.meta.dir, "../../../src/main.ts");
 const PYTHON = "/usr/bin/python3";
 const TEST_MS = 60_000;
 const scratch = scratchDirectories();
@@ -58,25 +58,16 @@ describe("openCaller", () => {
     "openCaller() takes nobody for the process that connected who has its number, %s",
     async (_, prefix) => {
       const folder = scratch();
-      const settings = {
-        stateDir: join(folder, "state"),
-        rulesDir: join(folder, "rules"),
-        controlSocket: join(folder, "control.sock"),
-        workloadSocket: join(folder, "workload.sock"),
-        device: join(folder, "no-device"),
-      };
-      const config = join(folder, "riprap.yaml");
-      writeFileSync(config, JSON.stringify(settings));
-      mkdirSync(settings.rulesDir);
+      const { config, rulesDir, workloadSocket } = prepareProgram(folder);
       const { stdout } = Bun.spawnSync(["readlink", "-f", PYTHON]);
-      writeFileSync(join(settings.rulesDir, "a.yaml"), identityRule("a", { exe: stdout.toString().trim() }));
+      writeFileSync(join(rulesDir, "a.yaml"), identityRule("a", { exe: stdout.toString().trim() }));
       const riprap = `${process.execPath} ${MAIN}`;
       const script = `set -e
 : >${folder}/log
 ${riprap} init fresh.example --node alone --config ${config} >/dev/null
 "$@" ${riprap} daemon --config ${config} 2>>${folder}/log &
 until grep -q 'daemon is running' ${folder}/log; do sleep 0.05; done
-${PYTHON} ${join(import.meta.dir, "heir.py")} ${settings.workloadSocket}`;
+${PYTHON} ${join(import.meta.dir, "heir.py")} ${workloadSocket}`;
       const command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, "sh"];
       const run = Bun.spawn([...command, ...prefix], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
       expect(await new Response(run.stdout).text()).toBe("maker answered\nsuccessor answered\nheir refused\n");

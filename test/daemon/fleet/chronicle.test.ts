@@ -1,0 +1,78 @@
+// What a person is shown of refused words: each fault of a key once, and nothing that a stranger could repeat without end.
+
+import { beforeEach, expect, test } from "bun:test";
+import { Chronicle } from "../../../src/daemon/fleet/chronicle.ts";
+import { openFleetJournal } from "../../../src/daemon/fleet/event.ts";
+import { createLog } from "../../../src/daemon/log.ts";
+import { DOMAIN_BUNDLE } from "../../../src/federation/succession.ts";
+import { openStore } from "../../../src/store.ts";
+import { NOW, sayResource, saySeen, service, voice } from "../../federation/fleet_fixture.ts";
+import { ManualClock } from "../../manual_clock.ts";
+
+const EVE = voice("eve");
+const BOB = voice("bob");
+let chronicle: Chronicle;
+let shown: () => string[];
+let logged: string[];
+
+beforeEach(() => {
+  const clock = new ManualClock(NOW);
+  const journal = openFleetJournal(openStore(":memory:"), clock);
+  logged = [];
+  const log = createLog({ level: "error", clock, write: (line) => void logged.push(line) });
+  chronicle = new Chronicle(journal, log);
+  shown = () => journal.events(1000).map(({ event, subject }) => `${event} ${subject}`);
+});
+
+const refuse = (statement: Parameters<Chronicle["refused"]>[0], code: string) =>
+  chronicle.refused(statement, { from: "gate-1", code, reason: "it may not" });
+const word = (signer: typeof EVE, name: string) => sayResource(signer, service(name));
+
+test("refused() shows a fault of a key once, whatever the key says after it", () => {
+  const first = word(EVE, "a");
+  for (const statement of [first, first, word(EVE, "b"), word(EVE, "c")]) refuse(statement, "scope");
+  expect(shown()).toEqual([`refused ${first.key}`]);
+  expect(logged.length).toBe(1);
+});
+
+test("refused() shows another fault of the same key, and the same fault of another key", () => {
+  const statements = [word(EVE, "a"), word(BOB, "a")] as const;
+  for (const code of ["scope", "author_revoked", "scope"]) for (const statement of statements) refuse(statement, code);
+  expect(shown().length).toBe(4);
+});
+
+test("refused() is silent about strangers, and about what a node says of itself", () => {
+  refuse(word(EVE, "a"), "author_unknown");
+  refuse(saySeen("eve"), "author_revoked");
+  refuse({ ...word(EVE, "b"), kind: "endpoint" }, "author_revoked");
+  expect([shown(), logged]).toEqual([[], []]);
+});
+
+test("refused() shows each word about the roots, also a stranger's, and each once", () => {
+  const roots = (name: string) => ({ ...word(EVE, name), kind: "bundle" as const, name: DOMAIN_BUNDLE });
+  const [one, two] = [roots("a"), roots("b")];
+  for (const statement of [one, two, one]) refuse(statement, "author_unknown");
+  expect(shown()).toEqual(["roots refused gate-1", "roots refused gate-1"]);
+});
+
+test("refused() keeps at most 256 faults in mind: who makes more of them is shown again, and nothing grows", () => {
+  for (let i = 0; i < 257; i++) refuse(word(voice(`eve ${i}`), "a"), "scope");
+  expect(shown().length).toBe(257);
+  refuse(word(voice("eve 256"), "a"), "scope");
+  expect(shown().length).toBe(257);
+  refuse(word(voice("eve 0"), "a"), "scope");
+  expect(shown().length).toBe(258);
+});
+
+test("refused() says so in the log when the journal cannot be written, and throws nothing", () => {
+  const log = createLog({ level: "error", clock: new ManualClock(NOW), write: (line) => void logged.push(line) });
+  const full = () => {
+    throw new Error("disk is full");
+  };
+  new Chronicle({ record: full, events: () => [] }, log).refused(word(EVE, "a"), {
+    from: "gate-1",
+    code: "scope",
+    reason: "it may not",
+  });
+  expect(logged.join()).toContain("the fleet's journal cannot be written");
+});
