@@ -103,6 +103,17 @@ export function openGate(state: FleetState): Gate {
   return new Gate({ trustDomain: DOMAIN, authorOf: (key) => authorOf(state, key), startedAt: Date.now() - 1000 });
 }
 
+/** The first wait of a voice is any part of its interval, as in a fleet whose nodes did not start at once; then as ever. */
+function inTheMidst(): () => number {
+  let isFirst = true;
+  return () => {
+    const drawn = Math.random();
+    if (!isFirst) return drawn;
+    isFirst = false;
+    return 2 * drawn - 1.5; // OwnVoice waits 0.75 of the interval and half as much again as this
+  };
+}
+
 const QUIET: Log = { error() {}, warn() {}, info() {}, debug() {} };
 
 /** A node as the daemon has it, without a disk and a module: hears, judges, spreads, compares, speaks of itself. */
@@ -132,6 +143,8 @@ export class SimulatedNode {
       onAsk: (said) => this.rounds.answer(said),
       onGap: () => this.rounds.soon(),
       onRecovered: () => undefined,
+      whyRevoked: () => [],
+      onRevoked: () => undefined,
     });
     this.rounds = new AntiEntropy({
       ...{ state, wire: this.#wire, clock: systemClock, log: QUIET, random: Math.random, peers: about.peers },
@@ -142,7 +155,7 @@ export class SimulatedNode {
       },
     });
     this.#own = new OwnVoice({
-      ...{ nodeName: name, clock: systemClock, random: Math.random, state },
+      ...{ nodeName: name, clock: systemClock, random: inTheMidst(), state },
       word: { addresses: () => ["10.0.0.1"], endpoints: () => [], jwtKeys: () => [] },
       say: (draft) => this.say(draft),
       onFault: () => undefined,
