@@ -9,7 +9,15 @@ import { Gate } from "../federation/gate.ts";
 import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
 import { listNodeKeys } from "../federation/node_bundle.ts";
 import { groupsOf } from "../federation/node_group.ts";
-import { authorOf, findNode, type IssuedPath, listNodes, type MayIssue, mayIssue } from "../federation/roster.ts";
+import {
+  authorOf,
+  findNode,
+  type IssuedPath,
+  listNodes,
+  type MayIssue,
+  mayIssue,
+  whyRevoked,
+} from "../federation/roster.ts";
 import type { Statement, StatementDraft } from "../federation/statement.ts";
 import { type FleetSubjects, fleetSubjects } from "../federation/subject.ts";
 import { isSuccession } from "../federation/succession.ts";
@@ -301,6 +309,8 @@ export class Fleet {
         this.antiEntropy.soon();
         this.#own.soon();
       },
+      whyRevoked: (node) => whyRevoked(this.state, node),
+      onRevoked: (statements, node) => void this.take(statements, node),
     });
     this.#meeting = new MeetingPoint({
       transport,

@@ -168,7 +168,10 @@ export class Gate {
     if (envelope.subject !== subject) return this.#refuse(["wrong_subject", "it was signed for another subject"]);
     const author = this.#options.authorOf(envelope.author);
     if (author === undefined) return this.#refuse(["author_unknown", `no node has the key ${envelope.authorId}`]);
-    if (author.standing === "revoked") return this.#refuse(["author_revoked", `the node ${author.node} is revoked`]);
+    if (author.standing === "revoked") {
+      const own = verifyEnvelope(envelope) ? envelope : undefined;
+      return this.#refuse(["author_revoked", `the node ${author.node} is revoked`], own);
+    }
     if (!verifyEnvelope(envelope)) return this.#refuse(["forged", `it is not signed by ${author.node}`]);
     return { envelope, node: author.node };
   }

@@ -30,6 +30,8 @@ export type FleetMessage =
   | { readonly type: "same" }
   | { readonly type: "difference"; readonly difference: Difference }
   | { readonly type: "want"; readonly ids: readonly string[] }
+  /** The answer to any question of a revoked node: what revokes it, and what gave its author the right. */
+  | { readonly type: "revoked"; readonly statements: readonly Statement[] }
   /** The answer to a message that was refused: `time` by the clock of who refuses, `proof` for one whose count went back. */
   | { readonly type: "notice"; readonly code: NoticeCode; readonly time: number; readonly proof: Uint8Array };
 
@@ -59,6 +61,7 @@ const FORMS: { readonly [T in FleetMessageType]: Form<T> } = {
     write: ({ difference }) => writeDifference(difference),
     read: (bytes) => ({ type: "difference", difference: parseDifference(bytes) }),
   },
+  revoked: { write: writeStatements, read: (bytes) => ({ ...readStatements(bytes), type: "revoked" }) },
   want: { write: ({ ids }) => writeIds(ids), read: (bytes) => ({ type: "want", ids: parseIds(bytes) }) },
   notice: {
     write: ({ code, time, proof }) => new OctetWriter().u8(NOTICES.indexOf(code)).u48(time).bytes16(proof).end(),
@@ -99,7 +102,7 @@ export function batchStatements(statements: readonly Statement[]): Payload<"stat
   return batches.map((batch) => ({ type: "statements", statements: batch }));
 }
 
-function writeStatements({ statements }: Payload<"statements">): Uint8Array {
+function writeStatements({ statements }: { readonly statements: readonly Statement[] }): Uint8Array {
   const writer = new OctetWriter().u16(statements.length);
   for (const { bytes } of statements) writer.bytes32(bytes);
   return writer.end();

@@ -19,6 +19,10 @@ import type { AuthorStanding } from "./gate.ts";
 import { readSerialSet } from "./serial_set.ts";
 import type { Grant } from "./standing.ts";
 import type { Statement } from "./statement.ts";
+import { DOMAIN_BUNDLE } from "./succession.ts";
+
+/** A key has one role by one name; a person may have given it two. */
+const GRANTS_TOLD_MAX = 4;
 
 export type RosterState = Pick<FleetState, "standing" | "get" | "list">;
 
@@ -113,6 +117,23 @@ export interface Revoked {
 function describeSet({ standing }: RosterState, { name }: Statement, { count }: SerialSet): string {
   const node = standing.nodeOfAuthority(tryParseSerialSetName(name)?.authority ?? "")?.name;
   return `${count} serial numbers that ${node ?? "their own node"} has revoked`;
+}
+
+/**
+ * What a revoked node is told, and all that it is told: the statement that revokes it, and what its author's right rests on, which a node that was away
+ * may never have heard. It believes neither who tells it nor that.
+ */
+export function whyRevoked(state: RosterState, node: string): readonly Statement[] {
+  const [revoked] = state.standing.revocationsOf(`node:${node}`);
+  if (revoked === undefined) return [];
+  const author = keyHex(revoked.statement.author);
+  const grants = (["issuer", "operator"] as const).flatMap((role) => state.standing.grantsOfKey(role, author));
+  const roots = state.get("bundle", DOMAIN_BUNDLE);
+  return [
+    ...(roots === undefined ? [] : [roots]),
+    ...grants.slice(0, GRANTS_TOLD_MAX).map(({ statement }) => statement),
+    revoked.statement,
+  ];
 }
 
 /** Everything that is revoked, as it was said. */

@@ -96,6 +96,21 @@ describe("Gate", () => {
     }
   });
 
+  test("admit() shows whom to tell that he is revoked, where he signed the message himself", () => {
+    const state = fleet.state();
+    take(state, sayRevoked(voice("olga"), { type: "node", value: "ben" }));
+    const gate = new Gate({ trustDomain: DOMAIN, startedAt: 0, authorOf: (key) => authorOf(state, key) });
+    const { bytes } = speaker("ben").seal(message(), NOW);
+    expect(gate.admit(bytes, at())).toMatchObject({
+      code: "author_revoked",
+      envelope: { author: voice("ben").publicKey },
+    });
+    const forged = Uint8Array.from(bytes);
+    const signature = forged.length - 4 - Buffer.byteLength("hello") - 1;
+    forged[signature] = (forged[signature] ?? 0) ^ 1;
+    expect(gate.admit(forged, at())).toMatchObject({ code: "author_revoked", envelope: undefined });
+  });
+
   test("admit() keeps a window for each author and subject", () => {
     const [gate, ada] = [gateOf(), speaker("ada")];
     const other = "riprap.example.sync";

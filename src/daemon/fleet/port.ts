@@ -253,10 +253,13 @@ function rootWarning(isIssuer: boolean): string {
   return `The root above this node's intermediate has retired, and ${remedy}.`;
 }
 
-function reasonOf({ transport }: Fleet, phase: FleetStatusView["state"]): string | undefined {
+function reasonOf({ transport, self }: Fleet, phase: FleetStatusView["state"]): string | undefined {
   if (phase === "alone")
     return "This node is in no fleet's roster: join with riprap join, or found one with riprap init.";
-  if (phase === "revoked") return "This node is revoked: no other node hears it.";
+  if (phase === "revoked") {
+    const fact = `This node is revoked (statement ${self?.statement.slice(0, 16)}): no other node hears it, and it signs nothing more.`;
+    return `${fact} That is never taken back: to use this machine again, stop the daemon, move its state directory away, and join under another name.`;
+  }
   if (phase === "connected") return undefined;
   const state = transport?.state;
   if (state === undefined) return "No NATS server is configured (natsServers).";

@@ -40,7 +40,7 @@ export interface TiedRooms {
 
 export interface TieParts {
   readonly config: Pick<DaemonConfig, "nodeAddresses">;
-  readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "isRevoked" | "info">;
+  readonly authority: Pick<NodeAuthority, "revoke" | "revokeId" | "revokeKey" | "isRevoked" | "info" | "nodeName">;
   /** Of the node's journal. */
   readonly store: Store;
   readonly clock: Clock;
@@ -144,8 +144,11 @@ function applyRevocation(
   // The CA knows serial numbers without their authority: any node may revoke what it signed itself, and must not end another's so.
   if (target?.type === "serial" && own.includes(target.authority)) authority.revoke(target.value, reason);
   if (target?.type === "authority") authority.revokeKey(target.value, reason);
-  // Of its own intermediate a node has no journal: it signs nothing before it has another.
-  if (target?.type === "authority" && target.value === own[0]) authority.revoke(authority.info().issuer.serial, reason);
+  // Of its own intermediate a node has no journal: it signs nothing before it has another, which nobody signs for one that is revoked itself.
+  const isOwn =
+    (target?.type === "authority" && target.value === own[0]) ||
+    (target?.type === "node" && target.value === authority.nodeName);
+  if (isOwn) authority.revoke(authority.info().issuer.serial, reason);
   if (target?.type === "id") authority.revokeId(SpiffeId.parse(target.value), reason);
 }
 

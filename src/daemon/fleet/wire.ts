@@ -1,9 +1,10 @@
-// Signed messages between nodes over a transport: seals what this node says, opens what others say, tells a node that fell back. Knows no statement.
+// Signed messages between nodes over a transport: seals what this node says, opens what others say, tells a node that fell back. Judges no statement.
 
 import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import type { Gate, GateRefused } from "../../federation/gate.ts";
 import { type NoticeCode, parseMessage, writeMessage } from "../../federation/message.ts";
+import type { Statement } from "../../federation/statement.ts";
 import type { FleetSubjects } from "../../federation/subject.ts";
 import type { Message, Transport } from "../../federation/transport.ts";
 import type { Voice } from "../../federation/voice.ts";
@@ -40,14 +41,19 @@ export interface WireParts {
   onGap(node: string): void;
   /** Peers proved that this node has spoken later than it remembers. */
   onRecovered(): void;
+  /** What a node is told that is revoked: for its own eyes, and nothing else. */
+  whyRevoked(node: string): readonly Statement[];
+  /** Another node says that this one is revoked, and by what; believed for the signatures of that alone. */
+  onRevoked(statements: readonly Statement[], node: string): void;
 }
 
-/** A node that fell back, or whose clock is wrong, is told this often at most. */
+/** A node that fell back, is revoked, or whose clock is wrong, is told this often at most. */
 const TELL_EVERY_MS = 1000;
 /** And this many of them are remembered. */
 const TOLD_MAX = 1024;
 const ASKED_AT_ONCE_MAX = 64;
 const NOTICE = "notice";
+const REVOKED = "revoked";
 
 export interface WireCounters {
   sent: number;
@@ -103,6 +109,7 @@ export class Wire {
     const { envelope } = answer;
     if (answer.node !== node) throw refused(node, `${answer.node} answered in its place`);
     if (envelope.type === NOTICE) throw refused(node, `it says ${this.#heed(node, envelope.payload)}`);
+    if (envelope.type === REVOKED) throw refused(node, this.#learnEnd(node, envelope.payload));
     this.#clockFault = undefined;
     return { node, type: envelope.type, payload: envelope.payload, time: envelope.time };
   }
@@ -130,7 +137,7 @@ export class Wire {
       respond(voice.seal({ subject, type, payload, inReplyTo }, clock.now()).bytes);
     if (!answer.ok) {
       log.debug("a fleet question was refused", { subject, code: answer.code, reason: answer.message });
-      const notice = noticeOf(answer, now);
+      const notice = answer.code === "author_revoked" ? this.#end(answer, now) : noticeOf(answer, now);
       if (notice !== undefined && answer.envelope !== undefined) reply(answer.envelope.id, notice);
       return;
     }
@@ -161,14 +168,32 @@ export class Wire {
     const notice = noticeOf(answer, now);
     const author = answer.envelope;
     if (notice === undefined || author === undefined) return;
-    if (now - (this.#told.get(author.authorId) ?? 0) < TELL_EVERY_MS) return;
-    if (this.#told.size >= TOLD_MAX) this.#told.clear();
-    this.#told.set(author.authorId, now);
     const node = nodeOf(author.author);
-    if (node === undefined) return;
-    this.counters.told += 1;
+    if (node === undefined || !this.#mayTell(author.authorId, now)) return;
     const subject = subjects.ask(node);
     transport.publish(subject, voice.seal({ subject, ...notice }, now).bytes);
+  }
+
+  /** A node that was away when it was revoked asks the others, who no longer hear it: to each question this is the answer. */
+  #end({ envelope }: GateRefused, now: number): Reply | undefined {
+    const node = envelope === undefined ? undefined : this.#parts.nodeOf(envelope.author);
+    if (envelope === undefined || node === undefined || !this.#mayTell(envelope.authorId, now)) return undefined;
+    const statements = this.#parts.whyRevoked(node);
+    return { type: REVOKED, payload: writeMessage({ type: REVOKED, statements }) };
+  }
+
+  #mayTell(authorId: string, now: number): boolean {
+    if (now - (this.#told.get(authorId) ?? 0) < TELL_EVERY_MS) return false;
+    if (this.#told.size >= TOLD_MAX) this.#told.clear();
+    this.#told.set(authorId, now);
+    this.counters.told += 1;
+    return true;
+  }
+
+  #learnEnd(node: string, payload: Uint8Array): string {
+    const message = parseMessage(REVOKED, payload);
+    if (message.type === REVOKED) this.#parts.onRevoked(message.statements, node);
+    return "it says that this node is revoked";
   }
 
   /** What another node says of a message of this one; its code. */

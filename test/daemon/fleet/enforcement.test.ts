@@ -6,6 +6,7 @@ import { CUT_BY, FLOW_STATE, REASON } from "../../../src/abi.ts";
 import { authorityIdOf, publicKeysOf } from "../../../src/ca.ts";
 import { controlClient } from "../../../src/cli/client.ts";
 import type { FlowView } from "../../../src/daemon/control/port.ts";
+import type { FleetStatusView } from "../../../src/daemon/fleet/port.ts";
 import { sampleBody } from "../../abi/sample.ts";
 import { beside, WORKLOAD_KEY } from "../../fleet/beside.ts";
 import { openFleetPark, type Park, type ParkNode, TRUST_DOMAIN } from "../../fleet/fleet_park.ts";
@@ -158,6 +159,36 @@ describe.skipIf(NATS_SERVER === null)("a revocation in a fleet (skipped without 
           .some(({ id }) => id === idOf("by-id")),
       );
       expect((await cutRecord(3, "by-id"))?.statement).toBe(statementIn(notes));
+    },
+    TEST_MS,
+  );
+
+  test(
+    "of a node that was away: a peer tells it when it is back, it says so, and it signs nothing more",
+    async () => {
+      expect(authorityNow(3)).toBeDefined();
+      for (const proxy of node(3).proxies) proxy.isCut = true;
+      await park.until("it is away", ([view]) => view?.state === "offline", [node(3)]);
+      const { notes } = await node(0).command(`node:${node(3).name}`);
+      const statement = statementIn(notes);
+      const isRevoked = ({ state }: FleetStatusView) => state === "revoked";
+      await park.until(
+        "a peer knows it",
+        ([view]) => view?.revocations.some((each) => each.statement === statement) === true,
+        [node(1)],
+      );
+      // Not by its author, who is not there any more.
+      await node(0).stop();
+      expect(isRevoked(await node(3).status())).toBe(false);
+      for (const proxy of node(3).proxies) proxy.isCut = false;
+      await park.until("it is told", ([view]) => view !== undefined && isRevoked(view), [node(3)]);
+      const { reason } = await node(3).status();
+      expect(reason).toContain(`This node is revoked (statement ${statement.slice(0, 16)})`);
+      expect(reason).toContain("join under another name");
+      const event = (await node(3).events()).findLast(({ subject }) => subject === `node:${node(3).name}`);
+      expect(event).toMatchObject({ event: "revoked", detail: expect.stringContaining(`from ${node(1).name}`) });
+      expect(authorityNow(3)).toBeUndefined();
+      await expect(node(3).renew()).rejects.toMatchObject({ code: "renewal_refused" });
     },
     TEST_MS,
   );
