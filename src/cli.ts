@@ -28,6 +28,11 @@ function report(thrown: unknown, options: { terminal: Terminal; json: boolean })
   // A failure that we did not foresee is our bug: its stack is what a report of it needs.
   const detail = thrown instanceof RiprapError || !(thrown instanceof Error) ? "" : `\n${thrown.stack ?? ""}`;
   if (options.json) options.terminal.warn(JSON.stringify({ code, message: describeError(thrown) }));
-  else options.terminal.warn(`riprap: ${describeError(thrown)}${detail}`);
+  else options.terminal.warn(withoutControls(`riprap: ${describeError(thrown)}${detail}`));
   return code === USAGE ? 2 : 1;
+}
+
+/** A sentence may quote a file or an answer of others: what they wrote moves no cursor. */
+function withoutControls(text: string): string {
+  return text.replaceAll(/(?!\n)\p{Cc}/gu, "?");
 }

@@ -1,4 +1,4 @@
-// Reads JSON as those must who trust what it says: a key that is there twice is a fault, an integer keeps all its digits. Bounded in depth.
+// Reads JSON as those must who trust what it says: a key that is there twice is a fault, an integer keeps all its digits. Bounded in depth. Writes it too.
 
 import { RiprapError } from "./error.ts";
 
@@ -32,6 +32,16 @@ export function parseJson(text: string): JsonValue {
   const value = reader.value(0);
   reader.end();
   return value;
+}
+
+/** A text of which parseJson makes the same value. */
+export function writeJson(value: JsonValue): string {
+  if (typeof value === "bigint") return String(value);
+  if (Array.isArray(value)) return `[${value.map(writeJson).join(",")}]`;
+  if (!isJsonObject(value)) return JSON.stringify(value);
+  return `{${Object.entries(value)
+    .map(([key, member]) => `${JSON.stringify(key)}:${writeJson(member)}`)
+    .join(",")}}`;
 }
 
 /** Is it a JSON object? */

@@ -50,7 +50,7 @@ export function parseTrustBundle(text: string, trustDomain: TrustDomain): Parsed
   if (Buffer.byteLength(text) > BUNDLE_BYTES_MAX) throw invalid(`it is longer than ${BUNDLE_BYTES_MAX >> 20} MiB`);
   const root = parseRoot(text);
   const elements = root["keys"];
-  if (!Array.isArray(elements)) throw invalid("it has no list of keys");
+  if (!Array.isArray(elements)) throw invalid(`it has no list of keys${hintOf(root)}`);
   if (elements.length > KEYS_MAX) throw invalid(`it has more than ${KEYS_MAX} keys`);
   const x509: Uint8Array[] = [];
   const jwt = new Map<string, JwtKey>();
@@ -86,20 +86,6 @@ export function writeTrustBundle({ x509, jwt, wit = [], sequence, refreshHintSec
   return sequence === undefined ? text : text.replace(/^\{/, `{\n  "spiffe_sequence": ${sequence},`);
 }
 
-/**
- * A SPIFFE bundle map (Trust Domain and Bundle section 5): each under its trust domain's name, without refresh hints, which say nothing of a collection.
- * RangeError when a trust domain is there twice.
- */
-export function writeBundleMap(bundles: readonly TrustBundle[]): string {
-  const names = bundles.map(({ trustDomain }) => trustDomain.name);
-  if (new Set(names).size < names.length) throw new RangeError("a bundle map has each trust domain once");
-  const entries = bundles.map(
-    (bundle, index) =>
-      `${JSON.stringify(names[index])}: ${writeTrustBundle({ ...bundle, refreshHintSeconds: undefined })}`,
-  );
-  return `{"trust_domains": {${entries.join(",\n")}}}\n`;
-}
-
 /** Its JWT keys alone, as a plain JWK Set (Workload API section 6.2.2): without `use`, which common readers of JWK Sets refuse to know. */
 export function writeJwtBundle({ jwt }: Pick<TrustBundle, "jwt">): string {
   return JSON.stringify({ keys: jwt.map(jwkOfKey) });
@@ -127,6 +113,10 @@ function parseRoot(text: string): Readonly<Record<string, JsonValue>> {
   }
   if (!isJsonObject(root)) throw invalid("it is no JSON object");
   return root;
+}
+
+function hintOf(root: Readonly<Record<string, JsonValue>>): string {
+  return isJsonObject(root["trust_domains"]) ? ": it is a map of several bundles, for `riprap bundle load`" : "";
 }
 
 type TokenUse = "jwt-svid" | "wit-svid";

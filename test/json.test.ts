@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { RiprapError } from "../src/error.ts";
-import { parseJson } from "../src/json.ts";
+import { type JsonValue, parseJson, writeJson } from "../src/json.ts";
 import { draw, pick, random } from "./random.ts";
 
 const refused = (text: string) => {
@@ -95,6 +95,37 @@ describe("parseJson", () => {
         continue;
       }
       expect(own).toEqual(JSON.parse(text));
+    }
+  });
+});
+
+describe("writeJson", () => {
+  test("writeJson() writes what parseJson() reads as the same value, with every digit", () => {
+    const next = random(43);
+    const leaves = [
+      null,
+      true,
+      false,
+      0,
+      -1.5,
+      1e21,
+      2 ** 53 - 1,
+      2n ** 64n - 1n,
+      -(2n ** 53n),
+      "",
+      'a"\\\n\u0000\u{1f600}',
+    ];
+    const make = (depth: number): JsonValue => {
+      const kind = draw(next, depth > 3 ? 1 : 3);
+      if (kind === 0) return pick(next, leaves);
+      const items = Array.from({ length: draw(next, 4) }, () => make(depth + 1));
+      return kind === 1
+        ? items
+        : Object.fromEntries(items.map((item, i) => [pick(next, ["__proto__", "", `k${i}`]), item]));
+    };
+    for (let round = 0; round < 500; round++) {
+      const value = make(0);
+      expect(parseJson(writeJson(value))).toEqual(value);
     }
   });
 });

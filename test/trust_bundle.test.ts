@@ -5,14 +5,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { exportJWK, importJWK, type JWK } from "jose";
 import { RiprapError } from "../src/error.ts";
 import { SpiffeId, TrustDomain } from "../src/spiffe_id.ts";
-import {
-  jwtKeyOf,
-  parseTrustBundle,
-  type TrustBundle,
-  writeBundleMap,
-  writeJwtBundle,
-  writeTrustBundle,
-} from "../src/trust_bundle.ts";
+import { jwtKeyOf, parseTrustBundle, type TrustBundle, writeJwtBundle, writeTrustBundle } from "../src/trust_bundle.ts";
 import { makeNode, makeWorkloadKey } from "./ca/authority_fixture.ts";
 import { draw, random } from "./random.ts";
 import { scratchDirectories } from "./scratch.ts";
@@ -76,19 +69,6 @@ describe("writeTrustBundle", () => {
     const { keys } = JSON.parse(writeJwtBundle(bundle())) as { keys: { kid: string }[] };
     expect(keys.map(({ kid }) => kid)).toEqual(["a", "b"]);
     expect(await importJWK({ ...keys[0] }, "ES256")).toBeDefined();
-  });
-
-  test("writeBundleMap() has each trust domain once, with all 64 bits of its sequence and without a refresh hint (B-11, B-13)", () => {
-    const other = TrustDomain.parse("partner.example");
-    const text = writeBundleMap([bundle(), { ...bundle(), trustDomain: other, x509: [], sequence: undefined }]);
-    const { trust_domains: map } = JSON.parse(text) as { trust_domains: Record<string, object> };
-    expect(Object.keys(map)).toEqual(["example.org", "partner.example"]);
-    expect(text).toContain('"spiffe_sequence": 18446744073709551615,');
-    expect(text).not.toContain("refresh_hint");
-    const [, ours = ""] = /"example.org": (\{.*\}),\n"partner/s.exec(text) ?? [];
-    expect(read(ours)).toMatchObject({ ignored: [], sequence: 18446744073709551615n, refreshHintSeconds: undefined });
-    expect(() => writeBundleMap([bundle(), bundle()])).toThrow(RangeError);
-    expect(JSON.parse(writeBundleMap([]))).toEqual({ trust_domains: {} });
   });
 
   test("a bundle without keys is a bundle (B-5, B-7)", () => {

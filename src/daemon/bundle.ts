@@ -2,6 +2,7 @@
 
 import { hash } from "node:crypto";
 import { fingerprintBundle } from "../bundle_fingerprint.ts";
+import type { MappedBundle } from "../bundle_map.ts";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import { decideUpdate } from "../federation/bundle_update.ts";
@@ -40,7 +41,12 @@ export interface Taken {
   readonly held: HeldBundle;
 }
 
-type Listener = (trustDomain: TrustDomain) => void;
+/** What was judged, and takes the place of what is held. */
+interface Offer extends Pick<HeldBundle, "bundle" | "document"> {
+  readonly resource: ForeignTrustDomain;
+}
+
+type Listener = (trustDomains: readonly TrustDomain[]) => void;
 
 export class BundleBook {
   readonly #parts: BundleBookParts;
@@ -86,7 +92,7 @@ export class BundleBook {
     return this.#faults.get(trustDomain.name);
   }
 
-  /** `listener` is called after a bundle was taken or dropped, when `bundles()` says so already. Returns what ends that. */
+  /** `listener` is called after bundles were taken or dropped, once for all that changed together, when `bundles()` says so already. Returns what ends that. */
   onChange(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
@@ -133,41 +139,83 @@ export class BundleBook {
   }
 
   /** A document that its source has authenticated. RiprapError `not_found`, `bundle_invalid`, `store_unusable`, or the refusal's code. */
-  take(trustDomain: TrustDomain, document: string, { source, isForced = false }: TakeOptions): Taken {
+  take(trustDomain: TrustDomain, document: string, options: TakeOptions): Taken {
     const resource = this.#require(trustDomain, "hold a bundle");
-    const bundle = parseTrustBundle(document, trustDomain);
-    const held = this.#held.get(trustDomain.name);
-    const decision = decideUpdate({ held: held?.bundle, offered: bundle, pinned: resource.bundle.fingerprint });
-    if (decision.outcome === "unchanged" && held !== undefined) return { outcome: "unchanged", held };
-    if (decision.outcome === "refuse" && !isForced) {
-      throw new RiprapError(decision.code, `Cannot take the bundle of ${trustDomain}: ${decision.fact}`);
-    }
-    return { outcome: "taken", held: this.#put(resource, { bundle, document, source }) };
+    const offer = { resource, document, bundle: parseTrustBundle(document, trustDomain) };
+    return this.#takeAll([offer], options)[0] as Taken;
   }
 
-  #put(
-    resource: ForeignTrustDomain,
-    { bundle, document, source }: Pick<HeldBundle, "bundle" | "document" | "source">,
-  ): HeldBundle {
-    const { trustDomain } = resource;
-    const takenAt = this.#parts.clock.now();
-    const firstDigest = digestOf(this.#tryReadFirst(resource));
+  /**
+   * All bundles of a map or none of them (Trust Domain and Bundle, appendix B.1), but for those of trust domains that no rule names, for which there is
+   * no answer. What is held of others stays. RiprapError `store_unusable`, or the refusal's code.
+   */
+  takeMap(mapped: readonly MappedBundle[], options: TakeOptions): ReadonlyMap<string, Taken> {
+    const offers = mapped.flatMap(({ bundle, document }): Offer[] => {
+      const resource = this.#configured?.get(bundle.trustDomain.name);
+      return resource === undefined ? [] : [{ resource, bundle, document }];
+    });
     try {
-      this.#table.put({ trustDomain: trustDomain.name, document, source, firstDigest, takenAt });
+      const taken = this.#takeAll(offers, options);
+      return new Map(taken.map((one) => [one.held.bundle.trustDomain.name, one]));
+    } catch (cause) {
+      if (!(cause instanceof RiprapError)) throw cause;
+      throw new RiprapError(cause.code, `Cannot take the bundle map, and nothing of it is taken: ${cause.message}`, {
+        cause,
+      });
+    }
+  }
+
+  #takeAll(offers: readonly Offer[], { source, isForced = false }: TakeOptions): readonly Taken[] {
+    const judged = offers.map((offer) => ({ offer, same: this.#judge(offer, isForced) }));
+    const next = judged.filter(({ same }) => same === undefined).map(({ offer }) => offer);
+    if (next.length > 0) this.#putAll(next, source);
+    return judged.map(({ offer, same }) => ({
+      outcome: same === undefined ? "taken" : "unchanged",
+      held: this.#held.get(offer.resource.trustDomain.name) as HeldBundle,
+    }));
+  }
+
+  /** What is held, where the offer says nothing else; undefined: the offer is taken. */
+  #judge({ resource, bundle }: Offer, isForced: boolean): HeldBundle | undefined {
+    const { trustDomain } = resource;
+    const held = this.#held.get(trustDomain.name);
+    const decision = decideUpdate({ held: held?.bundle, offered: bundle, pinned: resource.bundle.fingerprint });
+    if (decision.outcome === "unchanged") return held;
+    if (decision.outcome === "refuse" && !isForced)
+      throw new RiprapError(decision.code, `Cannot take the bundle of ${trustDomain}: ${decision.fact}`);
+    return undefined;
+  }
+
+  #putAll(offers: readonly Offer[], source: BundleSource): void {
+    const takenAt = this.#parts.clock.now();
+    const trustDomains = offers.map(({ resource }) => resource.trustDomain);
+    const digests = offers.map(({ resource }) => digestOf(this.#tryReadFirst(resource)));
+    try {
+      this.#parts.store.transaction(() => {
+        for (const [i, { resource, document }] of offers.entries()) {
+          const trustDomain = resource.trustDomain.name;
+          this.#table.put({ trustDomain, document, source, firstDigest: digests[i] as string, takenAt });
+        }
+      });
     } catch (cause) {
       // What is not kept would be gone with the next start, and an older one in its place.
-      const message = `Cannot hold the bundle of ${trustDomain}: the node's store does not take it (${describeError(cause)})`;
+      const [first] = trustDomains;
+      const whose = trustDomains.length === 1 ? `the bundle of ${first}` : `${trustDomains.length} bundles`;
+      const message = `Cannot hold ${whose}: the node's store does not take it (${describeError(cause)})`;
       throw new RiprapError("store_unusable", message, { cause });
     }
-    const held = { bundle, document, source, takenAt, fingerprint: fingerprintBundle(bundle) };
-    this.#held.set(trustDomain.name, held);
-    const { x509, jwt, sequence, ignored } = bundle;
+    for (const offer of offers) this.#hold(offer, { source, takenAt });
+    this.#changed(trustDomains);
+  }
+
+  #hold({ bundle, document }: Offer, { source, takenAt }: Pick<HeldBundle, "source" | "takenAt">): void {
+    const { trustDomain, x509, jwt, sequence, ignored } = bundle;
+    const fingerprint = fingerprintBundle(bundle);
+    this.#held.set(trustDomain.name, { bundle, document, source, takenAt, fingerprint });
     this.#parts.log.info("a bundle of another trust domain was taken", {
-      ...{ trustDomain: trustDomain.name, source, sequence, fingerprint: held.fingerprint },
+      ...{ trustDomain: trustDomain.name, source, sequence, fingerprint },
       ...{ x509: x509.length, jwt: jwt.length, ignored: ignored.length },
     });
-    this.#changed(trustDomain);
-    return held;
   }
 
   /** A person who writes another first bundle means it; one that is older than what is held is said to be so, once. */
@@ -224,7 +272,7 @@ export class BundleBook {
     this.#parts.log.info("the bundle of another trust domain was dropped: no rule trusts it any longer", {
       trustDomain: name,
     });
-    this.#changed(TrustDomain.parse(name));
+    this.#changed([TrustDomain.parse(name)]);
   }
 
   #tryParse(name: string, document: string): ParsedBundle | undefined {
@@ -251,9 +299,9 @@ export class BundleBook {
     this.#bundles = new Map(sorted.map(([name, { bundle }]) => [name, bundle]));
   }
 
-  #changed(trustDomain: TrustDomain): void {
+  #changed(trustDomains: readonly TrustDomain[]): void {
     this.#renew();
-    for (const listener of this.#listeners) listener(trustDomain);
+    for (const listener of this.#listeners) listener(trustDomains);
   }
 }
 

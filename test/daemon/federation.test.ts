@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { CUT_BY } from "../../src/abi.ts";
 import { WIDTH } from "../../src/cli/grid.ts";
 import { runCli } from "../../src/cli.ts";
-import type { BundleView, DomainView } from "../../src/daemon/control/bundle.ts";
+import type { BundleView, DomainView, LoadView } from "../../src/daemon/control/bundle.ts";
 import type { EndpointView } from "../../src/daemon/control/port.ts";
 import { fakeTerminal } from "../cli/fake_terminal.ts";
 import { buildHouse, eventually, type House, settle } from "./house.ts";
@@ -126,6 +126,48 @@ describe("riprap bundle set", () => {
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(WIDTH);
     expect([own?.trustDomain, own?.bundle?.source]).toEqual(["edge.test", "own"]);
     expect([other?.trustDomain, other?.bundle?.sequence]).toEqual(["partner.test", "9007199254740992"]);
+  });
+
+  test("bundle load takes the map of another node, and peers are judged by it; a bad one changes nothing (rows B-11, B-12, B-15)", async () => {
+    ours.writeRules("rules.yaml", rules("web", "partner.test"));
+    theirs.writeRules("rules.yaml", rules("orders", "edge.test"));
+    const daemon = await ours.start();
+    await theirs.start();
+    await riprap(theirs, "bundle", "set", "edge.test", "-", await bundleOf(ours, "edge.test"));
+    const map = (await riprap(theirs, "bundle", "map")).out;
+    const before = daemon.status().trust.applied;
+    const third = map.replace(/\}\}\s*$/, ',"third.test":{"keys":[]}}}');
+    const views = JSON.parse((await riprap(ours, "bundle", "load", "-", "--json", third)).out) as LoadView[];
+    expect(views.map(({ trustDomain, outcome }) => [trustDomain, outcome])).toEqual([
+      ["partner.test", "taken"],
+      ["edge.test", "own"],
+      ["third.test", "no_rule"],
+    ]);
+    const shown = await ask<BundleView>(theirs, "bundle", "get", "partner.test");
+    expect(views[0]?.bundle?.fingerprint).toBe(shown.fingerprint);
+    await settle();
+    expect(daemon.status().trust.applied).toBe(before + 1);
+    expect(await verify(ours, await chainOf(theirs))).toMatchObject({ alert: 0 });
+    const again = await riprap(ours, "bundle", "load", "-", map);
+    expect([again.status, again.out.includes("partner.test  is held already")]).toEqual([0, true]);
+    expect(again.out).toContain(`partner.test: fingerprint ${shown.fingerprint}`);
+
+    const load = async (text: string, ...more: string[]) => {
+      const { status, err } = await riprap(ours, "bundle", "load", "-", "--json", ...more, text);
+      return status === 0 ? "taken" : JSON.parse(err).code;
+    };
+    const empty = (sequence: string) => `{"trust_domains":{"partner.test":{"keys":[],"spiffe_sequence":${sequence}}}}`;
+    expect(await load("{}")).toBe("bundle_map_invalid");
+    expect(await load('{"trust_domains":{"partner.test":{"keys":[]},"partner.test":{"keys":[]}}}')).toBe(
+      "bundle_map_invalid",
+    );
+    expect(await load(empty("0"))).toBe("bundle_rollback");
+    expect(await verify(ours, await chainOf(theirs))).toMatchObject({ alert: 0 });
+    expect(await load(empty("0"), "--force")).toBe("taken");
+    expect((await verify(ours, await chainOf(theirs)))?.alert).toBe(48);
+    const control = '{"trust_domains":{"\u009b2J":{},"\u009b2J":{}}}';
+    expect((await riprap(ours, "bundle", "load", "-", control)).err).toContain('the key "?2J" is there twice');
+    expect((await riprap(ours, "bundle", "load", "-", '{"trust_domains":{}}')).out).toContain("nothing has changed");
   });
 
   test("bundle get shows no control character of a foreign kid, and --json all of it", async () => {

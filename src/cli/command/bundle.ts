@@ -1,6 +1,13 @@
 // The commands of other trust domains' bundles and of the endpoints of this node. They ask the daemon.
 
-import { BUNDLE_FORMATS, type BundleView, type DomainView, type SetView } from "../../daemon/control/bundle.ts";
+import { MAP_BYTES_MAX } from "../../bundle_map.ts";
+import {
+  BUNDLE_FORMATS,
+  type BundleView,
+  type DomainView,
+  type LoadView,
+  type SetView,
+} from "../../daemon/control/bundle.ts";
 import type { EndpointView } from "../../daemon/control/port.ts";
 import { BUNDLE_BYTES_MAX } from "../../trust_bundle.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
@@ -105,6 +112,30 @@ const set: Command = {
   },
 };
 
+const load: Command = {
+  words: ["bundle", "load"],
+  group: "Rules",
+  sentence: "Hold the trust bundles of a SPIFFE bundle map, all of them or none.",
+  notes: [
+    "What `riprap bundle map` prints on another node, or any other implementation makes. Trust domains that no TrustDomain resource names are passed over, as is this node's own, and the bundles of those that the map does not name stay.",
+    "Whoever gives you the file speaks for every trust domain in it: compare the fingerprints that are printed, as after `riprap bundle set`.",
+  ],
+  arguments: [{ name: "FILE", sentence: "A bundle map in SPIFFE's JSON form, or - for standard input." }],
+  options: [
+    { name: "force", sentence: "Take bundles too that are older than what is held, or not the pinned ones." },
+    JSON_OPTION,
+    ...DAEMON_OPTIONS,
+  ],
+  example: "riprap bundle load partners.json",
+  async run(invocation, terminal) {
+    const body = await readText(invocation.argument("FILE"), { terminal, bytesMax: MAP_BYTES_MAX });
+    const query = { force: invocation.has("force") ? "1" : undefined };
+    const views = await clientOf(invocation).post<readonly LoadView[]>("/v1/bundle_map", { query, body });
+    show(views, { invocation, terminal }, describeLoaded);
+    return 0;
+  },
+};
+
 const endpoint: Command = {
   words: ["bundle", "endpoint"],
   group: "See",
@@ -141,7 +172,7 @@ const pin: Command = {
   },
 };
 
-export const BUNDLE_COMMANDS: readonly Command[] = [list, get, map, set, pin, endpoint];
+export const BUNDLE_COMMANDS: readonly Command[] = [list, get, map, set, load, pin, endpoint];
 
 function routeOf(trustDomain: string): string {
   return `/v1/bundles/${encodeURIComponent(trustDomain)}`;
@@ -163,6 +194,32 @@ function describeDomains(views: readonly DomainView[]): readonly string[] {
     ...(from?.error === undefined ? [] : [`${trustDomain}: ${from.error} (${from.failures} in a row)`]),
   ]);
   return [...layOut(titles, rows), ...remarks];
+}
+
+const OUTCOMES: Readonly<Record<LoadView["outcome"], string>> = {
+  taken: "is held from now on",
+  unchanged: "is held already",
+  own: "passed over: it is this node's own",
+  no_rule: "passed over: no TrustDomain names it",
+};
+
+function describeLoaded(views: readonly LoadView[]): readonly string[] {
+  if (views.length === 0) return ["The map has no trust domain: nothing has changed."];
+  const rows = views.map(({ trustDomain, outcome, bundle }) => [
+    trustDomain,
+    OUTCOMES[outcome],
+    bundle === undefined ? "" : (bundle.sequence ?? "none"),
+  ]);
+  const passedOver = views.flatMap(({ trustDomain, bundle }) =>
+    (bundle?.ignored ?? []).map((sentence) => `${trustDomain}: passed over: ${sentence}`),
+  );
+  return [
+    ...layOut([{ title: "TRUST DOMAIN" }, { title: "ITS BUNDLE" }, { title: "SEQUENCE" }], rows),
+    ...views.flatMap(({ trustDomain, bundle }) =>
+      bundle === undefined ? [] : [`${trustDomain}: fingerprint ${bundle.fingerprint}`],
+    ),
+    ...passedOver,
+  ];
 }
 
 function describeBundle(view: BundleView): readonly string[] {

@@ -2,12 +2,13 @@
 
 import { hash, X509Certificate } from "node:crypto";
 import { fingerprintBundle } from "../../bundle_fingerprint.ts";
+import { parseBundleMap, writeBundleMap } from "../../bundle_map.ts";
 import { RiprapError } from "../../error.ts";
 import type { ForeignTrustDomain } from "../../resource.ts";
 import { TrustDomain } from "../../spiffe_id.ts";
-import { type TrustBundle, writeBundleMap, writeJwtBundle, writeTrustBundle } from "../../trust_bundle.ts";
+import { type TrustBundle, writeJwtBundle, writeTrustBundle } from "../../trust_bundle.ts";
 import type { BundleBook, HeldBundle } from "../bundle.ts";
-import type { BundleKeyView, BundlePort, BundleView, DomainView } from "../control/bundle.ts";
+import type { BundleKeyView, BundlePort, BundleView, DomainView, LoadView } from "../control/bundle.ts";
 import type { Endpoints } from "../endpoint.ts";
 import type { Courier } from "./courier.ts";
 import type { BundlePoller } from "./poller.ts";
@@ -53,6 +54,16 @@ export function createBundlePort({ book, poller, courier, endpoints, own }: Bund
         );
       const { outcome, held } = book.take(trustDomain, document, { source: "command", isForced });
       return { outcome, bundle: heldView(held) };
+    },
+    load(text, { isForced }) {
+      const mapped = parseBundleMap(text);
+      const taken = book.takeMap(mapped, { source: "command", isForced });
+      return mapped.map(({ bundle: { trustDomain } }): LoadView => {
+        const { name } = trustDomain;
+        const one = taken.get(name);
+        if (one !== undefined) return { trustDomain: name, outcome: one.outcome, bundle: heldView(one.held) };
+        return { trustDomain: name, outcome: isOwn(name) ? "own" : "no_rule" };
+      });
     },
     pin(name, pin) {
       book.pin(TrustDomain.parse(name), pin);

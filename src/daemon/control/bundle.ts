@@ -1,6 +1,7 @@
 // The routes of the control API for trust bundles and the endpoints of this node. Decides nothing: every answer is the port's.
 
 import type { Hono } from "hono";
+import { MAP_BYTES_MAX } from "../../bundle_map.ts";
 import { BUNDLE_BYTES_MAX } from "../../trust_bundle.ts";
 import type { EndpointView } from "./port.ts";
 import { parseFlag, parseText, readBody } from "./request.ts";
@@ -56,7 +57,16 @@ export interface SetView {
   readonly bundle: BundleView;
 }
 
-/** Failures are RiprapError: `not_found`, `bundle_invalid`, `bundle_rollback`, `bundle_fingerprint`, `bundle_sequence_reused`, `pin_invalid`. */
+/** A trust domain of a bundle map. */
+export interface LoadView {
+  readonly trustDomain: string;
+  /** Passed over: `own`, this node's authorities make it; `no_rule`, no TrustDomain resource names it. */
+  readonly outcome: SetView["outcome"] | "own" | "no_rule";
+  /** Absent when it was passed over. */
+  readonly bundle?: BundleView;
+}
+
+/** Failures are RiprapError: `not_found`, `bundle_invalid`, `bundle_map_invalid`, `bundle_rollback`, `bundle_fingerprint`, `bundle_sequence_reused`, `pin_invalid`. */
 export interface BundlePort {
   list(): readonly DomainView[];
   get(trustDomain: string): BundleView;
@@ -65,6 +75,8 @@ export interface BundlePort {
   /** Every bundle that is held, our own among them, as a SPIFFE bundle map. */
   map(): string;
   set(trustDomain: string, document: string, options: { readonly isForced: boolean }): SetView;
+  /** All bundles of a SPIFFE bundle map or none of them. */
+  load(map: string, options: { readonly isForced: boolean }): readonly LoadView[];
   /** What the first bundle over the broker must have. */
   pin(trustDomain: string, fingerprint: string): { readonly trustDomain: string; readonly pin: string };
   endpoints(): readonly EndpointView[];
@@ -76,6 +88,10 @@ export type BundleFormat = (typeof BUNDLE_FORMATS)[number];
 export function addBundleRoutes(app: Hono, port: BundlePort): void {
   app.get("/v1/bundles", (c) => c.json(port.list()));
   app.get("/v1/bundle_map", (c) => c.text(port.map()));
+  app.post("/v1/bundle_map", async (c) => {
+    const map = await readBody(c.req.raw, MAP_BYTES_MAX);
+    return c.json(port.load(map, { isForced: parseFlag(c.req.query("force")) }));
+  });
   app.get("/v1/endpoints", (c) => c.json(port.endpoints()));
   app.get("/v1/bundles/:trustDomain", (c) => {
     const trustDomain = c.req.param("trustDomain");

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseBundleMap } from "../../../src/bundle_map.ts";
 import { BundleBook } from "../../../src/daemon/bundle.ts";
 import { createLog } from "../../../src/daemon/log.ts";
 import { parseResources } from "../../../src/resource.ts";
@@ -22,7 +23,7 @@ function open(stateDir = scratch()) {
   const log = createLog({ level: "debug", clock, write: (line) => void lines.push(JSON.parse(line)) });
   const book = new BundleBook({ store, clock, log });
   const changes: string[] = [];
-  book.onChange((name) => void changes.push(name.name));
+  book.onChange((names) => void changes.push(names.join(" ")));
   return { book, store, stateDir, changes, events: () => lines.map(({ event }) => event) };
 }
 
@@ -132,6 +133,55 @@ describe("BundleBook", () => {
     book.configure(resources({ bundle: { inline: documentOf([ROOT_A], 1n) } }));
     book.take(PARTNER, '{"keys":[],"spiffe_sequence":2}', { source: "endpoint" });
     expect(book.bundleOf(PARTNER)?.x509).toEqual([]);
+  });
+
+  const mapOf = (...sequences: readonly bigint[]) =>
+    parseBundleMap(`{"trust_domains":{${sequences.map((n, i) => `"d${i}.test":${documentOf([ROOT_A], n)}`).join()}}}`);
+  const three = resources({ trustDomain: "d0.test" }, { trustDomain: "d1.test" }, { trustDomain: "d2.test" });
+  const sequences = ({ book }: ReturnType<typeof open>) => [...book.bundles().values()].map(({ sequence }) => sequence);
+
+  test("takeMap() takes all of a map at once, and nothing of trust domains that no rule names (row B-15)", () => {
+    const opened = open();
+    opened.book.configure(three);
+    const taken = opened.book.takeMap(mapOf(5n, 6n, 7n, 8n), { source: "command" });
+    expect([...taken].map(([name, { outcome }]) => [name, outcome])).toEqual([
+      ["d0.test", "taken"],
+      ["d1.test", "taken"],
+      ["d2.test", "taken"],
+    ]);
+    expect(opened.changes).toEqual(["d0.test d1.test d2.test"]);
+    const again = opened.book.takeMap(mapOf(5n, 9n), { source: "command" });
+    expect([...again.values()].map(({ outcome }) => outcome)).toEqual(["unchanged", "taken"]);
+    expect(opened.changes.slice(1)).toEqual(["d1.test"]);
+    expect(sequences(opened)).toEqual([5n, 9n, 7n]);
+    opened.store.close();
+    expect(sequences(open(opened.stateDir))).toEqual([5n, 9n, 7n]);
+  });
+
+  test("takeMap() takes nothing of a map when one bundle of it goes back in time, unless it is forced (rows B-15, F-4)", () => {
+    const opened = open();
+    opened.book.configure(three);
+    opened.book.takeMap(mapOf(5n, 5n, 5n), { source: "command" });
+    const older = mapOf(6n, 4n, 6n);
+    expect(() => opened.book.takeMap(older, { source: "command" })).toThrow(
+      "Cannot take the bundle map, and nothing of it is taken: Cannot take the bundle of d1.test: its sequence number is 4",
+    );
+    expect([sequences(opened), opened.changes.length]).toEqual([[5n, 5n, 5n], 1]);
+    opened.book.takeMap(older, { source: "command", isForced: true });
+    expect(sequences(opened)).toEqual([6n, 4n, 6n]);
+  });
+
+  test("takeMap() takes nothing of a map of which the store keeps a part only (row B-15)", () => {
+    const opened = open();
+    opened.book.configure(three);
+    opened.book.takeMap(mapOf(1n, 1n, 1n), { source: "command" });
+    const full =
+      "BEFORE INSERT ON foreign_bundle WHEN NEW.trust_domain = 'd2.test' BEGIN SELECT RAISE(FAIL, 'full'); END";
+    opened.store.prepare(`CREATE TRIGGER full ${full}`).run();
+    expect(() => opened.book.takeMap(mapOf(2n, 2n, 2n), { source: "command" })).toThrow("Cannot hold 3 bundles");
+    expect(sequences(opened)).toEqual([1n, 1n, 1n]);
+    opened.store.close();
+    expect(sequences(open(opened.stateDir))).toEqual([1n, 1n, 1n]);
   });
 
   test("configure() never throws and take() says so when the store takes nothing (a full disk), and trust ends all the same", () => {
