@@ -7,11 +7,11 @@ import { buildLoad } from "./load.ts";
 import { CLIENT, PLAIN, PLAIN_PORT, RIPRAP_PORT, startRiprap, waitForPort } from "./pair.ts";
 import type { Row } from "./table.ts";
 
-const KTLS_PORT = 9001;
-const OPENSSL_PORT = 9003;
-const HAPROXY = { full: { entry: 9100, tls: 9101 }, resumed: { entry: 9110, tls: 9111 } } as const;
-const OPENSSL = "/srv/plain/openssl";
-const CERTIFICATES = "/run/bench";
+export const KTLS_PORT = 9001;
+export const OPENSSL_PORT = 9003;
+export const HAPROXY = { full: { entry: 9100, tls: 9101 }, resumed: { entry: 9110, tls: 9111 } } as const;
+export const OPENSSL = "/srv/plain/openssl";
+export const CERTIFICATES = "/run/bench";
 
 export interface DataPathOptions {
   readonly rounds: number;
@@ -47,7 +47,8 @@ export async function benchDataPath(options: DataPathOptions): Promise<Row[]> {
   }
 }
 
-async function startPeers(vm: Vm, openssl: Uint8Array): Promise<void> {
+/** What riprap is measured beside, each at its port; OpenSSL's load program is `openssl`. */
+export async function startPeers(vm: Vm, openssl: Uint8Array): Promise<void> {
   await vm.put(OPENSSL, openssl, "755");
   await vm.check(certificateScript(CERTIFICATES));
   for (const [name, ports] of Object.entries(HAPROXY)) {

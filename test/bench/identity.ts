@@ -5,12 +5,12 @@ import { bootNode, enrolNodes } from "../vm/node.ts";
 import { buildLoad } from "./load.ts";
 import type { Row } from "./table.ts";
 
-const UNMANAGED = "/srv/plain/spawn";
-const MANAGED = "/srv/managed/spawn";
-const PORT = 9999; // nobody listens
+export const UNMANAGED = "/srv/plain/spawn";
+export const MANAGED = "/srv/managed/spawn";
+export const PORT = 9999; // nobody listens
 const SECONDS = 5;
 
-const RULES = `apiVersion: riprap.io/v1
+export const RULES = `apiVersion: riprap.io/v1
 kind: WorkloadIdentity
 metadata: { name: spawn }
 spec: { workloadID: spawn, selectors: { process:exe: ${MANAGED} } }

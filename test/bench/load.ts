@@ -4,11 +4,16 @@ import { dirname, join } from "node:path";
 
 const CACHE = join(import.meta.dir, "../../.cache/bench");
 
+/** Where buildLoad() leaves it, with its symbols. */
+export function loadPath(name: string): string {
+  return join(CACHE, name);
+}
+
 /** The bytes of the static x86-64 program that `name`.c makes. Throws with the compiler's words when it cannot be built. */
 export async function buildLoad(name: string, libraries: readonly string[] = []): Promise<Uint8Array> {
-  await mkdir(dirname(join(CACHE, name)), { recursive: true });
+  const output = loadPath(name);
+  await mkdir(dirname(output), { recursive: true });
   const source = join(import.meta.dir, `${name}.c`);
-  const output = join(CACHE, name);
   const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"];
   const compiler = Bun.spawnSync(["gcc", ...flags, "-o", output, source, ...libraries], { stderr: "pipe" });
   if (compiler.exitCode !== 0) throw new Error(`Cannot build ${source}: ${compiler.stderr.toString()}`);

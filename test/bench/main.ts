@@ -9,6 +9,7 @@ import { measureConnections } from "./handshake.ts";
 import { measureIdentities } from "./identity.ts";
 import { benchIssuance } from "./issuance.ts";
 import { measureKernelFootprint } from "./kernel_footprint.ts";
+import { measureProfiles } from "./profile.ts";
 import { benchRevoke } from "./revoke.ts";
 import { type BenchResult, writeSection } from "./section.ts";
 import type { Row } from "./table.ts";
@@ -47,6 +48,9 @@ const SECTIONS: Readonly<Record<string, (extent: Extent) => Promise<BenchResult>
   /** The same in instructions of one processor: a second is 10^9 of them. */
   data_path_icount: ({ rounds, quick }) =>
     dataPath({ rounds: Math.min(rounds, 2), ...(quick ? SHORT : LONG), seconds: 1, countInstructions: true }),
+  async profile() {
+    return { rows: await measureProfiles(), reference: "riprap", circumstances: {} };
+  },
   async identity({ rounds, quick }) {
     const rates = quick ? [5, 20] : [5, 10, 20, 40];
     return { rows: await measureIdentities(rounds, rates), reference: "unmanaged", circumstances: { rates } };

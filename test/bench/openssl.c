@@ -127,9 +127,9 @@ static SSL *open_connection(const char *address, uint16_t port)
 	return tls;
 }
 
-static void run_rr(SSL *tls, unsigned int seconds)
+static void run_rr(SSL *tls, double seconds)
 {
-	uint64_t begin = now_ns(), end = begin + seconds * 1000000000ull;
+	uint64_t begin = now_ns(), end = begin + (uint64_t)(seconds * 1e9);
 	char data[MESSAGE_BYTES] = "R";
 	size_t n = 0;
 
@@ -200,7 +200,7 @@ int main(int argc, char **argv)
 	} else if (argc == 6) {
 		context = make_context(argv[5], 0);
 		if (!strcmp(argv[1], "rr"))
-			run_rr(open_connection(argv[2], (uint16_t)atoi(argv[3])), (unsigned int)atoi(argv[4]));
+			run_rr(open_connection(argv[2], (uint16_t)atoi(argv[3])), atof(argv[4]));
 		else
 			run_stream(open_connection(argv[2], (uint16_t)atoi(argv[3])), strtoul(argv[4], NULL, 10));
 	} else {

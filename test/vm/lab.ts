@@ -49,6 +49,8 @@ export interface BootOptions {
   memoryChecks?: boolean;
   /** See MachineOptions; off by default. */
   countInstructions?: boolean;
+  /** See MachineOptions. */
+  plugin?: string;
 }
 
 export interface RunOptions {
@@ -92,6 +94,7 @@ export async function bootVm(options: BootOptions): Promise<Vm> {
     memoryChecks: options.memoryChecks ?? true,
     countInstructions: options.countInstructions ?? false,
     ...(options.tpmSocket === undefined ? {} : { tpmSocket: options.tpmSocket }),
+    ...(options.plugin === undefined ? {} : { plugin: options.plugin }),
     disks: [rootDisk, kernel.modulesDisk, ...layers.map(([, disk]) => disk)],
     initArguments: layers.map(([name]) => name),
     ...(options.segment && {

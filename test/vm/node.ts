@@ -55,10 +55,10 @@ export class RiprapNode {
   }
 
   /** Loads the module where it is not loaded, starts the daemon and waits until its rules are in force. */
-  async start(): Promise<void> {
+  async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
     const loaded = (await this.vm.run("test -e /dev/riprap")).code === 0;
     const command = loaded ? "riprap daemon" : "riprap run";
-    this.#daemon = this.vm.spawn(`exec ${command} --require-kernel >>${DAEMON_LOG} 2>&1`);
+    this.#daemon = this.vm.spawn(`exec ${command} --require-kernel >>${DAEMON_LOG} 2>&1`, { env });
     const ready = await this.tryRiprap("wait-ready", "--timeout", `${60 * PATIENCE}s`);
     if (ready.code === 0) return;
     throw new RiprapError("node_not_ready", `${this.vm.name}: ${ready.stderr}\n${await this.daemonLog()}`);

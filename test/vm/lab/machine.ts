@@ -17,6 +17,8 @@ export interface MachineOptions {
   memoryChecks: boolean;
   /** One processor, and a clock that moves by a nanosecond an instruction: figures that two boots agree on. */
   countInstructions: boolean;
+  /** What follows `-plugin`: code of ours that QEMU loads, to count what the guest does. */
+  plugin?: string;
   /** Handed to process 1. */
   initArguments: readonly string[];
 }
@@ -59,6 +61,7 @@ function machineArguments(options: MachineOptions): string[] {
     "pc",
     ...(accelerated ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", ACCELERATOR, "-cpu", EMULATED_CPU]),
     ...(options.countInstructions ? ["-icount", "shift=0,sleep=off"] : []),
+    ...(options.plugin === undefined ? [] : ["-plugin", options.plugin]),
     "-smp",
     `${options.countInstructions ? 1 : options.processors}`,
     "-m",
