@@ -1,5 +1,6 @@
 // What a large fleet costs: a thousand simulated nodes on real connections to one NATS server, each with the whole roster, some with every resource too.
 
+import { heapStats } from "bun:jsc";
 import { readFileSync } from "node:fs";
 import { writeBody } from "../../src/federation/body.ts";
 import { draftResource } from "../../src/federation/resource_claim.ts";
@@ -57,17 +58,22 @@ interface Grounds {
 
 function makeGrounds({ nodes, services, rules }: FleetBenchOptions, row: AddRow): Grounds {
   const speaker = voice(SPEAKER);
+  const before = heapBytes();
   const members = Array.from({ length: nodes }, (_, i) => sayNode(speaker, `node-${i}`));
   const resources = [
     ...Array.from({ length: services }, (_, i) => signStatement(serviceDraft(i), speaker)),
     ...Array.from({ length: rules }, (_, i) => signStatement(policyDraft(i, 1), speaker)),
   ];
-  const before = process.memoryUsage.rss();
   const at = performance.now();
-  const { size } = openState([...members, ...resources]);
-  row(1, "a statement verified and taken, µs", ((performance.now() - at) * 1000) / size);
-  row(1, "memory of a statement that stands, bytes", Math.max(0, process.memoryUsage.rss() - before) / size);
+  const state = openState([...members, ...resources]);
+  row(1, "a statement verified and taken, µs", ((performance.now() - at) * 1000) / state.size);
+  row(1, "memory of a statement that stands, bytes", (heapBytes() - before) / state.size);
   return { roster: new SharedGround(members), whole: new SharedGround([...members, ...resources]) };
+}
+
+function heapBytes(): number {
+  Bun.gc(true);
+  return heapStats().heapSize;
 }
 
 /** The author, and all the others: what they say of themselves and compare is off until `idle`. */
