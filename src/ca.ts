@@ -39,7 +39,13 @@ import {
 } from "./ca/key_store.ts";
 import { LIFE_POLICY, type LifePolicy } from "./ca/life_cycle.ts";
 import type { IssuedSvid, NodeAuthority, OpenOptions, SvidRequest } from "./ca/node_authority.ts";
-import { openNodeStore as openStoreOf, type RebuildOptions, type Rebuilt, rebuildNodeStore } from "./ca/node_store.ts";
+import {
+  checkNodeStore as checkStoreOf,
+  openNodeStore as openStoreOf,
+  type RebuildOptions,
+  type Rebuilt,
+  rebuildNodeStore,
+} from "./ca/node_store.ts";
 import {
   installRenewal,
   isRenewalDue,
@@ -212,6 +218,11 @@ export function isSetUp(stateDir: string): boolean {
 /** The database of a node; the caller closes it. Throws RiprapError `store_lost`, `store_damaged`, `store_unusable`, `state_not_private`. */
 export function openNodeStore(stateDir: string): Store {
   return openStoreOf(stateDir);
+}
+
+/** Reads the whole database of a node, also beside its daemon. Throws RiprapError `store_lost`, `store_damaged`, `store_unusable`. */
+export function checkNodeStore(stateDir: string): void {
+  checkStoreOf(stateDir);
 }
 
 /**

@@ -61,11 +61,24 @@ export function openStore(path: string): Store {
     return new SqliteStore(path, database);
   } catch (cause) {
     database?.close();
-    throw (
-      damageOf(cause, path) ??
-      new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause })
-    );
+    throw damageOf(cause, path) ?? unusable(path, cause);
   }
+}
+
+/** Reads the whole of a database, beside whoever else uses it, and writes nothing into the file. Throws RiprapError `store_damaged`, `store_unusable`. */
+export function checkStore(path: string): void {
+  let database: Database | undefined;
+  let found: string | undefined;
+  try {
+    database = new Database(path, { readonly: true, strict: true });
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    found = database.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").get()?.quick_check;
+  } catch (cause) {
+    throw damageOf(cause, path) ?? unusable(path, cause);
+  } finally {
+    database?.close();
+  }
+  if (found !== "ok") throw damaged(path, { fact: found ?? "it says nothing" });
 }
 
 class SqliteStore implements Store {
@@ -141,9 +154,17 @@ class SqliteStore implements Store {
 function damageOf(thrown: unknown, path: string): RiprapError | undefined {
   const { code, message } = thrown as { readonly code?: unknown; readonly message?: unknown };
   if (typeof code !== "string" || !DAMAGED.test(code)) return undefined;
+  return damaged(path, { fact: String(message), cause: thrown });
+}
+
+function damaged(path: string, { fact, cause }: { readonly fact: string; readonly cause?: unknown }): RiprapError {
   const remedy =
     "stop riprap and restore the file from a copy; without one, `riprap authority rebuild` puts it aside and begins another";
-  return new RiprapError("store_damaged", `Cannot use the database ${path}: it is damaged (${message}); ${remedy}`, {
-    cause: thrown,
+  return new RiprapError("store_damaged", `Cannot use the database ${path}: it is damaged (${fact}); ${remedy}`, {
+    cause,
   });
+}
+
+function unusable(path: string, cause: unknown): RiprapError {
+  return new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause });
 }

@@ -2,8 +2,8 @@
 
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import type { Clock } from "../clock.ts";
-import { describeError, RiprapError } from "../error.ts";
-import { openStore, type Store, storePath } from "../store.ts";
+import { RiprapError } from "../error.ts";
+import { checkStore, openStore, type Store, storePath } from "../store.ts";
 import { Authorities } from "./authorities.ts";
 import { beginSequence } from "./bundle.ts";
 import { CrlTable } from "./crl_table.ts";
@@ -36,8 +36,20 @@ const LOST = [
 /** Throws RiprapError `store_lost` when a node that is set up has no database any more, and what openStore throws. */
 export function openNodeStore(stateDir: string): Store {
   const path = storePath(stateDir);
-  const fact = existsSync(caFiles(stateDir).record) ? absence(path) : undefined;
-  if (fact === undefined) return openStore(path);
+  if (existsSync(caFiles(stateDir).record)) requireStore(path);
+  return openStore(path);
+}
+
+/** Reads the whole of the database of a node that is set up. Throws RiprapError `store_lost`, and what checkStore throws. */
+export function checkNodeStore(stateDir: string): void {
+  const path = storePath(stateDir);
+  requireStore(path);
+  checkStore(path);
+}
+
+function requireStore(path: string): void {
+  const fact = absence(path);
+  if (fact === undefined) return;
   const held = "and it alone knows what this node signed, revoked and published";
   const remedy =
     "restore the file from a copy; without one, `riprap authority rebuild` begins another and says what is lost";
@@ -51,7 +63,7 @@ export function openNodeStore(stateDir: string): Store {
 export function rebuildNodeStore({ stateDir, clock }: RebuildOptions): Rebuilt {
   requireCa(stateDir);
   const path = storePath(stateDir);
-  if (absence(path) === undefined && damage(path) === undefined) {
+  if (absence(path) === undefined && !isDamaged(path)) {
     const fact = "it can be read from its beginning to its end";
     throw new RiprapError("store_intact", `Cannot begin another database in the place of ${path}: ${fact}`);
   }
@@ -82,18 +94,12 @@ function absence(path: string): string | undefined {
   return size === 0 ? "it is empty" : undefined;
 }
 
-/** What SQLite finds wrong on a walk through the whole of it. */
-function damage(path: string): string | undefined {
+function isDamaged(path: string): boolean {
   try {
-    const store = openStore(path);
-    try {
-      const found = store.prepare<{ quick_check: string }>("PRAGMA quick_check(1)").get()?.quick_check;
-      return found === "ok" ? undefined : (found ?? "it says nothing");
-    } finally {
-      store.close();
-    }
+    checkStore(path);
+    return false;
   } catch (thrown) {
-    if (thrown instanceof RiprapError && thrown.code === "store_damaged") return describeError(thrown);
+    if (thrown instanceof RiprapError && thrown.code === "store_damaged") return true;
     throw thrown;
   }
 }

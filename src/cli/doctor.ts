@@ -31,6 +31,7 @@ export async function checkNode(invocation: Invocation): Promise<readonly Findin
     checkClock(Date.now()),
     await asOwner(config.stateDir, () => checkAuthority(config.stateDir)),
     ...(await asOwner(config.stateDir, () => checkSeal(config.stateDir))),
+    ...(await asOwner(config.stateDir, () => checkDatabase(config.stateDir))),
     await checkDaemon(config.controlSocket),
   ];
 }
@@ -81,6 +82,19 @@ async function checkSeal(stateDir: string): Promise<readonly Finding[]> {
   } catch (thrown) {
     // What there is no trust domain for has no seal either.
     if (thrown instanceof RiprapError && thrown.code === "ca_not_initialised") return [];
+    return [{ check, level: "fail", fact: describeError(thrown) }];
+  }
+}
+
+/** Nothing where there is no trust domain yet: the next start makes the database. */
+async function checkDatabase(stateDir: string): Promise<readonly Finding[]> {
+  const check = "database";
+  try {
+    const { checkNodeStore, isSetUp } = await import("../ca.ts");
+    if (!isSetUp(stateDir)) return [];
+    checkNodeStore(stateDir);
+    return [{ check, level: "ok", fact: "state.db can be read from its beginning to its end" }];
+  } catch (thrown) {
     return [{ check, level: "fail", fact: describeError(thrown) }];
   }
 }

@@ -6,11 +6,14 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initTrustDomain, openAuthority, openNodeStore, rebuildStore, signedSvids } from "../../src/ca.ts";
+import { runCli } from "../../src/cli.ts";
 import { systemClock } from "../../src/clock.ts";
 import { loadConfig, parseConfig } from "../../src/daemon/config.ts";
+import type { Finding } from "../../src/daemon/kernel/check.ts";
 import { type Daemon, startDaemon } from "../../src/daemon.ts";
 import { RiprapError } from "../../src/error.ts";
 import { makeWorkloadKey } from "../ca/authority_fixture.ts";
+import { fakeTerminal } from "../cli/fake_terminal.ts";
 import { scratchDirectories } from "../scratch.ts";
 
 const scratch = scratchDirectories();
@@ -150,6 +153,38 @@ describe("startDaemon", () => {
         `Cannot use the database ${path}: it is damaged (database disk image is malformed); stop riprap and restore`,
       ),
     });
+  });
+});
+
+describe("riprap doctor", () => {
+  async function doctor(stateDir: string) {
+    const terminal = fakeTerminal();
+    const config = join(scratch(), "riprap.yaml");
+    writeFileSync(config, `stateDir: ${stateDir}\ncontrolSocket: ${join(stateDir, "none.sock")}\n`);
+    const status = await runCli(["doctor", "--json", "--config", config], terminal);
+    const { findings } = JSON.parse(terminal.out.join("\n")) as { findings: Finding[] };
+    return { status, found: findings.find(({ check }) => check === "database") };
+  }
+
+  test("doctor finds nothing wrong with a database that is whole, and leaves it as it is", async () => {
+    const stateDir = copy();
+    const before = sign(stateDir, 1);
+    expect((await doctor(stateDir)).found).toMatchObject({ level: "ok" });
+    expect(sign(stateDir, 0)).toEqual(before);
+  });
+
+  test.each(Object.keys(BREAKS))("doctor fails and names the remedy when the database %s", async (how) => {
+    const stateDir = copy();
+    for (const beside of ["state.db-wal", "state.db-shm"]) rmSync(join(stateDir, beside));
+    const path = join(stateDir, "state.db");
+    breakFile(path, how);
+    const bytes = () => (existsSync(path) ? readFileSync(path, "base64") : undefined);
+    const left = bytes();
+    const { status, found } = await doctor(stateDir);
+    expect([status, found?.level]).toEqual([1, "fail"]);
+    expect(found?.fact).toStartWith(`Cannot use the database ${path}: it is `);
+    expect(found?.fact).toContain("without one, `riprap authority rebuild`");
+    expect(bytes()).toBe(left as string);
   });
 });
 
