@@ -10,7 +10,6 @@ import {
   type Msg,
   type NatsConnection,
   NatsError,
-  type Subscription as NatsSubscription,
   nkeyAuthenticator,
   nkeys,
 } from "nats";
@@ -19,10 +18,12 @@ import { NodeTransport, nodeResolveHost } from "nats/lib/src/node_transport";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { NatsProof } from "./nats_proof.ts";
+import { Subscriptions } from "./nats_subscription.ts";
 import {
   type KeyedStore,
   MESSAGE_BYTES_MAX,
   type Message,
+  type Refusal,
   type Subscription,
   type Transport,
   type TransportState,
@@ -52,7 +53,6 @@ const PING_EVERY_MS = 15_000;
 const PENDING_BYTES_MAX = 8 * 1024 * 1024;
 /** How often it is asked how far the server is. */
 const FLUSH_EVERY_BYTES = 256 * 1024;
-const SUBSCRIPTIONS_MAX = 256;
 const JETSTREAM_MS = 3000;
 
 /** A new nkey user: the seed is the secret, the public key goes into the server's configuration. */
@@ -77,17 +77,10 @@ export function openNats(options: NatsOptions): Transport {
   return new NatsTransport(options);
 }
 
-interface Standing {
-  readonly subject: string;
-  readonly queue: string | undefined;
-  readonly handler: (message: Message) => void;
-  live: NatsSubscription | undefined;
-}
-
 class NatsTransport implements Transport {
   readonly #options: NatsOptions;
   readonly #stop = new AbortController();
-  readonly #standing = new Set<Standing>();
+  readonly #subscriptions: Subscriptions<Msg>;
   readonly #listeners = new Set<(state: TransportState) => void>();
   readonly #ended: Promise<void>;
   #connection: NatsConnection | undefined;
@@ -98,6 +91,7 @@ class NatsTransport implements Transport {
 
   constructor(options: NatsOptions) {
     this.#options = options;
+    this.#subscriptions = new Subscriptions(options);
     this.#ended = this.#run(this.#stop.signal);
   }
 
@@ -107,6 +101,14 @@ class NatsTransport implements Transport {
 
   onState(listener: (state: TransportState) => void): void {
     this.#listeners.add(listener);
+  }
+
+  get refused(): readonly string[] {
+    return this.#connection === undefined ? [] : this.#subscriptions.refused;
+  }
+
+  onRefusal(listener: (refusal: Refusal) => void): void {
+    this.#subscriptions.onRefusal(listener);
   }
 
   publish(subject: string, data: Uint8Array): boolean {
@@ -124,17 +126,7 @@ class NatsTransport implements Transport {
   }
 
   subscribe(subject: string, handler: (message: Message) => void, queue?: string): Subscription {
-    if (this.#standing.size >= SUBSCRIPTIONS_MAX)
-      throw new RangeError(`more than ${SUBSCRIPTIONS_MAX} subscriptions of one node`);
-    const standing: Standing = { subject, queue, handler, live: undefined };
-    this.#standing.add(standing);
-    if (this.#connection !== undefined) this.#bring(standing, this.#connection);
-    return {
-      close: () => {
-        this.#standing.delete(standing);
-        standing.live?.unsubscribe();
-      },
-    };
+    return this.#subscriptions.add({ subject, queue, handler: (message) => handler(asMessage(message)) });
   }
 
   async request(subject: string, data: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
@@ -201,25 +193,14 @@ class NatsTransport implements Transport {
     this.#connection = connection;
     this.#pending = 0;
     this.#unasked = 0;
-    for (const standing of this.#standing) this.#bring(standing, connection);
+    this.#subscriptions.follow(connection);
     const hasStore = connection.info?.jetstream === true;
     this.#enter({ phase: "connected", server: connection.getServer(), hasStore });
     const ended = await connection.closed();
     this.#connection = undefined;
-    for (const standing of this.#standing) standing.live = undefined;
+    this.#subscriptions.follow(undefined);
     const reason = ended instanceof Error ? sentenceOf(ended) : "the server ended the connection";
     this.#enter({ phase: "connecting", reason });
-  }
-
-  #bring(standing: Standing, connection: NatsConnection): void {
-    const { subject, queue, handler } = standing;
-    standing.live = connection.subscribe(subject, {
-      ...(queue === undefined ? {} : { queue }),
-      // An error here is a right that we lack; the server says so once, and nothing comes.
-      callback: (error, message) => {
-        if (error === null) handler(asMessage(message));
-      },
-    });
   }
 
   #account(connection: NatsConnection, bytes: number): void {

@@ -12,6 +12,11 @@ export interface Subscription {
   close(): void;
 }
 
+export interface Refusal {
+  readonly subject: string;
+  readonly isRefused: boolean;
+}
+
 export type TransportState =
   | { readonly phase: "connecting"; readonly reason: string }
   | { readonly phase: "connected"; readonly server: string; readonly hasStore: boolean }
@@ -37,6 +42,10 @@ export interface Transport {
   store(name: string): Promise<KeyedStore | undefined>;
   /** Told of every change of `state`. */
   onState(listener: (state: TransportState) => void): void;
+  /** Subjects of subscriptions that the broker does not let us have; each is tried again. */
+  readonly refused: readonly string[];
+  /** Told when one of them begins or ends to be refused. */
+  onRefusal(listener: (refusal: Refusal) => void): void;
   close(): Promise<void>;
 }
 

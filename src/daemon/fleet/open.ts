@@ -29,6 +29,7 @@ import { Admitter } from "./admitter.ts";
 import { readBrokerCa } from "./broker_ca.ts";
 import type { FleetHooks } from "./hook.ts";
 import { openNkeySeed, openOperatorKey } from "./member.ts";
+import { noteRefusals } from "./refusal.ts";
 import { Renewer } from "./renewer.ts";
 import { SetKeeper } from "./set_keeper.ts";
 import { openFleetSetting } from "./setting.ts";
@@ -100,6 +101,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
         ? undefined
         : async () => nats.open({ servers, ca, name: nodeName, inboxPrefix, clock, random }),
     onTransport(transport) {
+      noteRefusals(transport, { journal: fleet.journal, log });
       admitter.listen(transport);
       // What was due while nobody could be asked.
       transport.onState(({ phase }) => {

@@ -20,6 +20,7 @@ import type { ResourceSource } from "../rule/keeper.ts";
 import type { PendingNode } from "./admitter.ts";
 import type { FleetEvent } from "./event.ts";
 import type { FleetRoom } from "./open.ts";
+import { refusedWarning } from "./refusal.ts";
 
 export interface FleetStatusView {
   readonly node: string;
@@ -241,6 +242,7 @@ function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: strin
     })),
     warnings: [
       ...(clockFault === undefined ? [] : [clockFault]),
+      ...(transport?.refused ?? []).map(refusedWarning),
       ...(isRootEnding() ? [rootWarning(self?.isIssuer === true)] : []),
     ],
   };

@@ -79,6 +79,8 @@ function transportOf(said: Message[]): Transport {
     request: () => Promise.reject(new Error("nobody is asked")),
     store: () => Promise.resolve(undefined),
     onState: () => undefined,
+    refused: [],
+    onRefusal: () => undefined,
     close: () => Promise.resolve(),
   };
 }

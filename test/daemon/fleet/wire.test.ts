@@ -42,6 +42,8 @@ class Broker {
       request: (subject, data) => broker.#ask(subject, data),
       store: async () => undefined,
       onState: () => undefined,
+      refused: [],
+      onRefusal: () => undefined,
       close: async () => undefined,
     };
   }
