@@ -294,14 +294,15 @@ function keyedStore(kv: KV): KeyedStore {
       );
     },
     async *list(signal) {
-      const watch = await kv.watch({ ignoreDeletes: true });
+      const watch = await kv.watch();
       const stop = () => watch.stop();
       signal.addEventListener("abort", stop, { once: true });
       try {
         // An empty bucket announces no entry, and so would wait for its first.
         if ((await kv.status()).values === 0) return;
         for await (const entry of watch) {
-          yield entry.value;
+          // Of a key that was deleted or purged nothing is left; what is said of a value beside it is the broker's word.
+          if (entry.value.length > 0) yield entry.value;
           if (entry.delta === 0) return;
         }
       } finally {

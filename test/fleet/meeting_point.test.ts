@@ -1,6 +1,7 @@
 // Nodes that are never there at the same time: the broker's key-value store is where their statements meet. Without it, a peer has to come back.
 
 import { afterEach, describe, expect, test } from "bun:test";
+import { connect, headers } from "nats";
 import { systemClock } from "../../src/clock.ts";
 import { openNats } from "../../src/federation/nats.ts";
 import { parseStatement } from "../../src/federation/statement.ts";
@@ -67,6 +68,29 @@ async function say({ park: all, author }: Three, number: number): Promise<readon
   return [`WorkloadIdentity/identity-${number}`, `id:${idOf(number)}`];
 }
 
+/** What somebody with the broker's rights does to every key: deletes it, purges it, or says of a true value that it is deleted. The last one is deleted. */
+async function deleteAll(url: string): Promise<number> {
+  const client = await connect({ servers: url });
+  try {
+    const bucket = fleetSubjects(TRUST_DOMAIN).store;
+    const js = client.jetstream();
+    const kv = await js.views.kv(bucket, { bindOnly: true });
+    const keys = await Array.fromAsync(await kv.keys());
+    for (const [i, key] of keys.entries()) {
+      const { value = new Uint8Array() } = (await kv.get(key)) ?? {};
+      const said = headers();
+      said.set("KV-Operation", i % 2 === 0 ? "DEL" : "PURGE");
+      const isLie = i % 3 === 0 && i < keys.length - 1;
+      if (isLie) await js.publish(`$KV.${bucket}.${key}`, value, { headers: said });
+      else if (i % 2 === 0 && i < keys.length - 1) await kv.purge(key);
+      else await kv.delete(key);
+    }
+    return keys.length;
+  } finally {
+    await client.close();
+  }
+}
+
 async function knows(node: ParkNode, number: number): Promise<boolean> {
   const { generation, nodes, revocations } = await node.status();
   const isApplied = nodes.find(({ name }) => name === node.name)?.isCurrent === true;
@@ -113,6 +137,32 @@ describe.skipIf(NATS_SERVER === null)("MeetingPoint (skipped without nats-server
       for (const proxy of author.proxies) proxy.isCut = false;
       await untilStored(url, ...names);
       await author.stop();
+      await late.start();
+      await untilKnown(late, 1);
+      expect((await late.status()).agreedAt).toBeUndefined();
+    },
+    TEST_MS,
+  );
+
+  test(
+    "loses nothing to a broker that deletes and purges what lies there, reads none of that as a word, and puts it there again",
+    async () => {
+      const all = await three(true);
+      const { author, witness, late, url } = all;
+      const names = await say(all, 1);
+      await untilStored(url, ...names);
+      await untilKnown(witness, 1);
+      const before = await witness.status();
+      expect(await deleteAll(url)).toBeGreaterThan(names.length);
+      await author.stop();
+      await witness.stop();
+      // The first that comes puts all back.
+      await witness.start();
+      await untilStored(url, ...names);
+      const { counters, generation, revocations } = await witness.status();
+      expect({ generation, revocations }).toEqual({ generation: before.generation, revocations: before.revocations });
+      expect(counters["statementsRefused"]).toBe(0);
+      await witness.stop();
       await late.start();
       await untilKnown(late, 1);
       expect((await late.status()).agreedAt).toBeUndefined();
