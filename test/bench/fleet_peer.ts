@@ -103,14 +103,21 @@ export function openGate(state: FleetState): Gate {
   return new Gate({ trustDomain: DOMAIN, authorOf: (key) => authorOf(state, key), startedAt: Date.now() - 1000 });
 }
 
-/** The first wait of a voice is any part of its interval, as in a fleet whose nodes did not start at once; then as ever. */
-function inTheMidst(): () => number {
-  let isFirst = true;
-  return () => {
-    const drawn = Math.random();
-    if (!isFirst) return drawn;
-    isFirst = false;
-    return 2 * drawn - 1.5; // OwnVoice waits 0.75 of the interval and half as much again as this
+/** A voice in the midst of its life: it says nothing at once, and then waits any part of its interval, as in a fleet whose nodes did not start together. */
+function inTheMidst(): { readonly random: () => number; readonly isMember: () => boolean } {
+  let [hasDrawn, hasLooked] = [false, false];
+  return {
+    random() {
+      const drawn = Math.random();
+      const isFirst = !hasDrawn;
+      hasDrawn = true;
+      return isFirst ? 2 * drawn - 1.5 : drawn; // OwnVoice waits 0.75 of the interval and half as much again as this
+    },
+    isMember() {
+      const isFirst = !hasLooked;
+      hasLooked = true;
+      return !isFirst;
+    },
   };
 }
 
@@ -124,6 +131,7 @@ export class SimulatedNode {
   readonly #name: string;
   readonly #wire: Wire;
   readonly #own: OwnVoice;
+  readonly #midst = inTheMidst();
   /** Told of each statement that came over the wire and was new. */
   onTaken: (statement: Statement) => void = () => undefined;
 
@@ -155,7 +163,7 @@ export class SimulatedNode {
       },
     });
     this.#own = new OwnVoice({
-      ...{ nodeName: name, clock: systemClock, random: inTheMidst(), state },
+      ...{ nodeName: name, clock: systemClock, random: this.#midst.random, state },
       word: { addresses: () => ["10.0.0.1"], endpoints: () => [], jwtKeys: () => [] },
       say: (draft) => this.say(draft),
       onFault: () => undefined,
@@ -179,7 +187,8 @@ export class SimulatedNode {
 
   /** Compares, and speaks of itself, as often as a daemon does. */
   async run(signal: AbortSignal): Promise<void> {
-    await Promise.all([this.rounds.run(signal), this.#own.run(signal, { hasBroker: true, isMember: () => true })]);
+    const { isMember } = this.#midst;
+    await Promise.all([this.rounds.run(signal), this.#own.run(signal, { hasBroker: true, isMember })]);
   }
 
   #take(statements: readonly Statement[]): Statement[] {
