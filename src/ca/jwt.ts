@@ -115,7 +115,7 @@ class Mint {
     this.#parts = parts;
     const processors = availableParallelism();
     // This thread has the journal to write besides.
-    this.#share = processors === 1 ? 1 : processors + 1;
+    this.#share = processors === 1 ? 1 : processors + 2;
   }
 
   issue(request: JwtSvidRequest): Promise<IssuedJwtSvid> {

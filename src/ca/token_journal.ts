@@ -16,6 +16,15 @@ const MIGRATIONS = [
    ) STRICT, WITHOUT ROWID;
    CREATE INDEX ca_jwt_svid_end ON ca_jwt_svid (expires_at);`,
   "ALTER TABLE ca_jwt_svid ADD COLUMN kind TEXT NOT NULL DEFAULT 'jwt'",
+  // Rows are appended in the order of signing, without an index: two trees to keep were half the cost of an entry.
+  `ALTER TABLE ca_jwt_svid RENAME TO ca_jwt_svid_of_before;
+   CREATE TABLE ca_jwt_svid (
+     jti TEXT NOT NULL, spiffe_id TEXT NOT NULL, audience TEXT NOT NULL, kid TEXT NOT NULL,
+     signed_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, context TEXT NOT NULL, kind TEXT NOT NULL
+   ) STRICT;
+   INSERT INTO ca_jwt_svid SELECT jti, spiffe_id, audience, kid, signed_at, expires_at, context, kind
+     FROM ca_jwt_svid_of_before ORDER BY signed_at, jti;
+   DROP TABLE ca_jwt_svid_of_before;`,
 ];
 
 export type TokenKind = "jwt" | "wit";
@@ -52,17 +61,21 @@ export interface TokenRecord extends Omit<TokenEntry, "context"> {
 export interface TokenJournal {
   /** All of them or none, committed when it returns (inside a caller's transaction: with it). */
   write(entries: readonly TokenEntry[]): void;
-  /** Those that end last first. */
+  /** Those that were signed last first. */
   latest(limit: number, only?: { readonly spiffeId?: string; readonly kind?: TokenKind }): readonly TokenRecord[];
 }
 
 export function openTokenJournal(store: Store): TokenJournal {
   store.migrate("ca_jwt", MIGRATIONS);
   const insert = store.prepare("INSERT INTO ca_jwt_svid VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
-  const prune = store.prepare("DELETE FROM ca_jwt_svid WHERE expires_at < ?");
+  // No further than to the first that is to be kept; one that a clock signed which was ahead must not hold up the others.
+  const prune = store.prepare(
+    `DELETE FROM ca_jwt_svid WHERE expires_at < ?1
+       AND rowid < (SELECT rowid FROM ca_jwt_svid WHERE expires_at >= ?1 AND signed_at <= ?2 ORDER BY rowid LIMIT 1)`,
+  );
   const latest = store.prepare<Row>(
     `SELECT * FROM ca_jwt_svid WHERE (?2 = '' OR spiffe_id = ?2) AND (?3 = '' OR kind = ?3)
-      ORDER BY expires_at DESC LIMIT ?1`,
+      ORDER BY rowid DESC LIMIT ?1`,
   );
   const add = ({ kind, spiffeId, audience, tokenId, issuedAt, expiresAt, keyId, context }: TokenEntry) => {
     const text = JSON.stringify(context);
@@ -80,7 +93,7 @@ export function openTokenJournal(store: Store): TokenJournal {
       unpruned += entries.length;
       if (unpruned < PRUNE_EVERY) return;
       unpruned = 0;
-      prune.run(first.issuedAt - RETENTION_SECONDS);
+      prune.run(first.issuedAt - RETENTION_SECONDS, first.issuedAt);
     },
     latest: (limit, { spiffeId = "", kind = "" } = {}) => latest.all(limit, spiffeId, kind).map(recordOf),
   };
