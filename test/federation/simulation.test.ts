@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { sealEnvelope } from "../../src/federation/envelope.ts";
 import { listNodes, mayIssue, resourcesFor } from "../../src/federation/roster.ts";
 import { parseStatement, type Statement, verifyStatement } from "../../src/federation/statement.ts";
 import { draw, pick } from "../random.ts";
@@ -55,6 +56,16 @@ function hostile(simulation: Simulation, to: SimulatedNode): Statement[] {
   return tried;
 }
 
+/** A stranger who says that he is a node, at a later start than it ever had: who believes him hears the true one no more. */
+function impersonate(simulation: Simulation, name: string): void {
+  const liar = { publicKey: voice(name).publicKey, sign: voice("eve").sign };
+  const subject = `gossip.${name}`;
+  const rest = { type: "same", inReplyTo: "", payload: new Uint8Array() };
+  const draft = { trustDomain: DOMAIN, subject, epoch: 1_000_000, sequence: 1, time: simulation.now, ...rest };
+  const { bytes } = sealEnvelope(draft, liar);
+  for (const to of simulation.nodes) if (to.name !== name) simulation.post(to, to, subject, bytes);
+}
+
 const SERIALS = new SerialNumbers(120);
 
 /** A node takes back a serial number that it signed; now and then it says all that it took back as a set. Answers the serial number. */
@@ -101,6 +112,7 @@ function run(seed: number) {
     if (second === 20 || second === 25) simulation.restart(simulation.find("n2"));
     if (second === 30) simulation.find("n3").skew = HOUR;
     if (second === 35) said.push(...hostile(simulation, simulation.find("n1")));
+    if (second === 37) impersonate(simulation, "n1");
     if (second === 40)
       simulation.say(simulation.find("n4"), sayRevoked(voice("olga"), { type: "node", value: "n5" }, { time }));
     if (second === 45)
@@ -193,6 +205,15 @@ describe.each([1, 2, 3])("seed %d", (seed) => {
       expect(gate.admit(bytes, { subject: "gossip.n5", now: simulation.now })).toMatchObject({
         code: "author_revoked",
       });
+    }
+  });
+
+  test("every node that is not revoked is heard by every other, whoever spoke in its name", () => {
+    for (const speaker of live) {
+      const subject = `gossip.${speaker.name}`;
+      const { bytes } = speaker.voice.seal({ subject, type: "same", payload: new Uint8Array() }, simulation.now);
+      for (const { name, gate } of live.filter((each) => each !== speaker))
+        expect([name, gate.admit(bytes, { subject, now: simulation.now })]).toMatchObject([name, { ok: true }]);
     }
   });
 
