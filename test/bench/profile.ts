@@ -7,28 +7,40 @@ import { buildLoad, loadPath } from "./load.ts";
 import { CLIENT, PLAIN, PLAIN_PORT, RIPRAP_PORT, startRiprap } from "./pair.ts";
 import { findObstacle, type InstructionCounter, openInstructionCounter } from "./profile/counter.ts";
 import { shareByFunction } from "./profile/javascript.ts";
-import { parseMappings, parseSymbols, type Sums, sumByFunction } from "./profile/symbol.ts";
+import { type Mapping, parseMappings, parseSymbols, type Sums, sumByFunction } from "./profile/symbol.ts";
 import type { Row } from "./table.ts";
 
 /** Of each peer's functions, as many as this are shown, with what they take at the others. */
 const SHOWN = 16;
 const SHOWN_OF_DAEMON = 60;
 const SAMPLES = "/run/samples";
-const CONNECTIONS = 20;
-const PROCESSES = 20;
+const CONNECTIONS = 10;
+const PROCESSES = 12;
 const RATE = 5;
+const CHUNKS_PER_MIB = 64;
 
 interface Scenario {
   readonly peer: string;
   readonly command: string;
   /** How often it did what it is named for: a field of what it prints, or the number itself. */
   readonly count: "count" | number;
+  /** A shorter one of the same: what both do once, such as the handshake, is not of interest. */
+  readonly less?: Pick<Scenario, "command" | "count">;
   /** Whose symbols the addresses of the load program have. */
   readonly program: "wire" | "openssl" | "spawn";
 }
 
-const request = (peer: string, command: string): Scenario => ({ peer, command, count: "count", program: "wire" });
-const stream = (peer: string, command: string): Scenario => ({ peer, command, count: 512, program: "wire" });
+/** `command` with its extent in the place of a percent sign. */
+function established(peer: string, program: Scenario["program"], command: string): Scenario {
+  const isStream = command.includes(" stream ");
+  const [short, long] = isStream ? [2, 8] : [0.02, 0.1];
+  const of = (extent: number): Pick<Scenario, "command" | "count"> => ({
+    command: command.replace("%", String(extent)),
+    count: isStream ? extent * CHUNKS_PER_MIB : "count",
+  });
+  return { peer, program, ...of(long), less: of(short) };
+}
+
 const connect = (peer: string, command: string): Scenario => ({ peer, command, count: CONNECTIONS, program: "wire" });
 const start = (peer: string, probe: string): Scenario => ({
   peer,
@@ -37,17 +49,17 @@ const start = (peer: string, probe: string): Scenario => ({
   program: "spawn",
 });
 
-/** By what is done, in the order in which it is done: the first exec's warm the daemon. */
+/** By what is done, in the order in which it is done: the processes of one warm the daemon for the next. */
 const SCENARIOS: Readonly<Record<string, readonly Scenario[]>> = {
   request: [
-    request("bare kTLS", `${PLAIN} rr 127.0.0.1 ${KTLS_PORT} 0.2 --ktls`),
-    request("riprap", `${CLIENT} rr 127.0.0.1 ${RIPRAP_PORT} 0.2`),
-    { ...request("OpenSSL", `${OPENSSL} rr 127.0.0.1 ${OPENSSL_PORT} 0.2 ${CERTIFICATES}`), program: "openssl" },
+    established("bare kTLS", "wire", `${PLAIN} rr 127.0.0.1 ${KTLS_PORT} % --ktls`),
+    established("riprap", "wire", `${CLIENT} rr 127.0.0.1 ${RIPRAP_PORT} %`),
+    established("OpenSSL", "openssl", `${OPENSSL} rr 127.0.0.1 ${OPENSSL_PORT} % ${CERTIFICATES}`),
   ],
   "16 KiB": [
-    stream("bare kTLS", `${PLAIN} stream 127.0.0.1 ${KTLS_PORT} 8 --ktls`),
-    stream("riprap", `${CLIENT} stream 127.0.0.1 ${RIPRAP_PORT} 8`),
-    { ...stream("OpenSSL", `${OPENSSL} stream 127.0.0.1 ${OPENSSL_PORT} 8 ${CERTIFICATES}`), program: "openssl" },
+    established("bare kTLS", "wire", `${PLAIN} stream 127.0.0.1 ${KTLS_PORT} % --ktls`),
+    established("riprap", "wire", `${CLIENT} stream 127.0.0.1 ${RIPRAP_PORT} %`),
+    established("OpenSSL", "openssl", `${OPENSSL} stream 127.0.0.1 ${OPENSSL_PORT} % ${CERTIFICATES}`),
   ],
   "full handshake": [
     connect("plain TCP", `${PLAIN} connect 127.0.0.1 ${PLAIN_PORT} ${CONNECTIONS}`),
@@ -58,7 +70,7 @@ const SCENARIOS: Readonly<Record<string, readonly Scenario[]>> = {
     connect("haproxy pair", `${PLAIN} connect 127.0.0.1 ${HAPROXY.resumed.entry} ${CONNECTIONS}`),
     connect("riprap", `${CLIENT} connect 127.0.0.1 ${RIPRAP_PORT} ${CONNECTIONS}`),
   ],
-  "exec to identity, daemon just started": [start("unmanaged", spawn.UNMANAGED), start("riprap", spawn.MANAGED)],
+  "exec to identity, daemon just started": [start("riprap", spawn.MANAGED)],
   "exec to identity": [start("unmanaged", spawn.UNMANAGED), start("riprap", spawn.MANAGED)],
 };
 
@@ -80,10 +92,11 @@ export async function measureProfiles(): Promise<Row[]> {
     await node.writeRules({ spawn: spawn.RULES });
     await startRiprap(node, wire);
     await startPeers(node.vm, openssl);
+    const code = await readCode(node);
     const rows: Row[] = [];
     for (const [metric, scenarios] of Object.entries(SCENARIOS)) {
       const profiles = new Map<string, Sums>();
-      for (const scenario of scenarios) profiles.set(scenario.peer, await profile(node, counter, scenario));
+      for (const scenario of scenarios) profiles.set(scenario.peer, await profile(node, counter, scenario, code));
       rows.push(...compare(metric, profiles));
     }
     return [...rows, ...(await profileDaemon(node))];
@@ -92,25 +105,42 @@ export async function measureProfiles(): Promise<Row[]> {
   }
 }
 
-/** Instructions by function of one of what the scenario does often. */
-async function profile(node: RiprapNode, counter: InstructionCounter, scenario: Scenario): Promise<Sums> {
-  const { peer, command, count, program } = scenario;
-  await counter.take();
-  const printed = await node.vm.check(command, { timeout: 300_000 });
-  const counts = await counter.take();
-  const times = typeof count === "number" ? count : (JSON.parse(printed) as Record<string, number>)[count];
-  if (times === undefined) throw new TypeError(`${command} printed no ${count}`);
-  process.stdout.write(`${peer}: ${printed}`);
-  const nm = Bun.spawnSync(["nm", loadPath(program)]);
-  const symbols = parseSymbols(`${await node.vm.check("cat /proc/kallsyms")}\n${nm.stdout.toString()}`);
-  const mappings = parseMappings(await node.vm.check(MAPPINGS));
-  return new Map([...sumByFunction(counts, symbols, mappings)].map(([name, sum]) => [name, sum / times]));
+/** What is in the guest, whichever load runs. */
+interface Code {
+  readonly kernel: string;
+  readonly mappings: readonly Mapping[];
 }
 
-/** Each line of each program's maps behind the program's name. */
-const MAPPINGS = `cd /proc && for pid in [0-9]*; do
-  program=$(readlink $pid/exe) && sed "s|^|$(basename $program) |" $pid/maps
-done 2>/dev/null; true`;
+async function readCode({ vm }: RiprapNode): Promise<Code> {
+  const kernel = await vm.check("grep -i ' [tw] ' /proc/kallsyms", { timeout: 300_000 });
+  return { kernel, mappings: parseMappings(await vm.check("cat /proc/[0-9]*/maps")) };
+}
+
+/** Instructions by function of one of what the scenario does often. */
+async function profile(node: RiprapNode, counter: InstructionCounter, scenario: Scenario, code: Code): Promise<Sums> {
+  const nm = Bun.spawnSync(["nm", loadPath(scenario.program)]).stdout.toString();
+  const symbols = parseSymbols(`${code.kernel}\n${nm}`);
+  const count = async ({ command, count }: Pick<Scenario, "command" | "count">) => {
+    await counter.take();
+    const printed = await node.vm.check(command, { timeout: 300_000 });
+    const counts = await counter.take();
+    process.stdout.write(`${scenario.peer}: ${printed}`);
+    const times = typeof count === "number" ? count : (JSON.parse(printed) as Record<string, number>)[count];
+    if (times === undefined) throw new TypeError(`${command} printed no ${count}`);
+    return { times, sums: sumByFunction(counts, symbols, code.mappings) };
+  };
+  const none = { times: 0, sums: new Map<string, number>() };
+  // Twice: what the first of a kind finds cold is neither's.
+  if (scenario.less !== undefined) await count(scenario.less);
+  const less = scenario.less === undefined ? none : await count(scenario.less);
+  const { times, sums } = await count(scenario);
+  const each = [...sums].map(([name, sum]): [string, number] => [
+    name,
+    (sum - (less.sums.get(name) ?? 0)) / (times - less.times),
+  ]);
+  // What only the shorter had was something beside it.
+  return new Map(each.filter(([, instructions]) => instructions > 0).sort((a, b) => b[1] - a[1]));
+}
 
 function compare(metric: string, profiles: ReadonlyMap<string, Sums>): Row[] {
   const shown = new Set<string>();

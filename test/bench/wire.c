@@ -36,6 +36,7 @@
 #define MESSAGE_BYTES	100
 #define STREAM_BYTES	16384
 #define FILE_BYTES	(1u << 20)
+#define SETTLE_US	300000
 
 static int use_ktls, spread;
 
@@ -152,6 +153,15 @@ static int open_connection(const char *address, uint16_t port, size_t nth)
 	return fd;
 }
 
+/* Whoever is told of a new connection (riprap's daemon writes its flow down) has done so: the figure is of one that stands. */
+static int open_settled(const char *address, uint16_t port)
+{
+	int fd = open_connection(address, port, 0);
+
+	usleep(SETTLE_US);
+	return fd;
+}
+
 static void report(const char *what, uint64_t *took, size_t n, uint64_t total_ns)
 {
 	sort_figures(took, n);
@@ -181,7 +191,7 @@ static void run_rr(const char *address, uint16_t port, double seconds)
 {
 	size_t max = 4000000, n = 0;
 	uint64_t *took = calloc(max, sizeof(*took)), begin, end;
-	int fd = open_connection(address, port, 0);
+	int fd = open_settled(address, port);
 	char data[MESSAGE_BYTES] = "R";
 
 	begin = now_ns();
@@ -214,7 +224,7 @@ static void send_file(int fd, int file, size_t bytes)
 static void run_stream(const char *address, uint16_t port, size_t mib, int from_file)
 {
 	static char data[STREAM_BYTES];
-	int fd = open_connection(address, port, 0), file = memfd_create("wire", 0);
+	int fd = open_settled(address, port), file = memfd_create("wire", 0);
 	uint64_t begin, total = 0, took;
 
 	if (file < 0 || ftruncate(file, FILE_BYTES))

@@ -30,13 +30,13 @@ export function parseSymbols(text: string): Symbols {
     .sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
 }
 
-/** Lines of /proc/PID/maps behind the program's name: those of code, named "program: file", or "program: made at run time". */
+/** Lines of /proc/PID/maps: those of code, by the name of the file, or "made at run time". */
 export function parseMappings(text: string): Mapping[] {
-  const found = text.matchAll(/^(\S+) ([0-9a-f]+)-([0-9a-f]+) ..x. \S+ \S+ \d+ *(.*)$/gm);
-  return [...found].map(([, program, from, to, path = ""]) => ({
+  const found = text.matchAll(/^([0-9a-f]+)-([0-9a-f]+) ..x. \S+ \S+ \d+ *(.*)$/gm);
+  return [...found].map(([, from, to, path = ""]) => ({
     from: BigInt(`0x${from}`),
     to: BigInt(`0x${to}`),
-    name: `${program}: ${path === "" ? "made at run time" : basename(path)}`,
+    name: path === "" ? "made at run time" : basename(path),
   }));
 }
 
