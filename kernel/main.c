@@ -29,11 +29,11 @@ static const struct rung {
 } rungs[] = {
 	{ "work queue", riprap_device_init, riprap_device_exit },
 	{ "P-256", riprap_ecdsa_init, NULL },
-	{ "process tracking", riprap_process_init, riprap_process_exit },
 	{ "rule table", riprap_table_init, riprap_table_exit },
 	{ "peer cache", riprap_peer_init, riprap_peer_exit },
 	{ "TLS primitives", riprap_crypto_init, riprap_crypto_exit },
 	{ "tickets", riprap_ticket_init, riprap_ticket_exit },
+	{ "process tracking", riprap_process_init, riprap_process_exit },
 	{ "flows", riprap_flow_init, riprap_flow_exit },
 	{ "socket hooks and kTLS", riprap_socket_init, riprap_socket_exit },
 	{ "device", riprap_device_publish, riprap_device_unpublish },

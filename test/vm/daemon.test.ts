@@ -1,5 +1,6 @@
 // The daemon and the module on one node: processes older than either, scripts of one interpreter, renewal and death under a transfer, rules that change.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { VmProcess } from "./lab/agent.ts";
 import { KERNEL_LINES } from "./lab/kernel.ts";
 import { bootNode, type RiprapNode } from "./node.ts";
 import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
@@ -50,11 +51,13 @@ const RULES = [
   identity("web", "process:cmdline: python3 -m http.server"),
   identity("one", "process:script: /srv/one.py"),
   identity("two", "process:script: /srv/two.py"),
+  identity("idle", "process:script: /srv/idle.py"),
   identity("itself", "process:exe: /usr/local/bin/riprap"),
   policy("itself", "egress: []"),
   policy("curl", TO_WEB),
   policy("one", TO_WEB),
   policy("two", "egress: []"),
+  policy("idle", "egress: []"),
   policy(
     "web",
     "ingress: [{ from: [{ peer: spiffe://edge.test/curl }, { peer: spiffe://edge.test/one }], ports: [8000] }]",
@@ -64,16 +67,22 @@ const RULES = [
 for (const kernel of KERNEL_LINES) {
   describeVm(`the daemon on kernel ${kernel}`, () => {
     let node: RiprapNode;
+    let web: VmProcess;
     const serials = async (id: string) =>
       (await node.ask("ps"))
         .filter((process) => process.spiffeId === `spiffe://edge.test/${id}`)
         .map((process) => process.svid?.serial);
 
     beforeAll(async () => {
-      const files = { "/srv/page": "a page\n", "/srv/one.py": SCRIPT, "/srv/two.py": SCRIPT };
+      const files = {
+        "/srv/page": "a page\n",
+        "/srv/one.py": SCRIPT,
+        "/srv/two.py": SCRIPT,
+        "/srv/idle.py": "import time; time.sleep(3600)\n",
+      };
       node = await bootNode({ kernel, files });
       await node.vm.check("head -c 16M /dev/urandom > /srv/big");
-      node.vm.spawn(["python3", "-m", "http.server", "8000", "--directory", "/srv"]);
+      web = node.vm.spawn(["python3", "-m", "http.server", "8000", "--directory", "/srv"]);
       await node.vm.waitFor("ss -Hltn sport = :8000 | grep -q .");
       await node.riprap("init", "edge.test", "--node", "a");
       await node.writeRules({ all: RULES });
@@ -168,6 +177,23 @@ for (const kernel of KERNEL_LINES) {
         await node.riprap("apply", "-f", "/root/closed.yaml");
         expect(await transfer.exited).not.toBe(0);
         expect((await node.vm.run(["python3", "/srv/one.py"])).stderr).toContain("Permission denied");
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "leaves the kernel while a program lives that it gave an identity, and finds it when it comes back",
+      async () => {
+        const idle = node.vm.spawn(["python3", "/srv/idle.py"]);
+        await node.vm.waitFor("riprap ps | grep -q /idle");
+        await node.stopDaemon();
+        web.kill("KILL");
+        await web.exited;
+        await node.riprap("kernel", "unload", "--drain-timeout", "30s");
+        expect(idle.running).toBe(true);
+        await node.start();
+        await node.vm.waitFor("riprap ps | grep -q /idle");
+        idle.kill("KILL");
       },
       VM_TEST_MS,
     );
