@@ -30,6 +30,10 @@ export interface Store {
 
 /** SQLite's own codes of a file that is not as SQLite wrote it. */
 const DAMAGED = /^SQLITE_(CORRUPT|NOTADB)/;
+const REMEDIES: readonly (readonly [code: RegExp, remedy: string])[] = [
+  [/^(EROFS|EACCES|EPERM|SQLITE_READONLY|SQLITE_CANTOPEN)/, "make the state directory writable for riprap's user"],
+  [/^(ENOSPC|EDQUOT|SQLITE_FULL)$/, "make room on the disk"],
+];
 /** Another process (the CLI beside the daemon) holds the write lock for milliseconds; five seconds means that it hangs. */
 const BUSY_TIMEOUT_MS = 5000;
 
@@ -46,7 +50,7 @@ export function openStore(path: string): Store {
   if (path !== ":memory:") {
     ensurePrivateDirectory(dirname(path));
     // SQLite gives its journal files the mode of the database, so it must be private before the first write.
-    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+    touch(path);
     requirePrivateFile(path);
   }
   let database: Database | undefined;
@@ -165,6 +169,17 @@ function damaged(path: string, { fact, cause }: { readonly fact: string; readonl
   });
 }
 
+function touch(path: string): void {
+  try {
+    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+  } catch (cause) {
+    throw unusable(path, cause);
+  }
+}
+
 function unusable(path: string, cause: unknown): RiprapError {
-  return new RiprapError("store_unusable", `Cannot open the database ${path}: ${(cause as Error).message}`, { cause });
+  const { code, message } = cause as { readonly code?: unknown; readonly message: string };
+  const remedy = typeof code === "string" ? REMEDIES.find(([known]) => known.test(code))?.[1] : undefined;
+  const text = `Cannot open the database ${path}: ${message}${remedy === undefined ? "" : `; ${remedy}`}`;
+  return new RiprapError("store_unusable", text, { cause });
 }

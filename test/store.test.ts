@@ -5,6 +5,8 @@ import { openStore, storePath } from "../src/store.ts";
 import { scratchDirectories } from "./scratch.ts";
 
 const scratch = scratchDirectories();
+const STORE = join(import.meta.dir, "../src/store.ts");
+const MAY_MOUNT = Bun.spawnSync(["unshare", "--mount", "true"], { stderr: "ignore" }).exitCode === 0;
 const STEPS = ["CREATE TABLE t (a INTEGER PRIMARY KEY) STRICT"];
 
 describe("openStore()", () => {
@@ -40,7 +42,7 @@ describe("openStore()", () => {
     expect(() => openStore(storePath(home))).toThrow("chmod 700");
     const other = scratch();
     symlinkSync("/etc/hostname", join(other, "state.db"));
-    expect(() => openStore(storePath(other))).toThrow();
+    expect(() => openStore(storePath(other))).toThrow("Cannot open the database");
   });
 
   test("openStore() says what is wrong when the file is no database", () => {
@@ -50,6 +52,24 @@ describe("openStore()", () => {
       /^Cannot use the database .*state\.db: it is damaged .*riprap authority rebuild/,
     );
   });
+
+  test.skipIf(!MAY_MOUNT)(
+    "openStore() says what to do when the state directory is read-only (skipped where nothing can be mounted)",
+    () => {
+      const home = scratch();
+      openStore(storePath(home)).close();
+      const open = `require(${JSON.stringify(STORE)}).openStore(${JSON.stringify(storePath(home))})`;
+      const mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
+      const words = ["unshare", "--mount", "sh", "-c", mount, home, process.execPath, "-e"];
+      const { stderr } = Bun.spawnSync([
+        ...words,
+        `try { ${open} } catch ({ code, message }) { console.error(code, message) }`,
+      ]);
+      expect(stderr.toString()).toMatch(
+        /^store_unusable Cannot open the database .*state\.db: EROFS.*; make the state dir/,
+      );
+    },
+  );
 
   test("openStore() keeps nothing on disk when the path is :memory:", () => {
     openStore(":memory:").close();
