@@ -1,5 +1,5 @@
-// What a mutual connection costs both ends together, in instructions: its handshake beside OpenSSL's in memory, its requests and its stream beside bare
-// kTLS. riprap's handshake is what a new connection takes longer than a plain one, so it holds sockets, work items and flow records too.
+// What a mutual connection costs both ends together, in instructions: its handshake beside OpenSSL's in memory, its requests, its stream and its
+// sendfile() beside bare kTLS. riprap's handshake is what a new connection takes longer than a plain one, so it holds sockets, work items and flow records too.
 import type { Vm } from "../vm/lab.ts";
 import { bootNode } from "../vm/node.ts";
 import { certificateScript } from "./haproxy.ts";
@@ -12,17 +12,19 @@ const CERTIFICATES = "/run/bench";
 
 const KTLS_PORT = 9001;
 /** 10⁹ instructions are one. */
-const REQUEST_SECONDS = 0.1;
-const STREAM_MIB = 8;
+const REQUEST_SECONDS = 0.05;
+const STREAM_MIB = 4;
 const CHUNKS_PER_MIB = 64;
+/** In turn, and the least of each counts: whatever else the one processor did meanwhile only ever adds. */
+const ROUNDS = 3;
 
 export interface ConnectionCost {
-  readonly metric: "handshake" | "request" | "16 KiB of a stream";
+  readonly metric: "handshake" | "request" | "16 KiB of a stream" | "16 KiB by sendfile()";
   readonly who: string;
   readonly instructions: number;
 }
 
-/** Boots a guest that counts instructions and measures each once: two boots agree within a percent or two. */
+/** Boots a guest that counts instructions, and measures: two boots agree within a percent or two. */
 export async function measureConnections(): Promise<ConnectionCost[]> {
   const [wire, openssl] = [await buildLoad("wire"), await buildLoad("openssl", ["-lssl", "-lcrypto"])];
   const node = await bootNode({ kernel: "6.12", name: "bench", memoryChecks: false, countInstructions: true });
@@ -36,29 +38,48 @@ export async function measureConnections(): Promise<ConnectionCost[]> {
     await waitForPort(vm, PLAIN_PORT);
     const plain = await figure(vm, `${PLAIN} connect 127.0.0.1 ${PLAIN_PORT} ${HANDSHAKES}`, "p50_us");
     const full = await figure(vm, `${CLIENT} connect 127.1.0.1 ${RIPRAP_PORT} ${HANDSHAKES} --spread`, "p50_us");
-    const resumed = await figure(vm, `${CLIENT} connect 127.0.0.1 ${RIPRAP_PORT} ${HANDSHAKES}`, "p50_us");
+    const resumptions: number[] = [];
+    for (let round = 0; round < ROUNDS; round++)
+      resumptions.push(await figure(vm, `${CLIENT} connect 127.0.0.1 ${RIPRAP_PORT} ${HANDSHAKES}`, "p50_us"));
+    const resumed = Math.min(...resumptions);
     vm.spawn([PLAIN, "serve", String(KTLS_PORT), "--ktls"]);
     await waitForPort(vm, KTLS_PORT);
     return [
       { metric: "handshake", who: "OpenSSL in memory, full", instructions: Math.round(inMemory) },
       { metric: "handshake", who: "riprap, full", instructions: Math.round((full - plain) * 1000) },
       { metric: "handshake", who: "riprap, resumed", instructions: Math.round((resumed - plain) * 1000) },
-      ...(await measureEstablished(vm, "bare kTLS", `${PLAIN} % 127.0.0.1 ${KTLS_PORT} % --ktls`)),
-      ...(await measureEstablished(vm, "riprap", `${CLIENT} % 127.0.0.1 ${RIPRAP_PORT} %`)),
+      ...(await measureEstablished(vm)),
     ];
   } finally {
     await node.stop();
   }
 }
 
+async function measureEstablished(vm: Vm): Promise<ConnectionCost[]> {
+  const least = new Map<string, ConnectionCost>();
+  for (let round = 0; round < ROUNDS; round++) {
+    const found = [
+      ...(await measureLoads(vm, "bare kTLS", `${PLAIN} % 127.0.0.1 ${KTLS_PORT} % --ktls`)),
+      ...(await measureLoads(vm, "riprap", `${CLIENT} % 127.0.0.1 ${RIPRAP_PORT} %`)),
+    ];
+    for (const cost of found) {
+      const key = `${cost.who} ${cost.metric}`;
+      if (cost.instructions < (least.get(key)?.instructions ?? Number.POSITIVE_INFINITY)) least.set(key, cost);
+    }
+  }
+  return [...least.values()];
+}
+
 /** `command` with the load and its extent in the places of its two percent signs. */
-async function measureEstablished(vm: Vm, who: string, command: string): Promise<ConnectionCost[]> {
+async function measureLoads(vm: Vm, who: string, command: string): Promise<ConnectionCost[]> {
   const words = (load: string, extent: number) => command.replace("%", load).replace("%", String(extent));
+  const chunk = async (load: string) =>
+    Math.round(1e9 / (await figure(vm, words(load, STREAM_MIB), "mib_per_second")) / CHUNKS_PER_MIB);
   const request = await figure(vm, words("rr", REQUEST_SECONDS), "p50_us");
-  const mibPerSecond = await figure(vm, words("stream", STREAM_MIB), "mib_per_second");
   return [
     { metric: "request", who, instructions: Math.round(request * 1000) },
-    { metric: "16 KiB of a stream", who, instructions: Math.round(1e9 / mibPerSecond / CHUNKS_PER_MIB) },
+    { metric: "16 KiB of a stream", who, instructions: await chunk("stream") },
+    { metric: "16 KiB by sendfile()", who, instructions: await chunk("sendfile") },
   ];
 }
 
