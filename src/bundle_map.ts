@@ -1,7 +1,7 @@
 // A SPIFFE bundle map (Trust Domain and Bundle, section 5): trust bundles of several trust domains in one document, written and read. Never joins them.
 
 import { RiprapError } from "./error.ts";
-import { isJsonObject, type JsonValue, parseJson, writeJson } from "./json.ts";
+import { isJsonObject, type JsonObject, type JsonValue, parseJsonObject, writeJson } from "./json.ts";
 import { TrustDomain } from "./spiffe_id.ts";
 import {
   BUNDLE_BYTES_MAX,
@@ -16,8 +16,6 @@ import {
 export const MAP_BYTES_MAX = BUNDLE_BYTES_MAX;
 /** Sixteen times the trust domains that the rules may name. */
 const DOMAINS_MAX = 4096;
-
-type JsonObject = Readonly<Record<string, JsonValue>>;
 
 export interface MappedBundle {
   readonly bundle: ParsedBundle;
@@ -50,14 +48,7 @@ export function writeBundleMap(bundles: readonly TrustBundle[]): string {
 }
 
 function domainsOf(text: string): JsonObject {
-  let root: JsonValue;
-  try {
-    root = parseJson(text);
-  } catch (cause) {
-    throw invalid((cause as Error).message, cause);
-  }
-  if (!isJsonObject(root)) throw invalid("it is no JSON object");
-  const { trust_domains: domains, keys } = root;
+  const { trust_domains: domains, keys } = parseJsonObject(text, invalid);
   if (isJsonObject(domains)) return domains;
   const hint = keys === undefined ? "" : ": it is the bundle of one trust domain, for `riprap bundle set`";
   throw invalid(`it has no object trust_domains${hint}`);

@@ -11,7 +11,11 @@ export type JsonValue =
   | bigint
   | string
   | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue };
+  | JsonObject;
+
+export interface JsonObject {
+  readonly [key: string]: JsonValue;
+}
 
 const DEPTH_MAX = 32;
 /** A 64-bit number has 20 digits; one of thousands is an attack on whoever multiplies it out. */
@@ -34,6 +38,18 @@ export function parseJson(text: string): JsonValue {
   return value;
 }
 
+/** The value of a text that is to be an object; `invalid` makes of what is wrong the error that is thrown. */
+export function parseJsonObject(text: string, invalid: (fact: string, cause?: unknown) => Error): JsonObject {
+  let value: JsonValue;
+  try {
+    value = parseJson(text);
+  } catch (cause) {
+    throw invalid((cause as Error).message, cause);
+  }
+  if (!isJsonObject(value)) throw invalid("it is no JSON object");
+  return value;
+}
+
 /** A text of which parseJson makes the same value. */
 export function writeJson(value: JsonValue): string {
   if (typeof value === "bigint") return String(value);
@@ -45,7 +61,7 @@ export function writeJson(value: JsonValue): string {
 }
 
 /** Is it a JSON object? */
-export function isJsonObject(value: JsonValue | undefined): value is { readonly [key: string]: JsonValue } {
+export function isJsonObject(value: JsonValue | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 

@@ -2,7 +2,7 @@
 
 import { createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import { RiprapError } from "./error.ts";
-import { isJsonObject, type JsonValue, parseJson } from "./json.ts";
+import { isJsonObject, type JsonObject, type JsonValue, parseJsonObject } from "./json.ts";
 import type { TrustDomain } from "./spiffe_id.ts";
 
 /** Roots and JWT keys of some thousand nodes. */
@@ -48,7 +48,7 @@ export interface ParsedBundle extends TrustBundle {
  */
 export function parseTrustBundle(text: string, trustDomain: TrustDomain): ParsedBundle {
   if (Buffer.byteLength(text) > BUNDLE_BYTES_MAX) throw invalid(`it is longer than ${BUNDLE_BYTES_MAX >> 20} MiB`);
-  const root = parseRoot(text);
+  const root = parseJsonObject(text, invalid);
   const elements = root["keys"];
   if (!Array.isArray(elements)) throw invalid(`it has no list of keys${hintOf(root)}`);
   if (elements.length > KEYS_MAX) throw invalid(`it has more than ${KEYS_MAX} keys`);
@@ -104,18 +104,7 @@ export function jwtKeyOf(key: KeyObject, keyId: string): JwtKey {
   return { keyId, kind, key };
 }
 
-function parseRoot(text: string): Readonly<Record<string, JsonValue>> {
-  let root: JsonValue;
-  try {
-    root = parseJson(text);
-  } catch (cause) {
-    throw invalid((cause as Error).message, cause);
-  }
-  if (!isJsonObject(root)) throw invalid("it is no JSON object");
-  return root;
-}
-
-function hintOf(root: Readonly<Record<string, JsonValue>>): string {
+function hintOf(root: JsonObject): string {
   return isJsonObject(root["trust_domains"]) ? ": it is a map of several bundles, for `riprap bundle load`" : "";
 }
 
