@@ -13,8 +13,10 @@ import { BUNDLE_BYTES_MAX } from "../../trust_bundle.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
 import { readText } from "../file.ts";
 import { layOut } from "../grid.ts";
+import type { Invocation } from "../invocation.ts";
 import { show } from "../output.ts";
 import { clientOf } from "../setting.ts";
+import type { Terminal } from "../terminal.ts";
 
 const DAEMON_OPTIONS = [SOCKET_OPTION, CONFIG_OPTION];
 const KEY_CHARS_MAX = 100;
@@ -101,9 +103,7 @@ const set: Command = {
   example: "riprap bundle set partner.example partner.json",
   async run(invocation, terminal) {
     const route = routeOf(invocation.argument("TRUST-DOMAIN"));
-    const body = await readText(invocation.argument("FILE"), { terminal, bytesMax: BUNDLE_BYTES_MAX });
-    const query = { force: invocation.has("force") ? "1" : undefined };
-    const view = await clientOf(invocation).post<SetView>(route, { query, body });
+    const view = await offer<SetView>(route, { invocation, terminal, bytesMax: BUNDLE_BYTES_MAX });
     show(view, { invocation, terminal }, ({ outcome, bundle }) => [
       outcome === "taken" ? "The bundle is held from now on." : "The bundle is held already.",
       ...describeBundle(bundle),
@@ -128,9 +128,8 @@ const load: Command = {
   ],
   example: "riprap bundle load partners.json",
   async run(invocation, terminal) {
-    const body = await readText(invocation.argument("FILE"), { terminal, bytesMax: MAP_BYTES_MAX });
-    const query = { force: invocation.has("force") ? "1" : undefined };
-    const views = await clientOf(invocation).post<readonly LoadView[]>("/v1/bundle_map", { query, body });
+    const place = { invocation, terminal, bytesMax: MAP_BYTES_MAX };
+    const views = await offer<readonly LoadView[]>("/v1/bundle_map", place);
     show(views, { invocation, terminal }, describeLoaded);
     return 0;
   },
@@ -173,6 +172,19 @@ const pin: Command = {
 };
 
 export const BUNDLE_COMMANDS: readonly Command[] = [list, get, map, set, load, pin, endpoint];
+
+interface OfferParts {
+  readonly invocation: Invocation;
+  readonly terminal: Terminal;
+  readonly bytesMax: number;
+}
+
+/** Posts FILE, with --force as it was given. */
+async function offer<View>(route: string, { invocation, terminal, bytesMax }: OfferParts): Promise<View> {
+  const body = await readText(invocation.argument("FILE"), { terminal, bytesMax });
+  const query = { force: invocation.has("force") ? "1" : undefined };
+  return await clientOf(invocation).post<View>(route, { query, body });
+}
 
 function routeOf(trustDomain: string): string {
   return `/v1/bundles/${encodeURIComponent(trustDomain)}`;
