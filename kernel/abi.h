@@ -143,7 +143,7 @@ struct riprap_process_facts {
 	__u64 exe_size;
 	__s64 exe_mtime_ns;
 	__s64 exe_ctime_ns;
-	__u32 ns_mnt, ns_pid, ns_net, ns_user, ns_uts, ns_ipc;	/* inode numbers */
+	__u32 ns_mnt, ns_pid, ns_net, ns_user, ns_uts, ns_ipc;	/* inode numbers; ns_user at exec */
 	__u64 not_after;	/* with HAS_IDENTITY: end of the installed SVID, Unix seconds; 0: none */
 	__u16 comm_len;
 	__u16 exe_len;
@@ -292,7 +292,7 @@ struct riprap_query_done {
 	__u64 flows_live, flows_seen;
 	__u64 denied, allowed_plain, handshakes_full, handshakes_resumed, handshakes_failed;
 	__u64 verify_hits, verify_misses;
-	__u64 fail_open;	/* flows let through plain that enforce would have refused */
+	__u64 fail_open;	/* flows let through plain that enforce would have refused, but for those of a policy in OBSERVE */
 	__u64 sockets_managed;
 	__u64 lost_flow_events;
 	__u64 memory_bytes;	/* of records, keys, caches and tables, by our own count */

@@ -23,13 +23,11 @@ static void open_plain(struct riprap_handshake *handshake, u8 tls)
 {
 	struct riprap_socket *rs = handshake->rs;
 
-	if (rs->flow) {
+	if (rs->flow)
 		rs->flow->event.tls = tls;
-		riprap_flow_start(rs->flow);
-	}
 	if (tls == RIPRAP_TLS_PASSTHROUGH)
 		set_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
-	riprap_handshake_finish(handshake, RIPRAP_PHASE_PLAIN);
+	riprap_handshake_open(handshake, RIPRAP_PHASE_PLAIN);
 }
 
 static void begin_sniff(struct riprap_handshake *handshake)
@@ -40,15 +38,12 @@ static void begin_sniff(struct riprap_handshake *handshake)
 
 static void decide(struct riprap_handshake *handshake)
 {
-	struct riprap_question question = {};
 	enum riprap_decision decision;
 	u16 flags = 0;
 
-	riprap_handshake_ask(handshake, &question);
-	decision = riprap_decide(&question, &handshake->verdict, &flags);
+	decision = riprap_handshake_decide(handshake, &flags);
 	if (decision == RIPRAP_DECISION_WAIT)
 		return;
-	handshake->subject = question.subject;
 	if (decision != RIPRAP_DECISION_BARE && riprap_handshake_make_flow(handshake, flags)) {
 		riprap_handshake_fail(handshake, RIPRAP_REASON_NO_MEMORY, ECONNRESET);
 		return;

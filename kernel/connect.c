@@ -20,7 +20,27 @@
 
 #define SILENCE_MS	3000	/* many times a busy server's handshake, and a third of the handshake's default limit */
 
-/* Address and port of what connect() was given, or false when TCP itself will refuse it. */
+/* TCP takes the unspecified address for this machine: for where the socket is bound, or else the loopback address. */
+static __be32 resolve_v4(const struct sock *sk, __be32 address)
+{
+	return address ?: inet_sk(sk)->inet_saddr ?: htonl(INADDR_LOOPBACK);
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+static void resolve_v6(const struct sock *sk, struct in6_addr *address)
+{
+	if (ipv6_addr_v4mapped(address))
+		address->s6_addr32[3] = resolve_v4(sk, address->s6_addr32[3]);
+	else if (!ipv6_addr_any(address))
+		return;
+	else if (ipv6_addr_v4mapped(&sk->sk_v6_rcv_saddr))
+		ipv6_addr_set_v4mapped(htonl(INADDR_LOOPBACK), address);
+	else
+		*address = in6addr_loopback;
+}
+#endif
+
+/* Address and port to which TCP will go by what connect() was given, or false when TCP itself will refuse it. */
 static bool read_address(const struct sock *sk, const struct sockaddr *address, int len, struct in6_addr *remote,
 			 u16 *port)
 {
@@ -30,16 +50,33 @@ static bool read_address(const struct sock *sk, const struct sockaddr *address, 
 	if (len < (int)sizeof(address->sa_family) || address->sa_family != sk->sk_family)
 		return false;
 	if (sk->sk_family == AF_INET && len >= (int)sizeof(*v4)) {
-		ipv6_addr_set_v4mapped(v4->sin_addr.s_addr, remote);
+		ipv6_addr_set_v4mapped(resolve_v4(sk, v4->sin_addr.s_addr), remote);
 		*port = ntohs(v4->sin_port);
 		return true;
 	}
+#if IS_ENABLED(CONFIG_IPV6)
 	if (sk->sk_family == AF_INET6 && len >= SIN6_LEN_RFC2133) {
 		*remote = v6->sin6_addr;
+		resolve_v6(sk, remote);
 		*port = ntohs(v6->sin6_port);
 		return true;
 	}
+#endif
 	return false;
+}
+
+/* What the program gave, with the address that the verdict is about: TCP has nothing left to choose. */
+static void keep_address(struct riprap_handshake *handshake, const struct sockaddr *address, int len)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&handshake->address;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&handshake->address;
+
+	handshake->address_len = min_t(int, len, sizeof(handshake->address));
+	memcpy(&handshake->address, address, handshake->address_len);
+	if (address->sa_family == AF_INET)
+		v4->sin_addr.s_addr = handshake->remote.s6_addr32[3];
+	else
+		v6->sin6_addr = handshake->remote;
 }
 
 /* TCP's own connect, told that this address was approved. Never blocks when flags say so. */
@@ -87,12 +124,9 @@ static int go_plain(struct riprap_handshake *handshake, enum riprap_decision dec
 	}
 	if (decision == RIPRAP_DECISION_PASSTHROUGH)
 		set_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
-	if (rs->flow) {
-		if (decision == RIPRAP_DECISION_PASSTHROUGH)
-			rs->flow->event.tls = RIPRAP_TLS_PASSTHROUGH;
-		riprap_flow_start(rs->flow);
-	}
-	riprap_handshake_finish(handshake, RIPRAP_PHASE_PLAIN);
+	if (rs->flow && decision == RIPRAP_DECISION_PASSTHROUGH)
+		rs->flow->event.tls = RIPRAP_TLS_PASSTHROUGH;
+	riprap_handshake_open(handshake, RIPRAP_PHASE_PLAIN);
 	return 0;
 }
 
@@ -116,16 +150,13 @@ static int go_mutual(struct riprap_handshake *handshake)
  */
 static int resolve(struct riprap_handshake *handshake)
 {
-	struct riprap_question question = {};
 	enum riprap_decision decision;
 	u16 flags = 0;
 	int err;
 
-	riprap_handshake_ask(handshake, &question);
-	decision = riprap_decide(&question, &handshake->verdict, &flags);
+	decision = riprap_handshake_decide(handshake, &flags);
 	if (decision == RIPRAP_DECISION_WAIT)
 		return 0;
-	handshake->subject = question.subject;
 	if (decision != RIPRAP_DECISION_BARE) {
 		err = riprap_handshake_make_flow(handshake, flags);
 		if (err)
@@ -233,6 +264,15 @@ static int wait_for_result(struct riprap_socket *rs, struct sockaddr *address, i
 	return riprap_connect(socket, address, len, flags);
 }
 
+/* No other thread was first, and none is still in an operation of a plain connection that this socket had before. */
+static bool may_begin(struct riprap_socket *rs)
+{
+	lockdep_assert_held(&rs->lock);
+	/* Pairs with enter_plain() of stream.c. */
+	smp_mb();
+	return rs->phase == RIPRAP_PHASE_IDLE && !atomic_read(&rs->inside);
+}
+
 static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
 {
 	struct riprap_handshake *handshake;
@@ -248,6 +288,10 @@ static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, in
 		return PTR_ERR(process);
 	if (!process) {
 		mutex_lock(&rs->lock);
+		if (!may_begin(rs)) {
+			mutex_unlock(&rs->lock);
+			return -EALREADY;
+		}
 		err = connect_tcp(rs, address, len, O_NONBLOCK);
 		if (is_connecting(rs, err))
 			riprap_socket_set_phase(rs, RIPRAP_PHASE_PLAIN);
@@ -259,11 +303,10 @@ static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, in
 		return -ENOMEM;
 	handshake->remote = remote;
 	handshake->port = port;
-	handshake->address_len = min_t(int, len, sizeof(handshake->address));
-	memcpy(&handshake->address, address, handshake->address_len);
+	keep_address(handshake, address, len);
 
 	mutex_lock(&rs->lock);
-	if (rs->phase != RIPRAP_PHASE_IDLE) {
+	if (!may_begin(rs)) {
 		mutex_unlock(&rs->lock);
 		riprap_handshake_free(handshake);
 		return -EALREADY;
@@ -282,21 +325,38 @@ static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, in
 	return wait_for_result(rs, address, len, flags, -EINPROGRESS);
 }
 
-/* A failure that came while nobody waited: reported once, then the socket can be used again. */
+/*
+ * A socket whose connection failed before it was open can be used again. One that has been mutual cannot: kTLS
+ * stays on it, with its keys, and readers may still look at its flow.
+ */
+static void reuse(struct riprap_socket *rs)
+{
+	lockdep_assert_held(&rs->lock);
+	if (rs->phase != RIPRAP_PHASE_FAILED || rs->after)
+		return;
+	riprap_flow_put(rs->flow);
+	rs->flow = NULL;
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+}
+
+/* A failure that came while nobody waited: reported once. */
 static int report_failure(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
 {
 	int err;
 
-	if (rs->socket->state == SS_CONNECTED)
-		return -EISCONN;
-	if (rs->socket->state == SS_UNCONNECTED)
-		err = sock_error(rs->sk);
-	else
-		err = rs->plain->connect(rs->socket, address, len, flags);
 	mutex_lock(&rs->lock);
-	riprap_flow_put(rs->flow);
-	rs->flow = NULL;
-	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+	if (rs->phase != RIPRAP_PHASE_FAILED) {
+		err = -EALREADY;
+	} else if (rs->socket->state == SS_CONNECTED) {
+		err = -EISCONN;
+	} else if (rs->after) {
+		err = sock_error(rs->sk) ?: -EISCONN;
+	} else {
+		/* TCP has ended: it reports its error and lets the socket go, and waits for nothing. */
+		err = rs->socket->state == SS_UNCONNECTED ? sock_error(rs->sk) :
+							    rs->plain->connect(rs->socket, address, len, O_NONBLOCK);
+		reuse(rs);
+	}
 	mutex_unlock(&rs->lock);
 	return err ?: begin(rs, address, len, flags);
 }
@@ -328,11 +388,9 @@ static int dissolve(struct riprap_socket *rs, struct sockaddr *address, int len,
 
 	riprap_handshake_abandon(rs);
 	err = rs->inner->connect(rs->socket, address, len, flags);
-	if (!err && riprap_socket_phase(rs) == RIPRAP_PHASE_FAILED) {
+	if (!err) {
 		mutex_lock(&rs->lock);
-		riprap_flow_put(rs->flow);
-		rs->flow = NULL;
-		riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+		reuse(rs);
 		mutex_unlock(&rs->lock);
 	}
 	recycle(rs);

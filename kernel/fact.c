@@ -68,6 +68,15 @@ static s64 to_ns(struct timespec64 time)
 	return timespec64_to_ns(&time);
 }
 
+static u32 user_namespace(struct task_struct *task)
+{
+	const struct cred *cred = get_task_cred(task);
+	u32 inode = cred->user_ns->ns.inum;
+
+	put_cred(cred);
+	return inode;
+}
+
 static void read_exe(struct riprap_facts *facts, struct file *exe)
 {
 	struct kstat stat;
@@ -116,6 +125,7 @@ struct riprap_facts *riprap_fact_take(struct task_struct *task, struct file *exe
 		goto out_free;
 	refcount_set(&facts->ref, 1);
 	facts->argv_cut = is_cut;
+	facts->ns_user = user_namespace(task);
 	facts->exe_len = exe_len;
 	facts->script_len = script_len;
 	facts->argv_len = argv_len;
@@ -184,7 +194,7 @@ static void read_namespaces(struct task_struct *task, struct riprap_process_fact
 /**
  * riprap_fact_of_task() - the facts that are read from the living task
  * @task: referenced, or current
- * @out: uid to ns_ipc and the flags NO_NEW_PRIVS and PTRACED are set
+ * @out: uid to ns_ipc, but for ns_user, and the flags NO_NEW_PRIVS and PTRACED are set
  */
 void riprap_fact_of_task(struct task_struct *task, struct riprap_process_facts *out)
 {
@@ -198,7 +208,6 @@ void riprap_fact_of_task(struct task_struct *task, struct riprap_process_facts *
 	for (cap = 0; cap <= CAP_LAST_CAP; cap++)
 		if (cap_raised(cred->cap_effective, cap))
 			out->caps_effective |= BIT_ULL(cap);
-	out->ns_user = cred->user_ns->ns.inum;
 	put_cred(cred);
 #ifdef CONFIG_SECCOMP
 	out->seccomp = READ_ONCE(task->seccomp.mode);

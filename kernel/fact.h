@@ -16,6 +16,7 @@
 struct riprap_facts {
 	refcount_t ref;
 	bool argv_cut;
+	u32 ns_user;		/* in which the paths below were looked up */
 	u16 comm_len, exe_len, script_len, argv_len;
 	u64 exe_dev, exe_ino, exe_size;
 	s64 exe_mtime_ns, exe_ctime_ns;

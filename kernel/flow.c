@@ -22,6 +22,7 @@ static DEFINE_SPINLOCK(flows_lock);
 static DEFINE_MUTEX(cut_lock);			/* one cut at a time: guards recheck_verdict */
 static struct riprap_verdict recheck_verdict;	/* under cut_lock; too large for a stack */
 static atomic64_t last_flow;
+static atomic64_t cuts;
 
 struct riprap_flow *riprap_flow_new(struct riprap_socket *socket, bool inbound)
 {
@@ -56,6 +57,11 @@ void riprap_flow_note_verdict(struct riprap_flow *flow, const struct riprap_verd
 	flow->event.rule = verdict->rule;
 	flow->event.mode = verdict->mode;
 	flow->event.reason = verdict->reason;
+}
+
+u64 riprap_flow_cuts(void)
+{
+	return atomic64_read(&cuts);
 }
 
 static void map_address(u8 out[16], const struct sock *sk, __be32 v4, const struct in6_addr *v6)
@@ -127,7 +133,9 @@ void riprap_flow_start(struct riprap_flow *flow)
 	spin_unlock_bh(&flows_lock);
 	if (flow->event.tls != RIPRAP_TLS_MUTUAL)
 		atomic64_inc(&riprap_counters.allowed_plain);
-	if (flow->event.flags & RIPRAP_FLOW_WOULD_DENY && flow->event.mode != RIPRAP_MODE_OBSERVE) {
+	/* A policy in OBSERVE refuses nothing by design; that nobody could say who asks is none. */
+	if (flow->event.flags & RIPRAP_FLOW_WOULD_DENY &&
+	    (flow->event.mode != RIPRAP_MODE_OBSERVE || flow->event.reason == RIPRAP_REASON_UNKNOWN_PROCESS)) {
 		atomic64_inc(&riprap_counters.fail_open);
 		trace_riprap_fail_open(flow->event.flow, flow->event.instance, flow->event.reason);
 	}
@@ -211,7 +219,7 @@ static bool is_meant(const struct riprap_flow *flow, const struct riprap_cut *cu
  * @peer_id: for RIPRAP_CUT_PEER_ID, NUL-terminated
  *
  * May sleep. Flows opened meanwhile are judged by the state that the caller has
- * already put in force.
+ * already put in force: riprap_handshake_open() looks again once they are live.
  *
  * Return: how many were cut.
  */
@@ -222,6 +230,8 @@ u64 riprap_flow_cut(const struct riprap_cut *cut, const char *peer_id)
 	unsigned int i, n;
 	u64 count = 0;
 
+	/* Before the list's lock is taken: a flow that the walk does not find sees it. */
+	atomic64_inc(&cuts);
 	mutex_lock(&cut_lock);
 	do {
 		n = 0;

@@ -31,6 +31,8 @@ void riprap_flow_note_verdict(struct riprap_flow *flow, const struct riprap_verd
 void riprap_flow_note_addresses(struct riprap_flow *flow);
 /* Bytes may pass: sends OPEN and makes the flow live. */
 void riprap_flow_start(struct riprap_flow *flow);
+/* How many times live flows were looked through to be cut: who decides before and is live after has to look again. */
+u64 riprap_flow_cuts(void);
 /* Sends a final state, once. */
 void riprap_flow_end(struct riprap_flow *flow, u8 state);
 

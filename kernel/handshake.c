@@ -190,7 +190,7 @@ void riprap_handshake_install(struct riprap_handshake *handshake)
 
 	lockdep_assert_held(&rs->lock);
 	/* One byte is news while records are read; the program's own mark is put back at the end. */
-	handshake->low_water = READ_ONCE(sk->sk_rcvlowat);
+	WRITE_ONCE(rs->low_water, READ_ONCE(sk->sk_rcvlowat));
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
 	rs->handshake = handshake;
 	if (handshake->server) {
@@ -216,7 +216,8 @@ void riprap_handshake_watch_process(struct riprap_handshake *handshake)
 	riprap_process_watch(handshake->process, &handshake->watch);
 }
 
-void riprap_handshake_ask(struct riprap_handshake *handshake, struct riprap_question *question)
+/* Who the process is as far as is known. An identity that is ready is kept. */
+static void ask(struct riprap_handshake *handshake, struct riprap_question *question)
 {
 	struct riprap_identity *identity = NULL;
 
@@ -231,6 +232,51 @@ void riprap_handshake_ask(struct riprap_handshake *handshake, struct riprap_ques
 	if (handshake->identity)
 		riprap_identity_put(handshake->identity);
 	handshake->identity = identity;
+}
+
+enum riprap_decision riprap_handshake_decide(struct riprap_handshake *handshake, u16 *flow_flags)
+{
+	struct riprap_question question = {};
+
+	handshake->cuts = riprap_flow_cuts();
+	ask(handshake, &question);
+	handshake->decision = riprap_decide(&question, &handshake->verdict, flow_flags);
+	if (handshake->decision != RIPRAP_DECISION_WAIT)
+		handshake->subject = question.subject;
+	return handshake->decision;
+}
+
+/* Does what was decided still hold? Else the reason why not. */
+static u8 fault_of(struct riprap_handshake *handshake, u8 phase)
+{
+	struct riprap_question question = {};
+	u16 flags = 0;
+
+	ask(handshake, &question);
+	/* It speaks as somebody whom this process is no longer. */
+	if (handshake->subject && question.subject != handshake->subject)
+		return RIPRAP_REASON_WITHDRAWN;
+	/* A drain lets what is open go on. */
+	question.draining = false;
+	if (riprap_decide(&question, &handshake->verdict, &flags) != handshake->decision)
+		return handshake->verdict.reason;
+	return phase == RIPRAP_PHASE_MUTUAL ? riprap_negotiate_fault(handshake) : RIPRAP_REASON_NONE;
+}
+
+void riprap_handshake_open(struct riprap_handshake *handshake, u8 phase)
+{
+	struct riprap_socket *rs = handshake->rs;
+	u8 fault = RIPRAP_REASON_NONE;
+
+	if (rs->flow) {
+		riprap_flow_start(rs->flow);
+		/* One that came since the decision did not find this flow among the live ones. */
+		if (unlikely(riprap_flow_cuts() != handshake->cuts))
+			fault = fault_of(handshake, phase);
+	}
+	riprap_handshake_finish(handshake, phase);
+	if (fault)
+		riprap_socket_cut_locked(rs, fault);
 }
 
 int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags)
@@ -265,11 +311,15 @@ void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase)
 	int shutdown = handshake->shutdown;
 
 	lockdep_assert_held(&rs->lock);
-	if (READ_ONCE(sk->sk_rcvlowat) == 1)
-		WRITE_ONCE(sk->sk_rcvlowat, handshake->low_water);
 	rs->handshake = NULL;
 	riprap_handshake_free(handshake);
 	unlisten(rs, phase);
+	/* A mark that comes at this very moment is lost. */
+	if (READ_ONCE(rs->low_water) != 1) {
+		lock_sock(sk);
+		rs->plain->set_rcvlowat(sk, rs->low_water);
+		release_sock(sk);
+	}
 	wake_up_all(&rs->done);
 	if (shutdown && (phase == RIPRAP_PHASE_PLAIN || phase == RIPRAP_PHASE_MUTUAL))
 		riprap_socket_shut(rs, shutdown - 1);
@@ -407,12 +457,10 @@ int riprap_handshake_drive(struct riprap_socket *rs, long *timeout)
 
 void riprap_handshake_abandon(struct riprap_socket *rs)
 {
-	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY) {
-		mutex_lock(&rs->lock);
-		if (rs->handshake)
-			riprap_handshake_fail(rs->handshake, RIPRAP_REASON_ABANDONED, ECONNABORTED);
-		mutex_unlock(&rs->lock);
-	}
+	mutex_lock(&rs->lock);
+	if (rs->handshake)
+		riprap_handshake_fail(rs->handshake, RIPRAP_REASON_ABANDONED, ECONNABORTED);
+	mutex_unlock(&rs->lock);
 	/* Nothing kicks any more: the callbacks, the timer, the watch and the question are gone. */
 	cancel_work_sync(&rs->work);
 }

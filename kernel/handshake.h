@@ -7,6 +7,7 @@
 #include <linux/socket.h>
 #include <linux/timer.h>
 
+#include "decide.h"
 #include "peer.h"
 #include "process.h"
 #include "table.h"
@@ -14,7 +15,6 @@
 
 struct riprap_flow;
 struct riprap_identity;
-struct riprap_question;
 struct riprap_socket;
 
 enum riprap_stage {
@@ -37,13 +37,14 @@ struct riprap_handshake {
 	u8 reason;
 	int error;			/* positive errno for the program */
 	int shutdown;			/* shutdown(how) + 1 that the program asked for meanwhile; 0: none */
-	int low_water;			/* the program's SO_RCVLOWAT, put back at the end */
 
 	struct riprap_process *process;
 	struct riprap_process_watch watch;
 	bool watching;
 	struct riprap_identity *identity;
 	u32 subject;
+	enum riprap_decision decision;
+	u64 cuts;			/* riprap_flow_cuts() before it */
 	struct riprap_verdict verdict;
 	struct in6_addr remote;
 	u16 port;			/* that the verdict is about: remote outbound, local inbound */
@@ -76,14 +77,19 @@ struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct r
 void riprap_handshake_install(struct riprap_handshake *handshake);
 /* For one that was never installed. */
 void riprap_handshake_free(struct riprap_handshake *handshake);
-/* Under the socket's lock: who the process is as far as is known; an identity that is ready is kept. */
-void riprap_handshake_ask(struct riprap_handshake *handshake, struct riprap_question *question);
+/*
+ * Under the socket's lock: who the process is as far as is known, and what the rules say of it; fills `verdict` and
+ * *flow_flags. An identity that is ready is kept.
+ */
+enum riprap_decision riprap_handshake_decide(struct riprap_handshake *handshake, u16 *flow_flags);
 /* Under the socket's lock: the flow that the verdict begins, with these flags. 0 or -ENOMEM. */
 int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags);
 /* Under the socket's lock: TCP is there, TLS begins. */
 void riprap_handshake_start_tls(struct riprap_handshake *handshake);
 /* Under the socket's lock: ends it in FAILED with a final flow state. `error` positive. */
 void riprap_handshake_fail(struct riprap_handshake *handshake, u8 reason, int error);
+/* Under the socket's lock: bytes may pass. Ends it in PLAIN or MUTUAL with a live flow, or cut when that may no longer be. */
+void riprap_handshake_open(struct riprap_handshake *handshake, u8 phase);
 /* Under the socket's lock: ends it in this phase. */
 void riprap_handshake_finish(struct riprap_handshake *handshake, u8 phase);
 void riprap_handshake_arm(struct riprap_handshake *handshake, unsigned int ms);

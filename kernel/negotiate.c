@@ -296,27 +296,32 @@ static bool is_ticket_due(const struct riprap_handshake *handshake, const struct
 	return handshake->server && (!result->resumed || handshake->psk_aging || !result->alpn[0]);
 }
 
+u8 riprap_negotiate_fault(struct riprap_handshake *handshake)
+{
+	if (!handshake->peer || !riprap_peer_is_valid(handshake->peer))
+		return RIPRAP_REASON_PEER_CHAIN;
+	if (!may_be(handshake, handshake->peer))
+		return RIPRAP_REASON_PEER_ID;
+	if (!riprap_identity_is_valid(handshake->identity))
+		return RIPRAP_REASON_WITHDRAWN;
+	return RIPRAP_REASON_NONE;
+}
+
 /* Both ends are authenticated and all is sent: kTLS takes over. */
 static void hand_over(struct riprap_handshake *handshake)
 {
 	struct riprap_socket *rs = handshake->rs;
 	struct riprap_flow *flow = rs->flow;
 	struct tls13_result result;
+	u8 fault;
 	int err;
 
 	tls13_result(handshake->engine, &result);
 	note_result(handshake, &result);
 	/* A peer was judged some time ago: its SVID may have ended since, trust or rules may have moved. */
-	if (!handshake->peer || !riprap_peer_is_valid(handshake->peer)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_CHAIN, denied(handshake));
-		return;
-	}
-	if (!may_be(handshake, handshake->peer)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_PEER_ID, denied(handshake));
-		return;
-	}
-	if (!riprap_identity_is_valid(handshake->identity)) {
-		riprap_handshake_fail(handshake, RIPRAP_REASON_WITHDRAWN, denied(handshake));
+	fault = riprap_negotiate_fault(handshake);
+	if (fault) {
+		riprap_handshake_fail(handshake, fault, denied(handshake));
 		return;
 	}
 	riprap_handshake_unlisten(rs);
@@ -331,8 +336,7 @@ static void hand_over(struct riprap_handshake *handshake)
 		set_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags);
 	else if (!handshake->server)
 		set_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags);
-	riprap_flow_start(flow);
-	riprap_handshake_finish(handshake, RIPRAP_PHASE_MUTUAL);
+	riprap_handshake_open(handshake, RIPRAP_PHASE_MUTUAL);
 }
 
 /* TCP ended or broke under the handshake. */

@@ -7,6 +7,8 @@ struct riprap_handshake;
 
 /* Under the socket's lock. Sets up the engine; 0 or -errno. */
 int riprap_negotiate_begin(struct riprap_handshake *handshake);
+/* Under the socket's lock: why an authenticated peer, or this end's identity, may not be believed any more; RIPRAP_REASON_NONE when they may. */
+u8 riprap_negotiate_fault(struct riprap_handshake *handshake);
 /* Under the socket's lock: goes as far as it can without waiting. May end the handshake. */
 void riprap_negotiate_step(struct riprap_handshake *handshake);
 

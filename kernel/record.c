@@ -3,6 +3,8 @@
  * kTLS carries the records from here on: gives it the keys, and deals with
  * tickets, alerts and KeyUpdate so that the program sees none of them.
  */
+#include <linux/delay.h>
+#include <linux/jiffies.h>
 #include <linux/net.h>
 #include <linux/random.h>
 #include <linux/slab.h>
@@ -27,6 +29,7 @@
 #define ALERT_FATAL		2
 #define ALERT_USER_CANCELED	90
 #define KEY_UPDATE		24	/* section 4 */
+#define CLOSE_PATIENCE_MS	200	/* for a writer in kTLS, before the stream ends without close_notify */
 #define CLOSE_ROOM		(128 * 1024)	/* send buffer lent at close: eight records that kTLS may still hold, and ours */
 
 union crypto_info {
@@ -156,6 +159,9 @@ int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine)
 	if (err)
 		goto wipe;
 	tls13_after(engine, after);
+	/* kTLS does not rekey: only tickets are made of what is kept. */
+	memzero_explicit(after->send_secret, sizeof(after->send_secret));
+	memzero_explicit(after->receive_secret, sizeof(after->receive_secret));
 	rs->after = after;
 	after = NULL;
 wipe:
@@ -226,6 +232,7 @@ void riprap_record_close(struct riprap_socket *rs)
 {
 	static const u8 close_notify[] = { ALERT_WARNING, TLS13_CLOSE_NOTIFY };
 	struct sock *sk = rs->sk;
+	unsigned long patience = jiffies + msecs_to_jiffies(CLOSE_PATIENCE_MS);
 	int room;
 
 	if (inet_sk_state_load(sk) != TCP_ESTABLISHED && inet_sk_state_load(sk) != TCP_CLOSE_WAIT)
@@ -237,6 +244,10 @@ void riprap_record_close(struct riprap_socket *rs)
 	room = sk->sk_sndbuf;
 	WRITE_ONCE(sk->sk_sndbuf, max_t(int, room, READ_ONCE(sk->sk_wmem_queued) + CLOSE_ROOM));
 	release_sock(sk);
+	/* kTLS's own work sends what a program's call left over, and another thread may be in a call: both have the room now. */
+	sk->sk_write_space(sk);
+	while (is_writer_waiting(sk) && time_before(jiffies, patience))
+		msleep(1);
 	riprap_record_send(rs, TYPE_ALERT, close_notify, sizeof(close_notify));
 	lock_sock(sk);
 	WRITE_ONCE(sk->sk_sndbuf, room);
@@ -342,7 +353,7 @@ static void take_ticket(struct riprap_socket *rs, const u8 *message, size_t len)
 	struct riprap_ticket_owner own = { .instance = flow->event.instance, .spiffe_id = flow->own_id };
 	struct tls13_psk psk;
 
-	if (!flow->own_id || !flow->peer || flow->event.flags & RIPRAP_FLOW_INBOUND)
+	if (!flow->own_id || !flow->peer)
 		return;
 	if (!tls13_read_ticket(rs->after, message, len, &psk))
 		riprap_ticket_keep(&own, (const struct in6_addr *)flow->event.remote, flow->event.remote_port, &psk,
@@ -366,9 +377,17 @@ static int take_handshake(struct riprap_socket *rs, const u8 *data, size_t len)
 			return type ? end(rs, RIPRAP_REASON_RECORD, 0) : RIPRAP_RECORD_HANDLED;
 		if (type == KEY_UPDATE)
 			return end(rs, RIPRAP_REASON_KEY_UPDATE, 0);
+		/* Section 4.6.1: a client has no tickets to give. */
+		if (rs->flow->event.flags & RIPRAP_FLOW_INBOUND)
+			return end(rs, RIPRAP_REASON_RECORD, 0);
 		if (message)
 			take_ticket(rs, message, message_len);
 	}
+}
+
+bool riprap_record_is_in_message(const struct riprap_socket *rs)
+{
+	return READ_ONCE(rs->post.head_len) != 0;
 }
 
 int riprap_record_control(struct riprap_socket *rs, struct socket *socket)
@@ -391,7 +410,10 @@ int riprap_record_control(struct riprap_socket *rs, struct socket *socket)
 	n = read_typed(rs, socket, data, TLS13_PLAINTEXT_MAX, 0, &type);
 	if (n < 0)
 		goto free;
-	if (type == TYPE_ALERT)
+	/* Section 5.1: nothing comes between the pieces of a message. */
+	if (type != TYPE_HANDSHAKE && riprap_record_is_in_message(rs))
+		n = end(rs, RIPRAP_REASON_RECORD, 0);
+	else if (type == TYPE_ALERT)
 		n = take_alert(rs, data, n);
 	else if (type == TYPE_HANDSHAKE)
 		n = take_handshake(rs, data, n);
@@ -420,68 +442,4 @@ void riprap_record_drain(struct riprap_socket *rs)
 	sock_set_flag(sk, SOCK_LINGER);
 	sk->sk_lingertime = 0;
 	release_sock(sk);
-}
-
-#ifdef CONFIG_TLS_DEVICE
-/* Were kTLS unloaded and loaded again, it would copy tcp_prot with our hooks in it. */
-static bool pin_ktls(void)
-{
-	return symbol_get(tls_encrypt_skb);
-}
-
-void riprap_record_exit(void)
-{
-	symbol_put(tls_encrypt_skb);
-}
-#else
-static bool pin_ktls(void)
-{
-	return true;
-}
-
-void riprap_record_exit(void)
-{
-}
-#endif
-
-/* A socket that is connected nowhere is refused, but only after kTLS has made its tables for the family. */
-static int prime(int family, const struct proto_ops **ops)
-{
-	struct socket *socket;
-	char name[] = "tls";
-	int err;
-
-	err = sock_create_kern(&init_net, family, SOCK_STREAM, IPPROTO_TCP, &socket);
-	if (err)
-		return err;
-	if (ops)
-		*ops = socket->ops;
-	err = socket->ops->setsockopt(socket, SOL_TCP, TCP_ULP, KERNEL_SOCKPTR(name), sizeof(name));
-	sock_release(socket);
-	return err == -ENOTCONN ? 0 : err ?: -EPROTO;
-}
-
-/**
- * riprap_record_init() - find kTLS and make it take the plain operations of both families
- * @v6: the operations of IPv6 stream sockets, which are not exported; NULL without IPv6
- *
- * Return: 0, or -EOPNOTSUPP when this kernel has no kTLS.
- */
-int riprap_record_init(const struct proto_ops **v6)
-{
-	int err;
-
-	*v6 = NULL;
-	err = prime(AF_INET, NULL);
-	if (!err) {
-		err = prime(AF_INET6, v6);
-		if (err == -EAFNOSUPPORT)
-			err = 0;
-	}
-	if (!err && !pin_ktls())
-		err = -ENOENT;
-	if (!err)
-		return 0;
-	pr_err("riprap: no kernel TLS (%d): load the module tls, or use a kernel built with CONFIG_TLS\n", err);
-	return -EOPNOTSUPP;
 }

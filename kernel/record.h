@@ -48,6 +48,9 @@ void riprap_record_drain(struct riprap_socket *rs);
 /* Reads and acts on what stands at the head, if it is not the program's. enum riprap_record_control or -errno. */
 int riprap_record_control(struct riprap_socket *rs, struct socket *socket);
 
+/* A piece of a handshake message was read and the rest was not: no other record may come (RFC 8446 section 5.1). */
+bool riprap_record_is_in_message(const struct riprap_socket *rs);
+
 /* Once, before any hook: makes kTLS copy the plain operations, so that it never copies ours. -EOPNOTSUPP without kTLS. */
 int riprap_record_init(const struct proto_ops **v6);
 void riprap_record_exit(void);

@@ -53,6 +53,7 @@ static void fill_facts(const struct riprap_process *process, struct riprap_proce
 	out->exe_size = facts->exe_size;
 	out->exe_mtime_ns = facts->exe_mtime_ns;
 	out->exe_ctime_ns = facts->exe_ctime_ns;
+	out->ns_user = facts->ns_user;
 	out->comm_len = facts->comm_len;
 	out->exe_len = facts->exe_len;
 	out->script_len = facts->script_len;

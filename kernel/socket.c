@@ -82,22 +82,29 @@ void riprap_socket_reset(struct riprap_socket *rs, int error)
 	release_sock(sk);
 }
 
-bool riprap_socket_cut(struct riprap_socket *rs, u8 reason)
+bool riprap_socket_cut_locked(struct riprap_socket *rs, u8 reason)
 {
 	static const struct { u8 level, description; } __packed denied = { 2, TLS13_ACCESS_DENIED };
+
+	lockdep_assert_held(&rs->lock);
+	if (!rs->flow || (rs->phase != RIPRAP_PHASE_PLAIN && rs->phase != RIPRAP_PHASE_MUTUAL))
+		return false;
+	if (rs->phase == RIPRAP_PHASE_MUTUAL)
+		riprap_record_send(rs, 21, &denied, sizeof(denied));
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_FAILED);
+	riprap_socket_reset(rs, ECONNRESET);
+	rs->flow->event.reason = reason;
+	rs->flow->event.error = ECONNRESET;
+	riprap_flow_end(rs->flow, RIPRAP_FLOW_CUT);
+	return true;
+}
+
+bool riprap_socket_cut(struct riprap_socket *rs, u8 reason)
+{
 	bool live;
 
 	mutex_lock(&rs->lock);
-	live = rs->flow && (rs->phase == RIPRAP_PHASE_PLAIN || rs->phase == RIPRAP_PHASE_MUTUAL);
-	if (live) {
-		if (rs->phase == RIPRAP_PHASE_MUTUAL)
-			riprap_record_send(rs, 21, &denied, sizeof(denied));
-		riprap_socket_set_phase(rs, RIPRAP_PHASE_FAILED);
-		riprap_socket_reset(rs, ECONNRESET);
-		rs->flow->event.reason = reason;
-		rs->flow->event.error = ECONNRESET;
-		riprap_flow_end(rs->flow, RIPRAP_FLOW_CUT);
-	}
+	live = riprap_socket_cut_locked(rs, reason);
 	mutex_unlock(&rs->lock);
 	return live;
 }
@@ -225,6 +232,20 @@ static int socket_getsockopt(struct socket *socket, int level, int name, char __
 	return level == SOL_TLS ? -ENOPROTOOPT : -EINVAL;
 }
 
+/* SO_RCVLOWAT, under the socket lock. A handshake reads single bytes: the program's mark waits until it is over. */
+static int socket_set_rcvlowat(struct sock *sk, int value)
+{
+	struct riprap_socket *rs = sk->sk_socket ? riprap_socket_of(sk->sk_socket) : NULL;
+
+	/* kTLS is being put in, with a stand-in: the mark is lost, which is a hint and no promise. */
+	if (!rs)
+		return 0;
+	if (riprap_socket_phase(rs) != RIPRAP_PHASE_UNDER_WAY)
+		return rs->plain->set_rcvlowat(sk, value);
+	WRITE_ONCE(rs->low_water, value ?: 1);
+	return 0;
+}
+
 static void put_in_operations(struct riprap_socket *rs)
 {
 	struct proto_ops *ops = &rs->ops;
@@ -239,6 +260,7 @@ static void put_in_operations(struct riprap_socket *rs)
 	ops->shutdown = socket_shutdown;
 	ops->setsockopt = socket_setsockopt;
 	ops->getsockopt = socket_getsockopt;
+	ops->set_rcvlowat = socket_set_rcvlowat;
 	ops->sendmsg = riprap_stream_sendmsg;
 	ops->recvmsg = riprap_stream_recvmsg;
 	ops->splice_read = riprap_stream_splice_read;

@@ -67,7 +67,8 @@ struct riprap_socket {
 	wait_queue_head_t done;			/* `phase` left UNDER_WAY, or a driver was kicked */
 	atomic_t drivers;			/* program threads that drive the handshake in their own context */
 	struct list_head node;			/* all of them; the list's own lock */
-	atomic_t inside;			/* threads that may sleep in an operation of an IDLE socket */
+	atomic_t inside;			/* threads in an operation of a PLAIN socket: no other connection begins meanwhile */
+	int low_water;				/* the program's SO_RCVLOWAT while UNDER_WAY; socket lock */
 	struct rcu_head rcu;
 };
 
@@ -88,6 +89,8 @@ void riprap_socket_get(struct riprap_socket *rs);
 void riprap_socket_put(struct riprap_socket *rs);
 /* Ends a live connection: alert if it can be sent at once, then RST. True when it was live. */
 bool riprap_socket_cut(struct riprap_socket *rs, u8 reason);
+/* The same under `lock`. */
+bool riprap_socket_cut_locked(struct riprap_socket *rs, u8 reason);
 /* Resets TCP with this positive errno and forgets what it queued. Under `lock`. */
 void riprap_socket_reset(struct riprap_socket *rs, int error);
 /* shutdown(2) of an open connection, close_notify first. Under `lock`. */
@@ -99,7 +102,7 @@ const struct proto_ops *riprap_socket_plain_ops(const struct sock *sk);
 int riprap_socket_init(void);
 void riprap_socket_exit(void);
 
-/* stream.c: bytes in and out */
+/* stream.c and poll.c: bytes in and out, and when */
 int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len);
 int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len, int flags);
 ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struct pipe_inode_info *pipe, size_t len,

@@ -4,7 +4,7 @@
  * program waits; afterwards kTLS or TCP does the work, and what is not the
  * program's (alerts, tickets) is dealt with on the way.
  */
-#include <linux/poll.h>
+#include <linux/net.h>
 #include <linux/splice.h>
 #include <linux/tcp.h>
 #include <linux/uio.h>
@@ -149,6 +149,44 @@ static int send_fast_open(struct socket *socket, struct msghdr *msg)
 	return riprap_connect(socket, msg->msg_name, msg->msg_namelen, flags);
 }
 
+/*
+ * An operation of TCP's own may sleep before it takes the socket lock, on a fault of the program's memory too. The
+ * socket must not have become another connection by then, where the bytes would be in the clear: none begins while
+ * somebody is inside. False: look at the phase again.
+ */
+static bool enter_plain(struct riprap_socket *rs)
+{
+	atomic_inc(&rs->inside);
+	/* Pairs with may_begin() of connect.c. */
+	smp_mb__after_atomic();
+	if (likely(riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN))
+		return true;
+	atomic_dec(&rs->inside);
+	return false;
+}
+
+static void leave_plain(struct riprap_socket *rs)
+{
+	smp_mb__before_atomic();
+	atomic_dec(&rs->inside);
+}
+
+/* What TCP says of a socket that is connected nowhere; without TCP, because a connection may begin meanwhile. */
+static int receive_idle(struct sock *sk)
+{
+	int err = sock_flag(sk, SOCK_DONE) ? 0 : sock_error(sk) ?: -ENOTCONN;
+
+	return err == -ENOTCONN && READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ? 0 : err;
+}
+
+/* What lies in TCP's queue was never the program's. An error that somebody else has taken is no end of the stream. */
+static int receive_failed(struct riprap_socket *rs)
+{
+	if (test_bit(RIPRAP_SOCKET_READ_SHUT, &rs->flags))
+		return sock_error(rs->sk);
+	return sock_error(rs->sk) ?: -ECONNRESET;
+}
+
 /**
  * riprap_stream_sendmsg() - proto_ops.sendmsg of a managed socket
  * @socket: whose operations are ours
@@ -169,16 +207,19 @@ int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len)
 			n = send_mutual(rs, socket, msg, len);
 			goto sent;
 		case RIPRAP_PHASE_PLAIN:
+			if (!enter_plain(rs))
+				continue;
 			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &msg->msg_iter) : 0;
 			if (!n)
 				n = rs->inner->sendmsg(socket, msg, len);
+			leave_plain(rs);
 			goto sent;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_sndtimeo(rs->sk, msg->msg_flags & MSG_DONTWAIT));
 			break;
 		case RIPRAP_PHASE_IDLE:
 			if (!(msg->msg_flags & MSG_FASTOPEN))
-				return rs->plain->sendmsg(socket, msg, len);
+				return sk_stream_error(rs->sk, msg->msg_flags, -EPIPE);
 			n = send_fast_open(socket, msg);
 			break;
 		default:
@@ -235,6 +276,8 @@ static int read_records(struct riprap_socket *rs, struct socket *socket, struct 
 		}
 		if (n == 0 && !total && len)
 			return end_of_stream(rs);
+		if (unlikely(n > 0 && riprap_record_is_in_message(rs)))
+			return riprap_record_error(rs, -EINVAL);
 		if (n <= 0)
 			return total ?: riprap_record_error(rs, n);
 		total += n;
@@ -295,7 +338,10 @@ int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len,
 			n = receive_mutual(rs, socket, msg, len, flags);
 			goto received;
 		case RIPRAP_PHASE_PLAIN:
+			if (!enter_plain(rs))
+				continue;
 			n = rs->inner->recvmsg(socket, msg, len, flags);
+			leave_plain(rs);
 			goto received;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_rcvtimeo(rs->sk, flags & MSG_DONTWAIT));
@@ -303,10 +349,9 @@ int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len,
 				return n;
 			break;
 		case RIPRAP_PHASE_IDLE:
-			return rs->plain->recvmsg(socket, msg, len, flags);
+			return flags & MSG_ERRQUEUE ? rs->plain->recvmsg(socket, msg, len, flags) : receive_idle(rs->sk);
 		default:
-			/* What lies in TCP's queue was never the program's. */
-			return sock_error(rs->sk);
+			return receive_failed(rs);
 		}
 	}
 received:
@@ -327,6 +372,8 @@ static ssize_t splice_mutual(struct riprap_socket *rs, struct socket *socket, lo
 		n = rs->inner->splice_read(socket, position, pipe, len, flags);
 		if (n == 0 && len)
 			return end_of_stream(rs);
+		if (unlikely(n > 0 && riprap_record_is_in_message(rs)))
+			return riprap_record_error(rs, -EINVAL);
 		if (n != -EINVAL)
 			return n < 0 ? riprap_record_error(rs, n) : n;
 		/* Also what kTLS says of a record that is not data. */
@@ -351,16 +398,20 @@ ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struc
 			n = splice_mutual(rs, socket, position, pipe, len, tls_flags);
 			goto received;
 		case RIPRAP_PHASE_PLAIN:
-		case RIPRAP_PHASE_IDLE:
+			if (!enter_plain(rs))
+				continue;
 			n = rs->inner->splice_read(socket, position, pipe, len, flags);
+			leave_plain(rs);
 			goto received;
+		case RIPRAP_PHASE_IDLE:
+			return receive_idle(rs->sk);
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_rcvtimeo(rs->sk, nonblock));
 			if (n)
 				return n;
 			break;
 		default:
-			return sock_error(rs->sk);
+			return receive_failed(rs);
 		}
 	}
 received:
@@ -399,10 +450,13 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 			n = sendpage_mutual(rs, page, offset, size, flags);
 			goto sent;
 		case RIPRAP_PHASE_PLAIN:
+			if (!enter_plain(rs))
+				continue;
 			iov_iter_bvec(&iter, WRITE, &vec, 1, size);
 			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &iter) : 0;
 			if (!n)
 				n = rs->inner->sendpage(socket, page, offset, size, flags);
+			leave_plain(rs);
 			goto sent;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_sndtimeo(rs->sk, flags & MSG_DONTWAIT));
@@ -410,7 +464,7 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 				return n;
 			break;
 		case RIPRAP_PHASE_IDLE:
-			return rs->plain->sendpage(socket, page, offset, size, flags);
+			return sk_stream_error(rs->sk, flags, -EPIPE);
 		default:
 			return sk_stream_error(rs->sk, flags, -EPIPE);
 		}
@@ -431,59 +485,6 @@ void riprap_stream_splice_eof(struct socket *socket)
 		inner->splice_eof(socket);
 }
 #endif
-
-/* Is there a whole record? TCP alone also counts part of one, at which a program would then block. */
-static bool has_record(const struct sock *sk)
-{
-	struct tls_sw_context_rx *context = tls_sw_ctx_rx(tls_get_ctx(sk));
-
-	return READ_ONCE(context->strp.msg_ready) || !skb_queue_empty_lockless(&context->rx_list);
-}
-
-static __poll_t poll_mutual(struct riprap_socket *rs, struct file *file, struct socket *socket,
-			    struct poll_table_struct *wait)
-{
-	struct sock *sk = socket->sk;
-	__poll_t mask = rs->inner->poll(file, socket, wait);
-	bool open = !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) && inet_sk_state_load(sk) != TCP_CLOSE;
-
-	if (mask & EPOLLIN && open && has_record(sk) && test_bit(RIPRAP_SOCKET_LOOK_AHEAD, &rs->flags)) {
-		/* Tickets stand before the server's first byte: a program woken for them would block. */
-		while (riprap_record_control(rs, socket) == RIPRAP_RECORD_HANDLED)
-			;
-		mask = rs->inner->poll(file, socket, NULL);
-	}
-	if (test_bit(RIPRAP_SOCKET_CLOSE_SEEN, &rs->flags))
-		mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
-	else if (open && !has_record(sk))
-		mask &= ~(EPOLLIN | EPOLLRDNORM);
-	return mask;
-}
-
-/**
- * riprap_stream_poll() - proto_ops.poll of a managed socket
- * @file: of the socket
- * @socket: whose operations are ours
- * @wait: NULL: only look
- *
- * While the connection is under way nothing is ready; the end of the handshake
- * wakes whoever waits.
- */
-__poll_t riprap_stream_poll(struct file *file, struct socket *socket, struct poll_table_struct *wait)
-{
-	struct riprap_socket *rs = riprap_socket_of(socket);
-
-	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY) {
-		sock_poll_wait(file, socket, wait);
-		/* It may have ended before we were on the queue. */
-		if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
-			return 0;
-		wait = NULL;
-	}
-	if (riprap_socket_phase(rs) == RIPRAP_PHASE_MUTUAL)
-		return poll_mutual(rs, file, socket, wait);
-	return rs->inner->poll(file, socket, wait);
-}
 
 /* FIONREAD: what a read would give, not what TCP holds. */
 int riprap_stream_available(struct riprap_socket *rs, struct socket *socket)

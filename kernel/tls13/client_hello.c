@@ -119,7 +119,7 @@ static bool list_offers_version(struct wire_reader body, bool *malformed)
 
 /*
  * supported_versions first: what is no TLS 1.3 is told so, whatever else is odd about it.
- * legacy_version says nothing beside it (section 4.2.1).
+ * legacy_version says nothing beside it (section 4.2.1), unless it is that of SSL 3.0 (D.5).
  */
 static int check_version(struct tls13 *t, const struct tls13_client_hello *hello)
 {
@@ -184,6 +184,8 @@ int tls13_client_hello_parse(struct tls13 *t, const u8 *message, size_t len,
 	    hello->suites.left % 2 || !wire_read_vector(&r, 1, &compression) || !compression.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The ClientHello is malformed.");
 	hello->prefix_len = len - r.left;
+	if (legacy <= TLS13_SSL3)
+		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The client offers SSL 3.0.");
 	/* Before TLS 1.3 there could be none at all. */
 	if (!r.left)
 		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The client does not offer TLS 1.3.");

@@ -13,6 +13,7 @@
 #define TLS13_SECRET_MAX	48
 #define TLS13_VERSION		0x0304
 #define TLS13_LEGACY_VERSION	0x0303
+#define TLS13_SSL3		0x0300	/* as legacy_version: to be refused (section D.5) */
 #define TLS13_ECDSA_P256_SHA256	0x0403
 #define TLS13_PSK_DHE_KE	1
 #define TLS13_SHARE_MAX		65

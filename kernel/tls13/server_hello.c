@@ -83,6 +83,8 @@ static int check_version(struct tls13 *t, struct wire_reader extensions, const u
 	if (!wire_read_u16(&body, &version) || body.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR,
 				  "The ServerHello's supported_versions is malformed.");
+	if (legacy <= TLS13_SSL3)
+		return tls13_fail(t, TLS13_PROTOCOL_VERSION, "The server chose SSL 3.0.");
 	if (version != TLS13_VERSION || legacy != TLS13_LEGACY_VERSION)
 		return tls13_fail(t, TLS13_ILLEGAL_PARAMETER,
 				  "The server chose a version that was not offered.");

@@ -128,6 +128,7 @@ static void cookie(u8 *m, size_t *len) { append(m, len, 44, "\0\1x", 3); }
 static void early(u8 *m, size_t *len) { append(m, len, 42, "", 0); }
 static void oid_filters(u8 *m, size_t *len) { append(m, len, 48, "\0\0", 2); }
 static void legacy(u8 *m, size_t *len) { (void)len; m[5] = 1; }
+static void ssl3(u8 *m, size_t *len) { (void)len; m[5] = 0; }
 static void trailing(u8 *m, size_t *len) { m[(*len)++] = 0; m[3]++; }
 static void psk_first(u8 *m, size_t *len)
 {
@@ -229,6 +230,7 @@ static void run_client_hello(void)
 		{ 0, no_signatures, TLS13_MISSING_EXTENSION }, { 0, rsa_signatures, TLS13_HANDSHAKE_FAILURE },
 		{ 0, cookie, TLS13_ILLEGAL_PARAMETER }, { 0, early, TLS13_ILLEGAL_PARAMETER },
 		{ 0, oid_filters, TLS13_ILLEGAL_PARAMETER }, { 0, legacy, 0 },
+		{ 0, ssl3, TLS13_PROTOCOL_VERSION },
 		{ 0, trailing, TLS13_DECODE_ERROR }, { 0, compression, TLS13_ILLEGAL_PARAMETER },
 		{ 0, psk_first, TLS13_ILLEGAL_PARAMETER }, { 0, psk_without_binder, TLS13_DECODE_ERROR },
 		{ 0, psk_two_binders, TLS13_ILLEGAL_PARAMETER }, { 0, psk_without_modes, TLS13_MISSING_EXTENSION },
@@ -284,6 +286,7 @@ static void run_server_hello(void)
 		{ 1, downgrade12, TLS13_ILLEGAL_PARAMETER }, { 1, downgrade11, TLS13_ILLEGAL_PARAMETER },
 		{ 1, tls12_hello, TLS13_PROTOCOL_VERSION }, { 1, draft_version, TLS13_ILLEGAL_PARAMETER },
 		{ 1, tls12_version, TLS13_ILLEGAL_PARAMETER }, { 1, legacy, TLS13_ILLEGAL_PARAMETER },
+		{ 1, ssl3, TLS13_PROTOCOL_VERSION },
 		{ 1, other_session, TLS13_ILLEGAL_PARAMETER }, { 1, shorter_session, TLS13_ILLEGAL_PARAMETER },
 		{ 1, other_suite, TLS13_ILLEGAL_PARAMETER }, { 1, server_compression, TLS13_ILLEGAL_PARAMETER },
 		{ 1, unasked_psk, TLS13_UNSUPPORTED_EXTENSION }, { 1, server_alpn, TLS13_ILLEGAL_PARAMETER },

@@ -19,7 +19,9 @@ metadata: { name: program }
 spec:
   workloads: [program]
   mode: enforce
-  egress: [{ to: [{ peer: program }], ports: [7001] }]
+  egress:
+    - { to: [{ peer: program }], ports: [7001, 7003] }
+    - { to: [{ address: 127.0.0.9 }], action: deny }
   ingress: [{ from: [{ peer: program }], ports: [7001] }]
 `;
 
@@ -74,6 +76,10 @@ const OUTCOME: Record<string, { outcome: string; why: string }> = {
   mptcp: { outcome: "ENOPROTOOPT", why: "its TCP sockets would be of no program" },
   raw_without_right: { outcome: "EPERM", why: "the kernel's own check" },
   vsock: { outcome: "spoke", why: "not stopped: only TCP is mediated" },
+  unspecified_v4: { outcome: "EACCES", why: "the verdict is on the address to which TCP goes: here a denied one" },
+  unspecified_mapped: { outcome: "EACCES", why: "as unspecified_v4" },
+  race_connect: { outcome: "held", why: "of several threads that connect one socket again one is first" },
+  race_send: { outcome: "spoke", why: "what is sent before there is a connection enters none" },
 };
 
 // The kernels that look for their own faults are built without these families.
@@ -142,7 +148,7 @@ for (const kernel of KERNEL_LINES) {
       async () => {
         const denied = await node.flowsOf({ state: "denied" });
         const reasons = new Set(denied.map((flow) => flow.reason));
-        expect(reasons).toEqual(new Set(["no_rule", "foreign_socket"]));
+        expect(reasons).toEqual(new Set(["rule", "no_rule", "foreign_socket"]));
         expect(denied.every((flow) => flow.error === "EACCES")).toBe(true);
         expect(denied.length).toBe(Object.values(OUTCOME).filter(({ outcome }) => outcome === "EACCES").length);
       },
@@ -165,6 +171,18 @@ for (const kernel of KERNEL_LINES) {
         );
         await node.vm.check("chmod 600 /dev/riprap");
         expect(await node.ask("status")).toBeDefined();
+      },
+      VM_TEST_MS,
+    );
+
+    test(
+      "a program under the path of another is not taken for it when a user has mounted it there in a namespace of his own",
+      async () => {
+        const forge = `mount --bind /usr/lib/riprap/program/hostile_local ${MANAGED} && exec ${MANAGED} connect forged`;
+        const connect = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", forge];
+        // Held to the rules of `program` it would be refused: it is nobody, and speaks in the clear.
+        expect((await node.vm.run(connect, { uid: 1000 })).stdout).toBe("spoke\n");
+        expect((await node.vm.run([MANAGED, "connect", "honest"], { uid: 1000 })).stdout).toBe("EACCES\n");
       },
       VM_TEST_MS,
     );

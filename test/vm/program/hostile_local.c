@@ -9,6 +9,7 @@
  *	hostile_local stranger       its accomplice, which no rule selects
  */
 #include "hostile.h"
+#include "hostile_local_race.h"
 #include "hostile_local_stranger.h"
 
 #include <linux/bpf.h>
@@ -376,6 +377,13 @@ static const char *reconnect(void)
 	return connect_and_speak(fd, DENIED, current);
 }
 
+/* ---- one socket, several threads; and what TCP makes of an address ---- */
+
+static const char *race_connect(void) { return race_after_failure(current); }
+static const char *race_send(void) { return race_with_sender(current); }
+static const char *unspecified_v4(void) { return unspecified_from(AF_INET, current); }
+static const char *unspecified_mapped(void) { return unspecified_from(AF_INET6, current); }
+
 /* ---- other protocols ---- */
 
 static const char *udp(void)
@@ -436,6 +444,7 @@ static const struct {
 	CASE(pidfd_connection), CASE(uring_worker), CASE(uring_poller), CASE(uring_socket), CASE(fastopen_send),
 	CASE(fastopen_option), CASE(tcp_ulp), CASE(tcp_repair), CASE(sol_tls), CASE(attach_bpf), CASE(sockmap),
 	CASE(kcm_attached), CASE(reconnect), CASE(smc_socket), CASE(udp), CASE(raw_tcp), CASE(packet), CASE(mptcp), CASE(raw_without_right), CASE(vsock),
+	CASE(unspecified_v4), CASE(unspecified_mapped), CASE(race_connect), CASE(race_send),
 };
 
 int main(int argc, char **argv)

@@ -327,6 +327,34 @@ static void accepted_nonblocking(void)
 	close(listener);
 }
 
+/* A mark that is set while the connection is under way holds nothing up, and is in force afterwards. */
+static void low_water_early(void)
+{
+	int port, listener = listen_anywhere(AF_INET, &port), client = begin_connect(AF_INET, port), served, i;
+	int mark = 65536, tries = 500;
+	socklen_t len = sizeof(mark);
+	char data[4];
+
+	EQUAL(setsockopt(client, SOL_SOCKET, SO_RCVLOWAT, &mark, len), 0);
+	EQUAL(wait_for(listener, POLLIN, 10000), POLLIN);
+	served = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	NEED(served >= 0);
+	EQUAL(setsockopt(served, SOL_SOCKET, SO_RCVLOWAT, &mark, len), 0);
+	EQUAL(wait_for(client, POLLOUT, 5000), POLLOUT);
+	EQUAL(wait_for(served, POLLOUT, 5000), POLLOUT);
+	EQUAL(send(served, "pong", 4, 0), 4);
+	while (recv(client, data, 4, 0) != 4 && errno == EAGAIN && tries--)
+		usleep(10000);
+	CHECK(tries > 0);
+	for (i = 0; i < 2; i++) {
+		EQUAL(getsockopt(i ? client : served, SOL_SOCKET, SO_RCVLOWAT, &mark, &len), 0);
+		EQUAL(mark, 65536);
+	}
+	close(served);
+	close(client);
+	close(listener);
+}
+
 int main(void)
 {
 	begin_cases();
@@ -340,5 +368,6 @@ int main(void)
 	run_case("hang_up_seen", hang_up_seen);
 	run_case("select_is_true", select_is_true);
 	run_case("accepted_nonblocking", accepted_nonblocking);
+	run_case("low_water_early", low_water_early);
 	return end_cases("ready");
 }
