@@ -30,6 +30,7 @@ import { type Endpoints, startEndpoints } from "./daemon/endpoint.ts";
 import { fleetMetricSource } from "./daemon/fleet/metric.ts";
 import { type FleetRoom, openFleet } from "./daemon/fleet/open.ts";
 import { announceRevocation, createFleetPort, standingRevocation } from "./daemon/fleet/port.ts";
+import { requireSayable } from "./daemon/fleet/root_voice.ts";
 import { fleetHooks } from "./daemon/fleet/tie.ts";
 import { FlowStore } from "./daemon/flow.ts";
 import { Issuance } from "./daemon/issuance.ts";
@@ -42,7 +43,7 @@ import { PeerBook } from "./daemon/peer.ts";
 import { EnforcementPlane } from "./daemon/plane.ts";
 import { openPublication, type Publication } from "./daemon/publication.ts";
 import { Reconciler } from "./daemon/reconcile.ts";
-import { Registry } from "./daemon/registry.ts";
+import { firstSubjectAt, Registry } from "./daemon/registry.ts";
 import { watchRevocations } from "./daemon/revocation_watch.ts";
 import { RuleKeeper } from "./daemon/rule/keeper.ts";
 import { watchDirectory } from "./daemon/rule/watch.ts";
@@ -130,9 +131,10 @@ export async function startDaemon(config: DaemonConfig, seams: DaemonSeams = {})
       {
         ...rooms,
         refreshStreams: async () => workloadApi?.refresh(),
-        announce: (target, reason) => announceRevocation(fleet, rooms.fleetPort, { target, reason }),
+        announce: (target, about) => announceRevocation(fleet, rooms.fleetPort, { target, ...about }),
         standing: (target) => standingRevocation(fleet, target),
         refreshRoster: () => fleet.fleet.refreshOwn(),
+        beforeRootMoves: (ending, options) => requireSayable(fleet.fleet.state, options, ending),
       },
     );
     undo.push(() => authorities.stop());
@@ -180,7 +182,7 @@ interface Ground {
 function buildRooms({ config, seams, clock, log, store, authority, keys, fleet: room }: Ground) {
   const { fleet } = room;
   const state = openDaemonState(store);
-  const registry = new Registry();
+  const registry = new Registry(firstSubjectAt(clock.now()));
   const attestor = createAttestor({ nodeName: authority.nodeName, nodeGroups: () => fleet.groups() });
   const flows = new FlowStore();
   const counters = new ModuleCounters(clock);

@@ -16,6 +16,13 @@ export const REVOCATION_TYPES = [
 ] as const;
 export type RevocationType = (typeof REVOCATION_TYPES)[number];
 
+/** What an operator can be let revoke: he ends no other operator, so that two of them cannot end one another, and the root alone ends an issuing node. */
+export const OPERATOR_REVOCATION_TYPES = REVOCATION_TYPES.filter((type) => type !== "operator" && type !== "issuer");
+
+/** What still stands of what a revoked operator or issuing node has said: everything, what it revoked, nothing. */
+export const KEEPS = ["all", "revocations", "none"] as const;
+export type Keep = (typeof KEEPS)[number];
+
 /**
  * What is revoked. A serial number is one of an authority (its key identifier, 40 hexadecimal digits), because another authority may use the same.
  * `node` ends a node's own voice and its authority; `issuer` and `operator` end those roles of a key.

@@ -57,7 +57,8 @@ export function openStore(path: string): Store {
   try {
     database = new Database(path, { create: true, readwrite: true, strict: true });
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
-    // NORMAL: a power cut may lose the last commits, and with them died every process that they speak of; a killed daemon loses nothing.
+    // NORMAL: a killed daemon loses nothing, and a power cut the last commits: those that speak of processes, which died with it. What outlives
+    // them elsewhere (a node's intermediate, a spent token, an epoch, a revocation) is settled before anybody is told.
     database.exec(
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF",
     );

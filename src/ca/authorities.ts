@@ -34,6 +34,8 @@ export interface AuthoritiesOptions {
   readonly algorithm?: TokenAlgorithm;
   /** Keep an authority for WIT-SVIDs too. */
   readonly wit?: boolean;
+  /** Before a root ends (its certificate, DER) or another is made (undefined): throws where others could not be told of it. */
+  beforeRootMoves?(ending: Uint8Array | undefined): void;
 }
 
 /** Times as people and programs read them; absent: not yet. */
@@ -130,6 +132,7 @@ export class Authorities {
   /** Makes the next one and puts it into the bundle. Throws RiprapError `authority_prepared`, `root_not_here`, `authority_unknown`. */
   async prepare(kind: AuthorityKind, { reason }: StepOptions = {}): Promise<StepDone> {
     const occasion = this.#occasion(reason, false);
+    if (kind === "x509") this.#options.beforeRootMoves?.(undefined);
     const made = kind === "x509" ? await this.#roots.prepare(occasion) : this.#token(kind).prepare(occasion);
     const from = new Date(usableFrom(made, this.#policy) ?? occasion.at).toISOString();
     return {
@@ -142,6 +145,7 @@ export class Authorities {
   /** Throws RiprapError `authority_unknown`, and what requireAllowed throws. */
   async activate(id: string, options: StepOptions = {}): Promise<StepDone> {
     const record = this.#require("activate", id, options);
+    if (record.kind === "x509") this.#beforeEnd(this.#table.active("x509"));
     await this.#activate(record, this.#occasion(options.reason, this.#isEarly(record)));
     const notes = this.#isEarly(record)
       ? ["It signs before its time: who has not seen the bundle since then refuses what it signs."]
@@ -157,6 +161,7 @@ export class Authorities {
     const record = this.#require("taint", id, options);
     const occasion = this.#occasion(options.reason, options.force === true);
     const { kind } = record;
+    if (kind === "x509" && record.phase === "active") this.#beforeEnd(record);
     if (record.phase === "active") await this.#replace(record, occasion);
     if (kind === "x509") {
       this.#table.taint(record, occasion);
@@ -181,6 +186,7 @@ export class Authorities {
         const fact = `the intermediates of ${nodes.join(", ")} would end with it; enrol them again first, or give --force`;
         throw new RiprapError("authority_in_use", `Cannot revoke the x509 authority ${shortId(record.id)}: ${fact}`);
       }
+      if (options.force !== true) this.#beforeEnd(record);
       this.#roots.revoke(record, occasion);
       const note = `The intermediates of these nodes ended with it: ${nodes.join(", ")}.`;
       return this.#done("revoke", record, nodes.length === 0 ? [] : [note]);
@@ -222,6 +228,10 @@ export class Authorities {
     await this.#roots.advance();
     for (const authority of this.#tokens.values()) authority.advance();
     return this.generation !== before;
+  }
+
+  #beforeEnd(root: AuthorityRecord | undefined): void {
+    if (root !== undefined) this.#options.beforeRootMoves?.(root.material);
   }
 
   async #activate(record: AuthorityRecord, occasion: Occasion): Promise<void> {

@@ -91,6 +91,8 @@ export interface SignOptions {
   readonly isRenewal?: boolean;
   /** The machine that was granted this key asks again, because the answer was lost; the caller has made sure that it is the same. */
   readonly isRetry?: boolean;
+  /** The join token that it came with: who let it in takes it into the roster, as what the token says. */
+  readonly token?: string;
   readonly clock: Clock;
 }
 
@@ -111,23 +113,29 @@ export async function grantEnrolment(options: SignOptions): Promise<EnrolmentGra
     const lifetimeMs = parseLifetime(options.lifetimeSeconds);
     const point = await checkRequest(request, trustDomain, now);
     const journal = new Journal(store);
-    const context = { by: "enrolment", requestedAt: request.createdAt, idPrefixes };
+    const { token, replace = false } = options;
+    const { nodeName } = request;
+    // It may have been journalled and never signed.
+    const wasJournalled = token !== undefined && journal.hasTokenKey(keyIdentifier(point), { node: nodeName, token });
+    const isRetry = options.isRetry === true || wasJournalled;
+    const context = { by: "enrolment", requestedAt: request.createdAt, idPrefixes, token };
     const plan = journal.transaction(() => {
-      if (options.isRetry !== true) requireNewKey(journal, point);
-      if (options.isRenewal !== true)
-        admitName(journal, { nodeName: request.nodeName, now, replace: options.replace === true });
+      if (!isRetry) requireNewKey(journal, point);
+      if (options.isRenewal !== true) admitName(journal, { nodeName, now, replace, own: isRetry ? point : undefined });
       return journalIntermediate(root, journal, {
         trustDomain,
-        nodeName: request.nodeName,
+        nodeName,
         point,
         lifetimeMs,
         now,
         context,
       });
     });
+    // Nothing leaves that a power cut could take back, nor what the caller kept before: a token that is spent.
+    store.settle();
     const unsigned = {
       trustDomain: trustDomain.name,
-      nodeName: request.nodeName,
+      nodeName,
       idPrefixes,
       issuedAt: Math.floor(now / 1000) * 1000,
       expiresAt: plan.notAfter,
@@ -254,13 +262,14 @@ function requireNewKey(journal: Journal, point: Uint8Array): void {
     throw requestRefused("request_repeated", "its key has an intermediate already; nothing is signed twice");
 }
 
-/** and no name that is in use. */
+/** and no name that is in use, but by the key `own`. */
 function admitName(
   journal: Journal,
-  { nodeName, now, replace }: { nodeName: string; now: number; replace: boolean },
+  { nodeName, now, replace, own }: { nodeName: string; now: number; replace: boolean; own: Uint8Array | undefined },
 ): void {
-  for (const { serial, notAfter } of journal.liveIntermediates(nodeName, now)) {
-    if (!replace) {
+  for (const { serial, keyId, notAfter } of journal.liveIntermediates(nodeName, now)) {
+    const isOwn = own !== undefined && sameBytes(keyId, keyIdentifier(own));
+    if (!replace && !isOwn) {
       const fact = `a node of the name ${nodeName} is enrolled until ${new Date(notAfter).toISOString()}; choose another name, or replace that node`;
       throw requestRefused("node_enrolled", fact);
     }

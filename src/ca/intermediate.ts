@@ -8,6 +8,8 @@ export interface LiveIntermediate {
   /** What its node may issue; undefined where the journal does not say: all of the trust domain. */
   readonly idPrefixes: readonly string[] | undefined;
   readonly signedAt: number;
+  /** The join token that its node came with; undefined for every other way. */
+  readonly token: string | undefined;
 }
 
 interface Row {
@@ -26,7 +28,7 @@ export function readIntermediates(store: Store, now: number): readonly LiveInter
     )
     .all(now);
   return rows.map(({ node, key_id, signed_at, context }) => {
-    const { idPrefixes } = JSON.parse(context) as { idPrefixes?: readonly string[] };
-    return { nodeName: node, authority: Buffer.from(key_id).toString("hex"), idPrefixes, signedAt: signed_at };
+    const { idPrefixes, token } = JSON.parse(context) as { idPrefixes?: readonly string[]; token?: string };
+    return { nodeName: node, authority: Buffer.from(key_id).toString("hex"), idPrefixes, signedAt: signed_at, token };
   });
 }

@@ -119,10 +119,10 @@ export class Journal {
   }
 
   /** Intermediates for this node name that have neither ended nor been revoked. */
-  liveIntermediates(node: string, now: number): { serial: Uint8Array; notAfter: number }[] {
-    const sql = `SELECT serial, not_after AS notAfter FROM ca_authority WHERE kind = 'intermediate' AND node = ? AND not_after > ?
+  liveIntermediates(node: string, now: number): { serial: Uint8Array; keyId: Uint8Array; notAfter: number }[] {
+    const sql = `SELECT serial, key_id AS keyId, not_after AS notAfter FROM ca_authority WHERE kind = 'intermediate' AND node = ? AND not_after > ?
       AND serial NOT IN (SELECT serial FROM ca_revocation)`;
-    return this.#store.prepare<{ serial: Uint8Array; notAfter: number }>(sql).all(node, now);
+    return this.#store.prepare<{ serial: Uint8Array; keyId: Uint8Array; notAfter: number }>(sql).all(node, now);
   }
 
   /** Names of nodes whose latest intermediate was signed in that time, and has neither ended nor been revoked. */
@@ -171,6 +171,13 @@ export class Journal {
   /** Whether an authority with this key was ever signed here. */
   hasAuthorityKey(keyId: Uint8Array): boolean {
     return this.#store.prepare("SELECT 1 FROM ca_authority WHERE key_id = ?").get(keyId) !== undefined;
+  }
+
+  /** Whether an intermediate with this key was signed here for a node that came with this join token. */
+  hasTokenKey(keyId: Uint8Array, { node, token }: { readonly node: string; readonly token: string }): boolean {
+    const sql = `SELECT 1 FROM ca_authority WHERE key_id = ? AND node = ? AND kind = 'intermediate'
+      AND json_extract(context, '$.token') = ?`;
+    return this.#store.prepare(sql).get(keyId, node, token) !== undefined;
   }
 
   /** Of the authorities with this key that were signed here. */

@@ -23,10 +23,7 @@ export interface TokenKeyPlan {
 
 /** Makes a key; it is kept when this returns. The record is of phase `prepared`, and the caller's to keep. */
 export function createTokenKey(keys: KeyStore, plan: TokenKeyPlan): AuthorityRecord {
-  const { privateKey } =
-    plan.algorithm === "ES256"
-      ? generateKeyPairSync("ec", { namedCurve: "P-256" })
-      : generateKeyPairSync("rsa", { modulusLength: RSA_BITS });
+  const privateKey = generateKey(plan.algorithm);
   const secret = privateKey.export({ format: "der", type: "pkcs8" });
   try {
     keys.sealSecret(plan.keyName, secret);
@@ -34,6 +31,17 @@ export function createTokenKey(keys: KeyStore, plan: TokenKeyPlan): AuthorityRec
     secret.fill(0);
   }
   return recordOfKey(createPublicKey(privateKey), plan);
+}
+
+/** One in 64 has a name that begins with a hyphen, which a command line takes for an option: then another is made. */
+function generateKey(algorithm: TokenAlgorithm): KeyObject {
+  for (;;) {
+    const { privateKey, publicKey } =
+      algorithm === "ES256"
+        ? generateKeyPairSync("ec", { namedCurve: "P-256" })
+        : generateKeyPairSync("rsa", { modulusLength: RSA_BITS });
+    if (!thumbprint(publicKey).startsWith("-")) return privateKey;
+  }
 }
 
 /** The record of a key that is in the key store already. */

@@ -5,7 +5,7 @@ import { systemClock } from "../clock.ts";
 import { RiprapError } from "../error.ts";
 import type { OperatorBody } from "../federation/body.ts";
 import type { RootAnswer, RootAsk, RootRequest } from "../federation/root_request.ts";
-import { writeTarget } from "../fleet.ts";
+import { type Keep, writeTarget } from "../fleet.ts";
 import { certificatesInPem, toPem } from "../pem.ts";
 import type { Store } from "../store.ts";
 import { asOwner, withAuthority } from "./authority.ts";
@@ -20,7 +20,7 @@ export interface Wanted {
   /** The roots of this node, where the fleet does not know all of them. */
   readonly roots: boolean;
   /** A node whose issuing role is to end. */
-  readonly end: { readonly issuer: string; readonly reason: string } | undefined;
+  readonly end: { readonly issuer: string; readonly reason: string; readonly keep: Keep } | undefined;
 }
 
 /** Throws what openAuthority throws. */
@@ -72,7 +72,7 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
       }
       if (wanted.end !== undefined) {
         const target = { type: "issuer", value: wanted.end.issuer } as const;
-        const body = { reason: wanted.end.reason, keep: keepOf(state, target) };
+        const body = { reason: wanted.end.reason, keep: keepOf(state, target, wanted.end.keep) };
         // Under the key of each root that may sign it there is no other word.
         asks.push({ kind: "revocation", name: writeTarget(target), revision: 1, body });
       }

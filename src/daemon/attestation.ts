@@ -77,7 +77,7 @@ class Labels {
 function addFacts(labels: Labels, evidence: ProcessEvidence, looks: LooksWanted): void {
   labels.one("process:pid", String(evidence.pid));
   labels.one("process:name", evidence.name);
-  labels.one("process:exe", evidence.exe);
+  if (!evidence.hasForeignPaths) labels.one("process:exe", evidence.exe);
   labels.one("process:uid", String(evidence.uid));
   labels.one("process:gid", String(evidence.gid));
   if (looks.argv) {
@@ -118,7 +118,7 @@ async function addFromProc(labels: Labels, evidence: ProcessEvidence, sources: S
     }
     if (wanted.hasPrefix("process:script")) {
       const script = findScript(evidence);
-      labels.one("process:script", script?.path);
+      if (!evidence.hasForeignPaths) labels.one("process:script", script?.path);
       if (script !== undefined && wanted.has("process:script:sha256")) {
         labels.one("process:script:sha256", await digests.digest(script.openPath));
       }

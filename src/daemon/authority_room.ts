@@ -6,12 +6,13 @@ import {
   lifePolicy,
   type NodeAuthority,
   openAuthorities,
+  type RootListOptions,
   signedSvids,
   signedUnder,
 } from "../ca.ts";
 import type { Clock } from "../clock.ts";
 import { describeError } from "../error.ts";
-import type { RevocationTarget } from "../fleet.ts";
+import type { Keep, RevocationTarget } from "../fleet.ts";
 import type { Store } from "../store.ts";
 import { AuthorityKeeper } from "./authority_keeper.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -40,8 +41,13 @@ export interface AuthorityNeighbours {
   refreshStreams(): Promise<void>;
   /** The fleet's roster names the authority that this node signs with now. */
   refreshRoster?(): void;
+  /** Throws where the fleet could not be told of another root: see AuthoritiesOptions. */
+  beforeRootMoves?(ending: Uint8Array | undefined, options: RootListOptions): void;
   /** Says a revocation to the fleet; answers a sentence about that, or undefined where there is no fleet. */
-  announce?(target: RevocationTarget, reason: string): Promise<string | undefined>;
+  announce?(
+    target: RevocationTarget,
+    about: { readonly reason: string; readonly keep: Keep },
+  ): Promise<string | undefined>;
   /** Hash of the fleet's statement that revokes it; undefined when there is none. */
   standing?(target: RevocationTarget): string | undefined;
 }
@@ -65,6 +71,8 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
   const authorities = openAuthorities({
     ...{ stateDir: config.stateDir, clock, store, keys, policy },
     ...{ algorithm: config.jwtAlgorithm, wit: config.witSvid },
+    beforeRootMoves: (ending) =>
+      neighbours.beforeRootMoves?.(ending, { stateDir: config.stateDir, store, keys, now: clock.now() }),
   });
   const tellStreams = () => {
     refreshStreams().catch((thrown: unknown) => log.error("streams were not told", { error: describeError(thrown) }));

@@ -94,7 +94,7 @@ export const CONFIG_TABLE = {
   natsServers: entry(
     "",
     serverUrls,
-    "The NATS servers that connect this node to its fleet, as nats://a:4222, tls://b:4222; without any it stands alone.",
+    "The NATS servers that connect this node to its fleet, as nats://a:4222, tls://b:4222 (which must speak TLS); without any it stands alone.",
   ),
   natsCredentials: entry(
     "",
@@ -223,9 +223,10 @@ function serverUrls(scalar: YamlScalar): Parsed<readonly string[]> {
   const value = listOf(scalar);
   const wrong = value.find((url) => !/^(nats|tls):\/\/(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?$/.test(url));
   if (value.length > NATS_SERVERS_MAX) return { ok: false, fact: `has more than ${NATS_SERVERS_MAX} servers` };
-  return wrong === undefined
-    ? { ok: true, value }
-    : { ok: false, fact: `has "${wrong}", which is not like nats://host:4222` };
+  if (wrong === undefined) return { ok: true, value };
+  const unlike = "which is not like nats://host:4222 or tls://host:4222";
+  const remedy = /^wss?:/.test(wrong) ? "; name the server's port for NATS clients, WebSocket is not spoken" : "";
+  return { ok: false, fact: `has "${wrong}", ${unlike}${remedy}` };
 }
 
 function nodeAddresses(scalar: YamlScalar): Parsed<readonly string[]> {

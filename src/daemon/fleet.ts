@@ -1,23 +1,15 @@
 // This node in its fleet: keeps what stands, says what is its own, and tells the other rooms what changed. Goes on without a broker and without a peer.
 
-import { publicKeysOf } from "../ca.ts";
+import { authorityIdOf, publicKeysOf } from "../ca.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { Signer } from "../federation/curve.ts";
-import { type Change, FleetState } from "../federation/fleet_state.ts";
+import { FleetState } from "../federation/fleet_state.ts";
 import { openEpochStore, openStatementStore } from "../federation/fleet_store.ts";
 import { Gate } from "../federation/gate.ts";
 import { batchStatements, parseMessage, writeMessage } from "../federation/message.ts";
 import { listNodeKeys } from "../federation/node_bundle.ts";
-import { groupsOf } from "../federation/node_group.ts";
-import {
-  authorOf,
-  findNode,
-  type IssuedPath,
-  listNodes,
-  type MayIssue,
-  mayIssue,
-  whyRevoked,
-} from "../federation/roster.ts";
+import type { Change } from "../federation/outcome.ts";
+import { authorOf, type IssuedPath, listNodes, type MayIssue, whyRevoked } from "../federation/roster.ts";
 import type { Statement, StatementDraft } from "../federation/statement.ts";
 import { type FleetSubjects, fleetSubjects } from "../federation/subject.ts";
 import { isSuccession } from "../federation/succession.ts";
@@ -27,10 +19,12 @@ import type { FleetNode } from "../fleet.ts";
 import type { ResourceText } from "../resource.ts";
 import type { JwtKey } from "../trust_bundle.ts";
 import { AntiEntropy } from "./fleet/anti_entropy.ts";
+import { Applier } from "./fleet/applier.ts";
 import { Chronicle } from "./fleet/chronicle.ts";
 import { type FleetJournal, openFleetJournal } from "./fleet/event.ts";
 import { MeetingPoint } from "./fleet/meeting_point.ts";
-import { authorityDraft, foundFleet, openFleetKey, signDraft } from "./fleet/member.ts";
+import { authorityDraft, openFleetKey, signDraft } from "./fleet/member.ts";
+import { Membership } from "./fleet/membership.ts";
 import { OwnVoice } from "./fleet/own_voice.ts";
 import type { FleetParts } from "./fleet/part.ts";
 import {
@@ -42,6 +36,7 @@ import {
   worthSpreading,
 } from "./fleet/reading.ts";
 import { RosterKeeper } from "./fleet/roster_keeper.ts";
+import { openFleetSetting } from "./fleet/setting.ts";
 import { type Reply, type Said, Wire } from "./fleet/wire.ts";
 import { asStateFault } from "./state_fault.ts";
 
@@ -58,13 +53,13 @@ export class Fleet {
   readonly #voice: Voice;
   readonly #own: OwnVoice;
   readonly #roster: RosterKeeper;
+  readonly #membership: Membership;
+  readonly #applier: Applier;
   #wire: Wire | undefined;
   #transport: Transport | undefined;
   #meeting: MeetingPoint | undefined;
   #executables: ReadonlyMap<string, string> | undefined;
   #jwtKeys: readonly JwtKey[] | undefined;
-  #applying: Promise<void> | undefined;
-  #applyAgain = false;
 
   constructor(parts: FleetParts) {
     const { store, stateDir, clock, keys, nodeName, trustDomain, bundle, log } = parts;
@@ -75,7 +70,9 @@ export class Fleet {
     this.signer = openFleetKey(keys);
     const roots = publicKeysOf(bundle);
     this.state = new FleetState({ trustDomain, roots, store: openStatementStore(store) });
-    foundFleet(this.state, keys, clock, this.#asFirst());
+    this.#membership = new Membership({
+      ...{ state: this.state, nodeName, signer: this.signer, setting: openFleetSetting(store), log },
+    });
     this.#roster = new RosterKeeper({
       ...{ state: this.state, stateDir, store, keys, signer: this.signer, clock, log },
       self: () => this.#asFirst(),
@@ -84,11 +81,12 @@ export class Fleet {
         this.#follow(changes, nodeName);
       },
     });
-    this.#roster.refresh();
+    this.#roster.start();
+    this.#membership.note();
     // One that was heard of just before the end may not be in the bundle yet.
     if (this.state.roots !== undefined) parts.hooks.rootsChanged(this.state.roots);
-    const authority = (key: Uint8Array) => authorOf(this.state, key);
-    this.#gate = new Gate({ trustDomain, authorOf: authority, startedAt: clock.now() });
+    const place = { trustDomain, subjects: this.subjects, node: nodeName, startedAt: clock.now() };
+    this.#gate = new Gate({ ...place, authorOf: (key) => authorOf(this.state, key) });
     this.#voice = new Voice({ trustDomain, signer: this.signer, store: openEpochStore(store) });
     this.#own = new OwnVoice({
       nodeName,
@@ -98,6 +96,11 @@ export class Fleet {
       word: parts.hooks,
       say: (draft) => this.say(draft),
       onFault: (thrown) => log.warn("this node could not speak of itself", { error: describeError(thrown) }),
+    });
+    this.#applier = new Applier({
+      generation: () => this.state.generation(),
+      apply: () => parts.hooks.applyResources(),
+      onApplied: (generation, failure) => this.#own.applied(generation, failure),
     });
     this.antiEntropy = new AntiEntropy({
       state: this.state,
@@ -112,8 +115,12 @@ export class Fleet {
 
   /** Of this node, when the roster has it under its own key. */
   get self(): FleetNode | undefined {
-    const node = findNode(this.state, this.#parts.nodeName);
-    return node?.key === Buffer.from(this.signer.publicKey).toString("hex") ? node : undefined;
+    return this.#membership.self;
+  }
+
+  /** Why no other node hears this one, and what to do; undefined while it is a member, and where there is no fleet. */
+  get displacement(): string | undefined {
+    return this.#membership.displacement;
   }
 
   get transport(): Transport | undefined {
@@ -143,12 +150,12 @@ export class Fleet {
 
   /** The groups that this node is in; none before it is in a fleet. */
   groups(): ReadonlySet<string> {
-    return this.self === undefined ? new Set() : groupsOf(this.state, this.self);
+    return this.#membership.place?.groups ?? new Set();
   }
 
   /** What the fleet says for this node, a text for each resource. */
   texts(): readonly ResourceText[] {
-    return textsFor(this.state, this.self);
+    return textsFor(this.state, this.#membership.place);
   }
 
   /** SPIFFE ID to the addresses where a node says it is. */
@@ -164,18 +171,20 @@ export class Fleet {
 
   /** The keys under which the other nodes sign JWT-SVIDs: the same list until the fleet says something new. */
   jwtKeys(): readonly JwtKey[] {
-    const { trustDomain, nodeName: except } = this.#parts;
-    this.#jwtKeys ??= this.self === undefined ? [] : listNodeKeys(this.state, { trustDomain, except });
+    // Its own it has from itself; of who has its name now they are another's.
+    const except = this.self?.name ?? "";
+    this.#jwtKeys ??= listNodeKeys(this.state, { trustDomain: this.#parts.trustDomain, except });
     return this.#jwtKeys;
   }
 
-  /** Whether the node that signed a path may. Before this node knows of any fleet, the chain alone counts. */
+  /** As Membership.judgePath. */
   judgePath(path: IssuedPath): MayIssue {
-    return this.self === undefined ? { ok: true, node: "" } : mayIssue(this.state, path);
+    return this.#membership.judgePath(path);
   }
 
-  /** Signs a word of this node's own, or of who has the key, takes it and spreads it. Throws RiprapError `fleet_refused`. */
+  /** Signs a word of this node's own, or of who has the key, takes it and spreads it. Throws RiprapError `fleet_refused`, `fleet_displaced`. */
   say(draft: Omit<StatementDraft, "trustDomain" | "revision">, signer = this.signer): Statement {
+    if (signer === this.signer) this.#requireVoice("speak to the fleet");
     const statement = signDraft(this.state, draft, signer);
     const { taken, reason } = this.takeOne(statement, this.#parts.nodeName);
     if (taken) return statement;
@@ -233,8 +242,9 @@ export class Fleet {
     }
   }
 
-  /** Asks one node. Throws what Wire.ask throws, or `nats_not_connected`. */
+  /** Asks one node. Throws what Wire.ask throws, `nats_not_connected` or `fleet_displaced`. */
   async ask(node: string, question: Reply, timeoutMs: number): Promise<Said> {
+    this.#requireVoice("ask another node");
     if (this.#wire !== undefined) return this.#wire.ask(node, question, timeoutMs);
     throw new RiprapError("nats_not_connected", "Cannot ask another node: this one has no NATS server configured");
   }
@@ -250,11 +260,12 @@ export class Fleet {
     if (draft !== undefined) this.say(draft);
   }
 
-  /** Compares with every node that answers. */
+  /** Compares with every node that answers. Throws RiprapError `fleet_displaced`. */
   async converge(): Promise<readonly { node: string; taken: number; given: number; error?: string }[]> {
+    this.#requireVoice("compare with other nodes");
     return Promise.all(
       this.#peers().map(async (node) => {
-        const result = await this.antiEntropy.round(node);
+        const result = await this.antiEntropy.round([node]);
         return result ?? { node, taken: 0, given: 0, error: "it did not answer" };
       }),
     );
@@ -262,12 +273,7 @@ export class Fleet {
 
   /** The resources are in force as they stand; says so to the fleet. At start, and whenever they change. */
   async applyResources(): Promise<void> {
-    if (this.#applying !== undefined) {
-      this.#applyAgain = true;
-      return this.#applying;
-    }
-    this.#applying = this.#applyInTurn();
-    await this.#applying;
+    await this.#applier.apply();
   }
 
   /** Until the signal. */
@@ -277,9 +283,10 @@ export class Fleet {
       this.#roster.run(signal),
       this.#own.run(signal, { hasBroker: openTransport !== undefined, isMember: () => this.self?.state === "active" }),
     ];
-    const isMember = this.self !== undefined;
-    if (!isMember) log.info("this node is in no fleet's roster: it stands alone", {});
-    if (openTransport !== undefined && isMember) {
+    // A displaced node speaks no more, and hears what is revoked.
+    const { hasFleet } = this.#membership;
+    if (!hasFleet) log.info("this node is in no fleet's roster: it stands alone", {});
+    if (openTransport !== undefined && hasFleet) {
       this.#transport = await openTransport();
       this.#connect(this.#transport, signal);
       this.#parts.onTransport?.(this.#transport);
@@ -301,6 +308,7 @@ export class Fleet {
       clock,
       log,
       nodeOf: (key) => authorOf(this.state, key)?.node,
+      isMember: () => this.self !== undefined,
       onBroadcast: (said) => this.#hear(said),
       onAsk: async (said) => this.antiEntropy.answer(said) ?? (await this.#parts.answer?.(said)),
       onGap: () => this.antiEntropy.soon(),
@@ -353,6 +361,7 @@ export class Fleet {
     const kinds = new Set(changes.map(({ statement }) => statement.kind));
     if (kinds.has("revocation")) this.#executables = undefined;
     this.#jwtKeys = undefined;
+    if (kinds.has("node")) this.#membership.note();
     // Before anything that a new root has signed is judged.
     if (changes.some(({ statement }) => isSuccession(statement))) hooks.rootsChanged(this.state.roots ?? []);
     for (const change of changes) this.#chronicle.record(change, from);
@@ -360,7 +369,7 @@ export class Fleet {
       type === "put" && statement.kind === "revocation" ? [statement] : [],
     );
     if (["revocation", "node", "issuer", "operator"].some((kind) => kinds.has(kind as Statement["kind"])))
-      hooks.trustChanged(revoked, this.self?.authorities ?? []);
+      hooks.trustChanged(revoked, this.self?.authorities ?? [authorityIdOf(this.#parts.authorityKey())]);
     if (kinds.has("endpoint")) hooks.endpointsChanged();
     if (kinds.has("bundle") || kinds.has("node")) hooks.keysChanged();
     if (
@@ -372,23 +381,15 @@ export class Fleet {
       );
   }
 
-  async #applyInTurn(): Promise<void> {
-    try {
-      do {
-        this.#applyAgain = false;
-        const generation = this.state.generation();
-        const failure = await this.#parts.hooks.applyResources();
-        this.#own.applied(generation, failure);
-      } while (this.#applyAgain);
-    } finally {
-      this.#applying = undefined;
-    }
-  }
-
   #peers(): readonly string[] {
     const { clock, nodeName } = this.#parts;
-    const nodes = this.nodes();
+    const nodes = this.self === undefined ? [] : this.nodes();
     return peersToAsk(nodes, { nodeName, heardSince: clock.now() - 3 * this.#own.intervalMs(nodes.length) });
+  }
+
+  #requireVoice(what: string): void {
+    const { displacement } = this;
+    if (displacement !== undefined) throw new RiprapError("fleet_displaced", `Cannot ${what}: ${displacement}`);
   }
 
   #asFirst() {

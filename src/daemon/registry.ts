@@ -48,13 +48,31 @@ export interface Workload {
   attempts: number;
 }
 
+const NUMBERED_SINCE = Date.UTC(2020, 0, 1);
+/** Half of what a u32 holds: more are never in use. */
+const FIRST_SUBJECT_MAX = 2 ** 31;
+
+/**
+ * Where a daemon that starts now begins to number: above all that an earlier one gave, unless that was more than one a second for all its life. A
+ * connection that is open in the kernel has its identity by number, and must not be judged by another's rules after a restart.
+ */
+export function firstSubjectAt(now: number): number {
+  const seconds = Math.floor((now - NUMBERED_SINCE) / 1000);
+  return Math.min(Math.max(seconds, 1), FIRST_SUBJECT_MAX);
+}
+
 export class Registry {
   readonly #workloads = new Map<bigint, Workload>();
   /** PID to the records that have it: for a moment there are two, when a process changes its user. */
   readonly #pids = new Map<number, readonly Workload[]>();
   readonly #numbers = new Map<string, number>();
   readonly #subjects = new Map<number, SpiffeId>();
-  #nextSubject = 1;
+  #nextSubject: number;
+
+  /** Numbers go up from `firstSubject`. */
+  constructor(firstSubject = 1) {
+    this.#nextSubject = firstSubject;
+  }
 
   get size(): number {
     return this.#workloads.size;

@@ -2,7 +2,7 @@
 
 import type { NodeAuthority, SignedSvid } from "../ca.ts";
 import { RiprapError } from "../error.ts";
-import { type RevocationTarget, tryParseTarget } from "../fleet.ts";
+import { type Keep, type RevocationTarget, tryParseTarget } from "../fleet.ts";
 import { SpiffeId } from "../spiffe_id.ts";
 import type { AuthorityPort } from "./control/authority.ts";
 import type { RevocationPort, RevocationView, RevokeOptions } from "./control/port.ts";
@@ -22,7 +22,10 @@ export interface RevokerParts {
   /** Something shown by peers or held here is revoked: peers are cut off, what is held here is made anew. */
   trustChanged(serial: string | undefined): Promise<void>;
   /** Says it to the fleet; answers a sentence about that, or undefined where there is no fleet. */
-  announce?(target: RevocationTarget, reason: string): Promise<string | undefined>;
+  announce?(
+    target: RevocationTarget,
+    about: { readonly reason: string; readonly keep: Keep },
+  ): Promise<string | undefined>;
   /** Hash of the fleet's statement that revokes it, which nobody can take back; undefined when there is none. */
   standing?(target: RevocationTarget): string | undefined;
 }
@@ -30,7 +33,7 @@ export interface RevokerParts {
 const SERIAL = /^(?:[0-9a-f]{2}){1,20}$/;
 const KEY_ID = /^[0-9a-f]{40}$/;
 
-type About = Pick<RevokeOptions, "reason" | "isLocal">;
+type About = Pick<RevokeOptions, "reason" | "isLocal"> & Partial<Pick<RevokeOptions, "keep">>;
 
 type Named =
   | { readonly type: "serial"; readonly serial: string; readonly issuer?: string }
@@ -60,8 +63,10 @@ export class Revoker implements RevocationPort {
   }
 
   async #revoke(text: string, options: RevokeOptions): Promise<RevocationView> {
-    const { reason, force, isLocal } = options;
+    const { reason, force, isLocal, keep } = options;
     const named = parseNamed(text);
+    const isRole = named.type === "fleet" && (named.target.type === "operator" || named.target.type === "issuer");
+    if (keep !== "all" && !isRole) throw refused(text, "--keep is for operator:NAME and issuer:NAME alone");
     const because = reason === "" ? "revoked by command" : reason;
     switch (named.type) {
       case "serial":
@@ -69,9 +74,9 @@ export class Revoker implements RevocationPort {
       case "id":
         return this.#id(named.id, { reason: because, isLocal });
       case "authority":
-        return this.#authority(named.id, { reason: because, force, isLocal });
+        return this.#authority(named.id, { reason: because, force, isLocal, keep });
       case "fleet":
-        return this.#fleet(named.target, because);
+        return this.#fleet(named.target, { reason: because, keep });
     }
   }
 
@@ -137,15 +142,15 @@ export class Revoker implements RevocationPort {
     return { target: `authority:${authority.id}`, outcome: "revoked", notes };
   }
 
-  async #fleet(target: RevocationTarget, reason: string): Promise<RevocationView> {
-    const notes = await this.#announce(target, { reason, isLocal: false });
+  async #fleet(target: RevocationTarget, about: Pick<RevokeOptions, "reason" | "keep">): Promise<RevocationView> {
+    const notes = await this.#announce(target, { ...about, isLocal: false });
     if (notes.length === 0) throw refused(target.type, "this node is in no fleet that could be told");
     return { target: `${target.type}:${target.value}`, outcome: "revoked", notes };
   }
 
-  async #announce(target: RevocationTarget, { reason, isLocal }: About): Promise<readonly string[]> {
+  async #announce(target: RevocationTarget, { reason, isLocal, keep = "all" }: About): Promise<readonly string[]> {
     if (isLocal) return ["On this node alone."];
-    const said = await this.#parts.announce?.(target, reason);
+    const said = await this.#parts.announce?.(target, { reason, keep });
     return said === undefined ? [] : [said];
   }
 }

@@ -17,12 +17,16 @@ export class Waker {
     this.#rouse();
   }
 
-  /** Until `ms` milliseconds are over, or the signal, or wake() and then `settleMs`: reasons that come meanwhile are the same one. Never rejects. */
-  async sleep(ms: number, signal: AbortSignal, settleMs = 0): Promise<void> {
+  /**
+   * Until `ms` milliseconds are over, or the signal, or wake() and then `settleMs`: reasons that come meanwhile are the same one. True when it was
+   * woken. Never rejects.
+   */
+  async sleep(ms: number, signal: AbortSignal, settleMs = 0): Promise<boolean> {
     if (!this.#isWoken) await this.#rest(ms, signal);
-    if (!this.#isWoken) return;
+    if (!this.#isWoken) return false;
     await this.#clock.sleep(settleMs, signal).catch(() => undefined);
     this.#isWoken = false;
+    return true;
   }
 
   /** Leaves nothing on the signal: a loop sleeps as often as it likes. */

@@ -1,5 +1,6 @@
 // Whether a node that comes with a token is let in: once, in time, as what the token says. Values in, a verdict and the token's next record out.
 import { hash } from "node:crypto";
+import type { EnrolmentRequest } from "../enrolment.ts";
 import { FLEET_NAME } from "../fleet.ts";
 import { keyIdOf } from "./curve.ts";
 import type { JoinRequest } from "./join.ts";
@@ -8,7 +9,7 @@ import type { TokenBearer, TokenRecord } from "./token.ts";
 
 /** Further apart, one of the clocks is wrong, and certificates would be refused next. */
 export const JOIN_SKEW_MAX_MS = 5 * 60 * 1000;
-/** A bearer that waits for approval asks every few seconds: an hour of it. */
+/** Requests with one token whose time is not over yet, ten minutes at most: a machine that asks every two seconds makes 300. */
 export const JOIN_TRIES_MAX = 1024;
 
 /** How long after a token's end its first bearer may still ask: for an answer that was lost, or for a person's word. */
@@ -26,6 +27,7 @@ export const JOIN_REFUSALS = [
   "join_forged",
   "join_replayed",
   "join_too_often",
+  "join_busy",
   "join_clock",
   "join_wrong_root",
   "join_retired_root",
@@ -54,18 +56,25 @@ export interface JoinContext {
 
 type Fault = readonly [code: JoinRefusalCode, fact: string];
 
+export interface JoinClaim {
+  readonly request: JoinRequest;
+  readonly enc: string;
+  /** The document in the request, parsed: its name is the one that a certificate is signed for. */
+  readonly enrolment: Pick<EnrolmentRequest, "nodeName">;
+}
+
 /** Judges an opened request. The caller keeps `record` before it answers, so that no answer can be had twice. */
 export function judgeJoin(
   record: TokenRecord,
-  { request, enc }: { readonly request: JoinRequest; readonly enc: string },
+  { request, enc, enrolment }: JoinClaim,
   context: JoinContext,
 ): { readonly verdict: JoinVerdict; readonly record: TokenRecord } {
-  const seen = record.seen.includes(enc) || record.seen.length >= JOIN_TRIES_MAX ? record.seen : [...record.seen, enc];
-  const next = { ...record, seen };
+  const next = { ...record, seen: seenAfter(record, { request, enc }, context.now) };
   const bearer = bearerOf(record, request, context.now);
   const fault =
-    freshFault(record, enc) ??
-    requestFault(record, request, context) ??
+    freshFault(record, enc, context.now) ??
+    requestFault(request, context) ??
+    nameFault(record, request, enrolment) ??
     tokenFault(record, bearer, context) ??
     admissionFault(context.state, {
       nodeName: bearer.nodeName,
@@ -84,6 +93,16 @@ export function judgeJoin(
   }
   const used = { state: "used", bearer, usedAt: context.now } as const;
   return { verdict: { outcome: "grant", bearer, isRetry: false }, record: { ...next, use: used } };
+}
+
+/** How the roster says that a node came with a token. */
+export function admittedByToken(id: string): string {
+  return `token ${id}`;
+}
+
+/** Whether a request with this encapsulated key came before. */
+export function isReplayed({ seen }: Pick<TokenRecord, "seen">, enc: string): boolean {
+  return seen.some((request) => request.enc === enc);
 }
 
 /** A person's word about the node that waits. Undefined when nobody waits with this token. */
@@ -160,17 +179,32 @@ function contentOf(der: Buffer, at: number): { readonly start: number; readonly 
   return end > der.length ? undefined : { start, end };
 }
 
-function freshFault(record: TokenRecord, enc: string): Fault | undefined {
-  if (record.seen.includes(enc)) return ["join_replayed", "this very request came before, and was answered"];
-  return record.seen.length >= JOIN_TRIES_MAX
-    ? ["join_too_often", `more than ${JOIN_TRIES_MAX} requests came with the token; make a new one`]
+/** With this request, and without those that their own time refuses from now on. */
+function seenAfter(record: TokenRecord, { request, enc }: Omit<JoinClaim, "enrolment">, now: number) {
+  const seen = record.seen.filter(({ until }) => until >= now);
+  const until = request.time + JOIN_SKEW_MAX_MS;
+  const isKept = !isOff(request, now) && seen.length < JOIN_TRIES_MAX && !isReplayed({ seen }, enc);
+  return isKept ? [...seen, { enc, until }] : seen;
+}
+
+function isOff({ time }: JoinRequest, now: number): boolean {
+  return Math.abs(time - now) > JOIN_SKEW_MAX_MS;
+}
+
+function freshFault(record: TokenRecord, enc: string, now: number): Fault | undefined {
+  if (isReplayed(record, enc)) return ["join_replayed", "this very request came before, and was answered"];
+  return record.seen.filter(({ until }) => until >= now).length >= JOIN_TRIES_MAX
+    ? [
+        "join_too_often",
+        `more than ${JOIN_TRIES_MAX} requests came with the token within minutes; wait ten, or make a new one`,
+      ]
     : undefined;
 }
 
-function requestFault({ admission }: TokenRecord, request: JoinRequest, context: JoinContext): Fault | undefined {
+function requestFault(request: JoinRequest, context: JoinContext): Fault | undefined {
   const { roots, now } = context;
   const seconds = Math.round((request.time - now) / 1000);
-  if (Math.abs(request.time - now) > JOIN_SKEW_MAX_MS) {
+  if (isOff(request, now)) {
     const which = seconds > 0 ? `${seconds} s ahead of` : `${-seconds} s behind`;
     return ["join_clock", `its clock is ${which} the issuing node's; set both, and join again`];
   }
@@ -181,10 +215,18 @@ function requestFault({ admission }: TokenRecord, request: JoinRequest, context:
     const fact = "its token names a root under which nothing is signed any more";
     return ["join_retired_root", `${fact}; make a new token with riprap token create`];
   }
-  if (!FLEET_NAME.test(request.nodeName)) return ["join_name", "its name is none"];
-  return admission.nodeName !== undefined && admission.nodeName !== request.nodeName
-    ? ["join_name", `the token is for the node ${admission.nodeName} alone`]
-    : undefined;
+  return undefined;
+}
+
+/** One name: of the token where it has one, of the request, and of what is signed. */
+function nameFault({ admission }: TokenRecord, { nodeName }: JoinRequest, asked: JoinClaim["enrolment"]) {
+  const refuse = (fact: string): Fault => ["join_name", fact];
+  if (!FLEET_NAME.test(nodeName)) return refuse("its name is none");
+  if (admission.nodeName !== undefined && admission.nodeName !== nodeName)
+    return refuse(`the token is for the node ${admission.nodeName} alone`);
+  if (asked.nodeName === nodeName) return undefined;
+  const other = JSON.stringify(asked.nodeName.slice(0, 80));
+  return refuse(`it comes as ${nodeName} and wants a certificate for ${other}; join again with one name`);
 }
 
 function tokenFault(record: TokenRecord, bearer: TokenBearer, { state, now }: JoinContext): Fault | undefined {
@@ -196,6 +238,14 @@ function tokenFault(record: TokenRecord, bearer: TokenBearer, { state, now }: Jo
       "token_spent",
       `the node ${use.bearer.nodeName} came with it at ${when}; if that was not you, revoke that node`,
     ];
+  }
+  // This node's own record may be from an old image of its disk.
+  const other = [...state.standing.grants("node")].find(
+    ({ name, body }) =>
+      body.admittedBy === admittedByToken(record.id) && (name !== bearer.nodeName || body.key !== bearer.key),
+  );
+  if (other !== undefined) {
+    return ["token_spent", `the node ${other.name} is in the roster by it; if that was not you, revoke that node`];
   }
   if (now > record.expiresAt + GRACE_MS[use.state]) {
     return ["token_expired", `it ended at ${new Date(record.expiresAt).toISOString()}; make a new one`];

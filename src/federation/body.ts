@@ -23,8 +23,11 @@ export const ENDPOINTS_MAX = 512;
 export const KEEP_MAX = 1800;
 /** Half of them in the bundle at once, the others former ones. */
 export const ROOT_ENTRIES_MAX = 16;
-/** A root makes issuing nodes and operators, and ends issuing nodes: dozens in years. Sixteen lists of it fit a body. */
-export const ROOT_KEEP_MAX = 64;
+/**
+ * In all of a record. A root makes issuing nodes and operators, and ends issuing nodes: dozens in years. As many as fit a body of 64 KiB beside sixteen
+ * roots whose certificates are as long as they may be.
+ */
+export const ROOT_KEEP_MAX = 1024;
 const GROUPS_MAX = 256;
 const SENTENCE_MAX = 256;
 

@@ -1,10 +1,14 @@
 // All statements that stand on one node: takes or refuses each, and says what differs from another node. The same statements in any order give the same state.
 import { type FleetGeneration, tryParseSerialSetName, writeScope } from "../fleet.ts";
 import type { RootEntry } from "./body.ts";
+import { BOUNDS, type Bounds, Holdings } from "./bound.ts";
 import { keyHex, keyIdOf } from "./curve.ts";
-import { type Difference, DigestTree, HEADS_MAX, type StateDigest, type StatementHead, statementId } from "./digest.ts";
+import { type Difference, DigestTree, type StateDigest, statementId } from "./digest.ts";
+import { FUTURE_MAX_MS } from "./gate.ts";
 import { Generation } from "./generation.ts";
-import { judgeRight, type RightContext, type RightRefusalCode } from "./right.ts";
+import { U48_MAX } from "./octet.ts";
+import type { ApplyOutcome, Change, StatementRefusalCode } from "./outcome.ts";
+import { judgeRight, type RightContext } from "./right.ts";
 import { Standing } from "./standing.ts";
 import {
   compareStatements,
@@ -18,12 +22,6 @@ import {
 } from "./statement.ts";
 import { isSuccession, Succession } from "./succession.ts";
 
-/** 10,000 nodes with all that they say, and as many resources again, several times over. */
-export const STATEMENTS_MAX = 262_144;
-/** Of one author: a node that was taken over must not fill every other node's memory with revocations of its own serials. */
-const NODE_STATEMENTS_MAX = 4096;
-/** Sets of revoked serial numbers of one author: each some kilobytes, and made of dozens to thousands. */
-const NODE_SETS_MAX = 256;
 /** A certificate that ended an hour ago needs no revocation, whatever the clocks. */
 const EXPIRY_GRACE_MS = 3600 * 1000;
 
@@ -40,40 +38,6 @@ export interface StatementStore {
   atomically<T>(work: () => T): T;
 }
 
-export type StatementRefusalCode =
-  | RightRefusalCode
-  | "wrong_trust_domain"
-  | "forged"
-  | "expired"
-  | "state_full"
-  | "author_full";
-
-/** `stale`: one that stands under this key is later; `held` is it. */
-export type ApplyOutcome =
-  | { readonly outcome: "accepted"; readonly changes: readonly Change[] }
-  | { readonly outcome: "duplicate" }
-  | { readonly outcome: "stale"; readonly held: Statement; readonly conflict: Conflict | undefined }
-  | { readonly outcome: "refused"; readonly code: StatementRefusalCode; readonly message: string };
-
-export type Change =
-  /** `replaced` stood there before; `conflict` when both were said without knowing of one another. */
-  | {
-      readonly type: "put";
-      readonly statement: Statement;
-      readonly replaced: Statement | undefined;
-      readonly conflict: Conflict | undefined;
-    }
-  /** It stands no more, because what gave its author the right is gone, or because it has ended. */
-  | { readonly type: "removed"; readonly statement: Statement; readonly reason: string }
-  /** A revocation of one serial number that a set of its author says now. */
-  | { readonly type: "covered"; readonly statement: Statement };
-
-/** Two of one revision under one key: `winner` stands everywhere. */
-export interface Conflict {
-  readonly winner: Statement;
-  readonly loser: Statement;
-}
-
 export interface FleetStateOptions {
   readonly trustDomain: string;
   /** P-256 points (65 bytes) of the roots that this node was enrolled with: who may say which others there are. */
@@ -81,6 +45,8 @@ export interface FleetStateOptions {
   readonly store?: StatementStore;
   /** verifyStatement, unless many states in one process share their answers. */
   readonly verify?: (statement: Statement) => boolean;
+  /** BOUNDS, unless a test has less room. */
+  readonly bounds?: Bounds;
 }
 
 export class FleetState {
@@ -93,6 +59,7 @@ export class FleetState {
   readonly #byKind = new Map<StatementKind, Map<string, Statement>>();
   readonly #digests = new DigestTree();
   readonly #generation = new Generation();
+  readonly #holdings: Holdings;
   readonly #store: StatementStore | undefined;
   readonly #verify: (statement: Statement) => boolean;
   readonly #succession: Succession;
@@ -103,15 +70,16 @@ export class FleetState {
   readonly #unkept = new Set<string>();
   #isKept = true;
 
-  constructor({ trustDomain, roots, store, verify = verifyStatement }: FleetStateOptions) {
+  constructor({ trustDomain, roots, store, verify = verifyStatement, bounds = BOUNDS }: FleetStateOptions) {
     this.trustDomain = trustDomain;
+    this.#holdings = new Holdings(this.standing, bounds);
     const succession = new Succession(trustDomain, roots);
     this.#succession = succession;
     this.#rights = { standing: this.standing, isRootWord: (key, hash) => succession.stands(key, hash) };
     this.#verify = verify;
     this.#store = undefined;
-    // What this node stored was verified when it came; its rights are judged again, because roots may have gone.
-    if (store !== undefined) for (const statement of readStore(store)) this.#take(statement, () => true);
+    // What this node stored was verified and counted when it came; its rights are judged again, because roots may have gone.
+    if (store !== undefined) for (const statement of readStore(store)) this.#take(statement);
     this.#store = store;
   }
 
@@ -124,7 +92,7 @@ export class FleetState {
     if (statement.expiresAt !== 0 && now > statement.expiresAt + EXPIRY_GRACE_MS) {
       return refuse("expired", "what it is about has ended");
     }
-    return this.#commit(() => this.#take(statement, this.#verify));
+    return this.#commit(() => this.#take(statement, now));
   }
 
   /** Several at once, in the order in which they depend on one another; kept on disk together. */
@@ -149,12 +117,15 @@ export class FleetState {
     }
   }
 
-  /** Removes what has ended. */
+  /** Removes what has ended, and what was taken while the clock was wrong: no honest word could take its place before the clock comes to it. */
   prune(now: number): Change[] {
-    const ended = [...this.#held.values()].filter(
-      ({ expiresAt }) => expiresAt !== 0 && now > expiresAt + EXPIRY_GRACE_MS,
-    );
-    return this.#commit(() => ended.flatMap((statement) => this.#remove(statement, "it has ended")));
+    const held = [...this.#held.values()];
+    const ended = held.filter(({ expiresAt }) => expiresAt !== 0 && now > expiresAt + EXPIRY_GRACE_MS);
+    const ahead = held.filter((statement) => isAhead(statement, now));
+    return this.#commit(() => [
+      ...ended.flatMap((statement) => this.#removeHeld(statement, "it has ended")),
+      ...ahead.flatMap((statement) => this.#removeHeld(statement, "its revision is beyond the clock of this node")),
+    ]);
   }
 
   /** What the fleet says of the roots, in the order in which they came; undefined while it has said nothing. */
@@ -180,10 +151,10 @@ export class FleetState {
     return [...(this.#byAuthor.get(authorId) ?? [])].map((key) => this.#held.get(key) as Statement);
   }
 
-  /** A draft that would take the place of what stands under its key. */
+  /** A draft that would take the place of what stands under its key. Of two revocations of the greatest revision the later one stands. */
   draft(draft: Omit<StatementDraft, "trustDomain" | "revision">, author: string): StatementDraft {
     const key = draft.kind === "revocation" ? `revocation/${draft.name}@${author}` : `${draft.kind}/${draft.name}`;
-    const revision = (this.#held.get(key)?.revision ?? 0) + 1;
+    const revision = Math.min(U48_MAX, (this.#held.get(key)?.revision ?? 0) + 1);
     return { ...draft, trustDomain: this.trustDomain, scope: draft.scope ?? writeScope({ type: "all" }), revision };
   }
 
@@ -201,17 +172,14 @@ export class FleetState {
     return this.#digests.root();
   }
 
-  /** What this node has where the other's digest differs. */
-  difference(theirs: StateDigest): Difference {
-    const buckets: number[] = [];
-    const heads: StatementHead[] = [];
-    for (const bucket of this.#digests.differing(theirs)) {
-      const here = [...this.#digests.heads(bucket)];
-      if (heads.length + here.length > HEADS_MAX) break;
-      buckets.push(bucket);
-      heads.push(...here);
-    }
-    return { buckets, heads };
+  /** The same without presences: of a large fleet one is always on its way. */
+  lastingRoot(): string {
+    return this.#digests.lastingRoot();
+  }
+
+  /** What this node has where the other's digest differs, as much as one answer holds. `random` draws what comes first, 0 up to 1. */
+  difference(theirs: StateDigest, random: () => number = Math.random): Difference {
+    return this.#digests.difference(theirs, random);
   }
 
   /** What to ask of the one who sent this difference, and what it lacks. */
@@ -222,12 +190,10 @@ export class FleetState {
       const mine = this.#digests.get(head.id);
       if (mine === undefined || (mine.hash !== head.hash && head.rank >= mine.rank)) want.push(head.id);
     }
-    const give = theirs.buckets.flatMap((bucket) =>
-      [...this.#digests.heads(bucket)].filter((mine) => {
-        const head = seen.get(mine.id);
-        return head === undefined || (head.hash !== mine.hash && mine.rank >= head.rank);
-      }),
-    );
+    const give = this.#digests.headsOf(theirs).filter((mine) => {
+      const head = seen.get(mine.id);
+      return head === undefined || (head.hash !== mine.hash && mine.rank >= head.rank);
+    });
     return { want, give: give.map(({ id }) => id) };
   }
 
@@ -242,7 +208,9 @@ export class FleetState {
     return found.slice(0, BATCH_MAX).filter(fits);
   }
 
-  #take(statement: Statement, verify: (statement: Statement) => boolean): ApplyOutcome {
+  /** Without `now`: from the store, where nothing stands that was not verified and counted. */
+  #take(statement: Statement, now?: number): ApplyOutcome {
+    const isSigned = () => now === undefined || this.#verify(statement);
     if (statement.trustDomain !== this.trustDomain) {
       return refuse("wrong_trust_domain", `it is of another trust domain than ${this.trustDomain}`);
     }
@@ -250,33 +218,22 @@ export class FleetState {
     if (held?.hash === statement.hash) return { outcome: "duplicate" };
     const fault = judgeRight(statement, this.#rights);
     if (fault !== undefined) return refuse(...fault);
+    if (now !== undefined && isAhead(statement, now))
+      return refuse("revision_ahead", "its revision is beyond the clock of this node");
     if (this.standing.isCovered(statement)) return { outcome: "duplicate" };
     const isSame = held !== undefined && held.revision === statement.revision;
     if (held !== undefined && compareStatements(statement, held) < 0) {
-      const conflict = isSame && verify(statement) ? { winner: held, loser: statement } : undefined;
+      const conflict = isSame && isSigned() ? { winner: held, loser: statement } : undefined;
       return { outcome: "stale", held, conflict };
     }
     const unfit = isSuccession(statement) ? this.#succession.fault(statement) : undefined;
     if (unfit !== undefined) return refuse(...unfit);
-    const full = held === undefined ? this.#boundFault(statement) : undefined;
-    if (full !== undefined) return full;
-    if (!verify(statement)) return refuse("forged", "its author did not sign it as it stands");
+    const full = now === undefined ? undefined : this.#holdings.fault(statement, held);
+    if (full !== undefined) return refuse(...full);
+    if (!isSigned()) return refuse("forged", "its author did not sign it as it stands");
     const conflict = isSame ? { winner: statement, loser: held } : undefined;
     const removed = this.#put(statement, held);
     return { outcome: "accepted", changes: [{ type: "put", statement, replaced: held, conflict }, ...removed] };
-  }
-
-  #boundFault(statement: Statement): ApplyOutcome | undefined {
-    if (this.#held.size >= STATEMENTS_MAX) return refuse("state_full", `more than ${STATEMENTS_MAX} statements stand`);
-    const isNode = this.standing.grantsOfKey("node", keyHex(statement.author)).length > 0;
-    const isMore = isNode && this.standing.grantsOfKey("issuer", keyHex(statement.author)).length > 0;
-    const said = this.#byAuthor.get(statement.authorId);
-    const count = said?.size ?? 0;
-    if (tryParseSerialSetName(statement.name) !== undefined && countSets(said) >= NODE_SETS_MAX)
-      return refuse("author_full", `its author has said ${NODE_SETS_MAX} sets of serial numbers already`);
-    return isNode && !isMore && count >= NODE_STATEMENTS_MAX
-      ? refuse("author_full", `its author has said ${NODE_STATEMENTS_MAX} things already`)
-      : undefined;
   }
 
   #put(statement: Statement, held: Statement | undefined): Change[] {
@@ -303,6 +260,11 @@ export class FleetState {
     return [{ type: "removed", statement, reason }, ...this.#judgeAll(keys)];
   }
 
+  /** Unless the removal of another took it along. */
+  #removeHeld(statement: Statement, reason: string): Change[] {
+    return this.#held.get(statement.key) === statement ? this.#remove(statement, reason) : [];
+  }
+
   #keep(key: string): void {
     if (!this.#isKept) {
       this.#unkept.add(key);
@@ -323,6 +285,7 @@ export class FleetState {
     const kind = this.#byKind.get(statement.kind) ?? new Map<string, Statement>();
     this.#byKind.set(statement.kind, kind.set(statement.key, statement));
     this.#generation.add(statement);
+    this.#holdings.add(statement);
     this.#undo?.push(() => this.#forget(statement));
     return isSuccession(statement) ? this.#succession.follow(statement) : this.standing.add(statement);
   }
@@ -338,6 +301,7 @@ export class FleetState {
     if (said?.size === 0) this.#byAuthor.delete(statement.authorId);
     this.#byKind.get(statement.kind)?.delete(statement.key);
     this.#generation.remove(statement);
+    this.#holdings.remove(statement);
     this.#undo?.push(() => this.#note(statement));
     return isSuccession(statement) ? this.#succession.follow(undefined) : this.standing.remove(statement);
   }
@@ -380,8 +344,12 @@ export class FleetState {
   }
 }
 
-function countSets(keys: ReadonlySet<string> | undefined): number {
-  return [...(keys ?? [])].filter((key) => key.startsWith("revocation/serials:")).length;
+/**
+ * Whether a revision is greater than the clock allows, so that there is a next one whatever a stolen key has said. Those of honest authors are counters,
+ * far below, so that a node whose clock is wrong takes them. A revocation takes no other author's place.
+ */
+function isAhead({ kind, revision }: Statement, now: number): boolean {
+  return kind !== "revocation" && revision > now + FUTURE_MAX_MS;
 }
 
 /** Roots and grants before what rests on them. */

@@ -28,5 +28,11 @@ export function openEpochStore(store: Store): EpochStore {
   store.migrate(ROOM, MIGRATIONS);
   const read = store.prepare<{ epoch: number }>("SELECT epoch FROM fleet_epoch");
   const write = store.prepare("INSERT INTO fleet_epoch VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET epoch = ?1");
-  return { read: () => read.get()?.epoch ?? 0, write: (epoch) => void write.run(epoch) };
+  return {
+    read: () => read.get()?.epoch ?? 0,
+    write(epoch) {
+      write.run(epoch);
+      store.settle();
+    },
+  };
 }

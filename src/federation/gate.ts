@@ -1,12 +1,17 @@
 // Decides which messages are taken: signed by a known node, for this subject and trust domain, now, and not heard before. Counts every refusal by its reason.
 import { describeError } from "../error.ts";
 import { ENVELOPE_BYTES_MAX, type Envelope, parseEnvelope, verifyEnvelope } from "./envelope.ts";
+import type { FleetSubjects } from "./subject.ts";
 
 /** What a message may be ahead of or behind this node's clock: clocks of a fleet, and a broker that queues for a moment. */
 export const FUTURE_MAX_MS = 60_000;
 export const STALE_MAX_MS = 120_000;
-/** Authors times the subjects that one node hears each of them on. */
-const WINDOWS_MAX = 262_144;
+/** More than a roster has nodes. */
+const AUTHORS_MAX = 131_072;
+/** Its own and that of the node that hears; a key that has several names has a few more. */
+export const AUTHOR_SUBJECTS_MAX = 4;
+/** A full gate looks this often for authors that will not be heard again: it reads all of them. */
+const SWEEP_EVERY_MS = 60_000;
 
 export const GATE_REFUSALS = [
   "too_large",
@@ -50,15 +55,21 @@ export type GateAnswer = GateAccepted | GateRefused;
 
 /** Who a key is of; told by the roster. */
 export type AuthorStanding =
-  | { readonly standing: "active"; readonly node: string }
+  /** `names`: all that the key has, `node` the first of them. */
+  | { readonly standing: "active"; readonly node: string; readonly names: readonly string[] }
   | { readonly standing: "revoked"; readonly node: string }
   | undefined;
 
 export interface GateOptions {
   readonly trustDomain: string;
+  readonly subjects: Pick<FleetSubjects, "gossip" | "ask">;
+  /** The one that hears. */
+  readonly node: string;
   authorOf(key: Uint8Array): AuthorStanding;
-  /** When this node began to hear: what was signed before may have been heard by the node that ran here before, and is refused. */
+  /** When this node began to hear, by its clock: what was signed before may have been heard by the node that ran here before, and is refused. */
   readonly startedAt: number;
+  /** AUTHORS_MAX unless given. */
+  readonly authorsMax?: number;
 }
 
 /** The last that was heard of an author on one subject. */
@@ -69,6 +80,7 @@ interface Heard {
 
 /** An author's epoch holds on every subject: one that went back is noticed on the first word, whatever it speaks of. */
 interface Window {
+  readonly author: Uint8Array;
   readonly epoch: number;
   readonly proof: Uint8Array;
   readonly subjects: Map<string, Heard>;
@@ -80,19 +92,28 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #windows = new Map<string, Window>();
   readonly #counts = new Map<GateRefusalCode, number>();
-  #heard = 0;
+  #sweptAt = 0;
+  #startedAt: number;
+  /** By this node's clock, when it judged last. */
+  #judgedAt: number;
   #accepted = 0;
   #missed = 0;
 
   constructor(options: GateOptions) {
     this.#options = options;
+    this.#startedAt = options.startedAt;
+    this.#judgedAt = options.startedAt;
   }
 
-  /** Judges a message that came on `subject`; the windows move only when it is taken. */
+  /** Judges a message that came on `subject`, its author's own or this node's; the windows move only when it is taken. */
   admit(bytes: Uint8Array, { subject, now }: { subject: string; now: number }): GateAnswer {
+    this.#followClock(now);
     const opened = this.#open(bytes, subject);
     if ("code" in opened) return opened;
-    const { envelope, node } = opened;
+    const { envelope, node, names } = opened;
+    if (!this.#mayCarry(subject, names)) {
+      return this.#refuse(["wrong_subject", `it is neither a subject of ${node} nor this node's`], envelope);
+    }
     if (envelope.inReplyTo !== "" || envelope.sequence === 0) {
       return this.#refuse(["not_asked", "it is a reply, and nobody asked here"], envelope);
     }
@@ -102,9 +123,8 @@ export class Gate {
     const heard = window?.epoch === envelope.epoch ? window.subjects.get(subject) : undefined;
     const order = orderFault(envelope, window, heard);
     if (order !== undefined) return this.#refuse(order, envelope, (heard ?? window)?.proof);
-    if (heard === undefined && this.#heard >= WINDOWS_MAX) {
-      return this.#refuse(["too_many_authors", `more than ${WINDOWS_MAX} authors and subjects are heard`], envelope);
-    }
+    const full = heard === undefined ? this.#boundFault(window, envelope, now) : undefined;
+    if (full !== undefined) return this.#refuse(full, envelope);
     const missed = heard === undefined ? 0 : envelope.sequence - heard.sequence - 1;
     this.#note(envelope, subject, window);
     this.#missed += missed;
@@ -132,26 +152,57 @@ export class Gate {
     this.#counts.set("malformed", (this.#counts.get("malformed") ?? 0) + 1);
   }
 
-  /** Forgets the windows of a key that will not be heard again. */
-  forget(authorId: string): void {
-    this.#heard -= this.#windows.get(authorId)?.subjects.size ?? 0;
-    this.#windows.delete(authorId);
-  }
-
   counts(): { accepted: number; missed: number; refused: Readonly<Record<GateRefusalCode, number>> } {
     const refused = Object.fromEntries(GATE_REFUSALS.map((code) => [code, this.#counts.get(code) ?? 0]));
     return { accepted: this.#accepted, missed: this.#missed, refused: refused as Record<GateRefusalCode, number> };
   }
 
-  #note({ authorId, epoch, sequence, proof }: Envelope, subject: string, window: Window | undefined): void {
+  /**
+   * A clock that is set back behind the start was ahead at the start. For as long as it heard by then this node has windows of its own: what was signed
+   * before that may be a replay still.
+   */
+  #followClock(now: number): void {
+    if (now < this.#startedAt) this.#startedAt = now - (this.#judgedAt - this.#startedAt);
+    this.#judgedAt = now;
+  }
+
+  #mayCarry(subject: string, names: readonly string[]): boolean {
+    const { subjects, node } = this.#options;
+    return subject === subjects.ask(node) || names.some((name) => subject === subjects.gossip(name));
+  }
+
+  /** Whether there is room for one more subject of an author. */
+  #boundFault(window: Window | undefined, { epoch }: Envelope, now: number): Refusal | undefined {
+    const { authorsMax = AUTHORS_MAX } = this.#options;
+    if (window !== undefined) {
+      // With a new epoch its subjects begin anew.
+      const isFull = window.epoch === epoch && window.subjects.size >= AUTHOR_SUBJECTS_MAX;
+      return isFull ? ["too_many_authors", `it is heard on ${AUTHOR_SUBJECTS_MAX} subjects already`] : undefined;
+    }
+    if (this.#windows.size >= authorsMax) this.#sweep(now);
+    return this.#windows.size >= authorsMax
+      ? ["too_many_authors", `${authorsMax} authors are heard already`]
+      : undefined;
+  }
+
+  /** Forgets the keys that are refused as revoked or unknown, whatever they say. */
+  #sweep(now: number): void {
+    if (Math.abs(now - this.#sweptAt) < SWEEP_EVERY_MS) return;
+    this.#sweptAt = now;
+    for (const [authorId, { author }] of this.#windows)
+      if (this.#options.authorOf(author)?.standing !== "active") this.#windows.delete(authorId);
+  }
+
+  #note({ author, authorId, epoch, sequence, proof }: Envelope, subject: string, window: Window | undefined): void {
     const subjects = window?.epoch === epoch ? window.subjects : new Map<string, Heard>();
-    this.#heard += subjects.has(subject) ? 0 : 1;
-    if (subjects !== window?.subjects) this.#heard -= window?.subjects.size ?? 0;
-    this.#windows.set(authorId, { epoch, proof, subjects: subjects.set(subject, { sequence, proof }) });
+    this.#windows.set(authorId, { author, epoch, proof, subjects: subjects.set(subject, { sequence, proof }) });
   }
 
   /** Everything that does not depend on what came before. */
-  #open(bytes: Uint8Array, subject: string): { envelope: Envelope; node: string } | GateRefused {
+  #open(
+    bytes: Uint8Array,
+    subject: string,
+  ): { envelope: Envelope; node: string; names: readonly string[] } | GateRefused {
     if (bytes.length > ENVELOPE_BYTES_MAX) {
       return this.#refuse(["too_large", `it is longer than ${ENVELOPE_BYTES_MAX} bytes`]);
     }
@@ -173,14 +224,14 @@ export class Gate {
       return this.#refuse(["author_revoked", `the node ${author.node} is revoked`], own);
     }
     if (!verifyEnvelope(envelope)) return this.#refuse(["forged", `it is not signed by ${author.node}`]);
-    return { envelope, node: author.node };
+    return { envelope, node: author.node, names: author.names };
   }
 
   #timeFault({ time }: Envelope, now: number): Refusal | undefined {
     const seconds = Math.round((time - now) / 1000);
     if (time > now + FUTURE_MAX_MS) return ["from_future", `its clock is ${seconds} s ahead of ours`];
     if (time < now - STALE_MAX_MS) return ["stale", `it is ${-seconds} s old, or its clock is behind ours`];
-    if (time < this.#options.startedAt) return ["stale", "it was signed before this node began to hear"];
+    if (time < this.#startedAt) return ["stale", "it was signed before this node began to hear"];
     return undefined;
   }
 

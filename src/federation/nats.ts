@@ -18,6 +18,7 @@ import { NodeTransport, nodeResolveHost } from "nats/lib/src/node_transport";
 import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { NatsProof } from "./nats_proof.ts";
+import { RefusedPublications } from "./nats_publication.ts";
 import { Subscriptions } from "./nats_subscription.ts";
 import {
   type KeyedStore,
@@ -30,7 +31,7 @@ import {
 } from "./transport.ts";
 
 export interface NatsOptions {
-  /** `nats://host:port` or `tls://host:port`; tried in an order of chance. */
+  /** `nats://host:port`, or `tls://host:port` where it must speak TLS; tried in an order of chance. */
   readonly servers: readonly string[];
   /** What the server's monitoring shows. */
   readonly name: string;
@@ -54,6 +55,7 @@ const PENDING_BYTES_MAX = 8 * 1024 * 1024;
 /** How often it is asked how far the server is. */
 const FLUSH_EVERY_BYTES = 256 * 1024;
 const JETSTREAM_MS = 3000;
+const PORT_DEFAULT = 4222;
 
 /** A new nkey user: the seed is the secret, the public key goes into the server's configuration. */
 export function createNkey(): { readonly seed: Uint8Array; readonly publicKey: string } {
@@ -81,6 +83,7 @@ class NatsTransport implements Transport {
   readonly #options: NatsOptions;
   readonly #stop = new AbortController();
   readonly #subscriptions: Subscriptions<Msg>;
+  readonly #publications: RefusedPublications;
   readonly #listeners = new Set<(state: TransportState) => void>();
   readonly #ended: Promise<void>;
   #connection: NatsConnection | undefined;
@@ -92,6 +95,7 @@ class NatsTransport implements Transport {
   constructor(options: NatsOptions) {
     this.#options = options;
     this.#subscriptions = new Subscriptions(options);
+    this.#publications = new RefusedPublications(options.clock);
     this.#ended = this.#run(this.#stop.signal);
   }
 
@@ -103,12 +107,16 @@ class NatsTransport implements Transport {
     this.#listeners.add(listener);
   }
 
-  get refused(): readonly string[] {
-    return this.#connection === undefined ? [] : this.#subscriptions.refused;
+  get refused(): Transport["refused"] {
+    if (this.#connection === undefined) return [];
+    const listen = this.#subscriptions.refused.map((subject) => ({ verb: "listen", subject }) as const);
+    const publish = this.#publications.subjects.map((subject) => ({ verb: "publish", subject }) as const);
+    return [...listen, ...publish];
   }
 
   onRefusal(listener: (refusal: Refusal) => void): void {
     this.#subscriptions.onRefusal(listener);
+    this.#publications.onRefusal(listener);
   }
 
   publish(subject: string, data: Uint8Array): boolean {
@@ -122,6 +130,7 @@ class NatsTransport implements Transport {
       return false;
     }
     this.#account(connection, data.length + subject.length);
+    this.#noteTaken(connection, subject);
     return true;
   }
 
@@ -133,7 +142,9 @@ class NatsTransport implements Transport {
     const connection = this.#connection;
     if (connection === undefined) throw notConnected(this.#state);
     try {
-      return (await connection.request(subject, data, { timeout: timeoutMs })).data;
+      const answer = connection.request(subject, data, { timeout: timeoutMs });
+      this.#noteTaken(connection, subject);
+      return (await answer).data;
     } catch (thrown) {
       throw explain(thrown, timeoutMs);
     }
@@ -178,7 +189,7 @@ class NatsTransport implements Transport {
     signal: AbortSignal,
   ): Promise<{ ok: true; connection: NatsConnection } | { ok: false; reason: string }> {
     try {
-      setTransportFactory({ factory: () => new EndingTransport(this.#options.clock), dnsResolveFn: nodeResolveHost });
+      setTransportFactory({ factory: () => new EndingTransport(this.#options), dnsResolveFn: nodeResolveHost });
       const connection = await NatsConnectionImpl.connect(clientOptions(this.#options));
       if (!signal.aborted) return { ok: true, connection };
       await connection.close();
@@ -194,6 +205,7 @@ class NatsTransport implements Transport {
     this.#pending = 0;
     this.#unasked = 0;
     this.#subscriptions.follow(connection);
+    void this.#hearRefusals(connection);
     const hasStore = connection.info?.jetstream === true;
     this.#enter({ phase: "connected", server: connection.getServer(), hasStore });
     const ended = await connection.closed();
@@ -201,6 +213,15 @@ class NatsTransport implements Transport {
     this.#subscriptions.follow(undefined);
     const reason = ended instanceof Error ? sentenceOf(ended) : "the server ended the connection";
     this.#enter({ phase: "connecting", reason });
+  }
+
+  async #hearRefusals(connection: NatsConnection): Promise<void> {
+    for await (const { permissionContext } of connection.status())
+      if (permissionContext?.operation === "publish") this.#publications.refused(permissionContext.subject);
+  }
+
+  #noteTaken(connection: NatsConnection, subject: string): void {
+    this.#publications.published(subject, () => connection.flush()).catch(() => undefined);
   }
 
   #account(connection: NatsConnection, bytes: number): void {
@@ -226,18 +247,22 @@ class NatsTransport implements Transport {
 /** The client's own connect() keeps the socket of a try that it gave up: a server that takes connections and says nothing would have one of each try. */
 class EndingTransport extends NodeTransport {
   readonly #clock: Clock;
+  readonly #plain: ReadonlySet<string>;
 
-  constructor(clock: Clock) {
+  constructor({ clock, servers }: Pick<NatsOptions, "clock" | "servers">) {
     super();
     this.#clock = clock;
+    this.#plain = plainPlaces(servers);
   }
 
-  override async connect(...place: Parameters<NodeTransport["connect"]>): Promise<void> {
+  override async connect(...[place, options]: Parameters<NodeTransport["connect"]>): Promise<void> {
+    // The client forgets by which scheme a server was named.
+    const isPlain = this.#plain.has(`${place.tlsName || place.hostname}:${place.port}`);
     const done = new AbortController();
     const end = () => this.socket.destroy();
     this.#clock.sleep(CONNECT_MS, done.signal).then(end, () => undefined);
     try {
-      await super.connect(...place);
+      await super.connect(place, isPlain ? options : { ...options, tls: options.tls ?? {} });
     } finally {
       done.abort();
     }
@@ -249,6 +274,20 @@ class EndingTransport extends NodeTransport {
     await once(this.socket, "connect");
     return this.socket;
   }
+}
+
+/** Where a server may speak without TLS, as host:port: named `nats://`, and not `tls://` as well. Any other scheme is none of ours. */
+function plainPlaces(servers: readonly string[]): ReadonlySet<string> {
+  const places = Map.groupBy(servers, placeOf);
+  return new Set([...places].filter(([, named]) => named.every((url) => url.startsWith("nats://"))).map(([at]) => at));
+}
+
+/** As the client reads it. */
+function placeOf(server: string): string {
+  const place = server.replace(/^\w+:\/\//, "");
+  const port = /:(\d+)$/.exec(place)?.[1] ?? String(PORT_DEFAULT);
+  const { hostname } = new URL(`http://${place}`);
+  return `${hostname.replace(/^\[|\]$/g, "")}:${Number(port)}`;
 }
 
 function clientOptions({ servers, name, proof, ca, inboxPrefix }: NatsOptions): ConnectionOptions {
@@ -334,7 +373,8 @@ const SENTENCES: Readonly<Record<string, string>> = {
   [ErrorCode.Timeout]: "no server answers in time",
   [ErrorCode.AuthorizationViolation]: "the server does not take this node's nkey or credentials",
   [ErrorCode.BadAuthentication]: "the server asks for an nkey or credentials, and none are configured",
-  [ErrorCode.ServerOptionNotAvailable]: "the server speaks no TLS, which the configured CA asks for",
+  [ErrorCode.ServerOptionNotAvailable]:
+    "the server speaks no TLS, which natsCa or its tls:// URL asks for: set up its tls block, or name it nats:// and without natsCa",
   [ErrorCode.Tls]: "the server's certificate was refused",
 };
 

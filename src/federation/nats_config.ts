@@ -110,7 +110,10 @@ function userLines(
   ];
 }
 
-/** What JetStream's protocol asks for one bucket: look, read, write; not make, purge or delete it. */
+/**
+ * What JetStream's protocol asks for one bucket: look, make it where it is not there yet, read, write; not change, purge or delete it, and no other.
+ * The server takes no stream of another name on this subject.
+ */
 function storeSubjects(store: string): string[] {
   const stream = `KV_${store}`;
   return [

@@ -112,6 +112,6 @@ export class Subscriptions<M> {
     const [was, isRefused] = [standing.refusals > 0, refusals > 0];
     standing.refusals = refusals;
     if (was === isRefused || !this.#standing.has(standing)) return;
-    for (const listener of this.#listeners) listener({ subject: standing.subject, isRefused });
+    for (const listener of this.#listeners) listener({ verb: "listen", subject: standing.subject, isRefused });
   }
 }

@@ -163,6 +163,7 @@ export function decodeText(bytes: Uint8Array): string {
   }
 }
 
-function malformed(fact: string): RiprapError {
+/** What a reader of octets says of them: RiprapError `octets_malformed`. */
+export function malformed(fact: string): RiprapError {
   return new RiprapError("octets_malformed", `Cannot read the message: ${fact}`);
 }

@@ -1,12 +1,19 @@
 // Who may say what: judges a statement by the roles of its author. The root grants issuing nodes and operators; a node speaks of itself alone. Pure.
 import { isWithinPrefixes } from "../enrolment.ts";
 import { describeError } from "../error.ts";
-import { FLEET_NAME, tryParseScope, tryParseSerialSetName, tryParseTarget } from "../fleet.ts";
-import { type EndpointBody, type NodeBody, type OperatorBody, parseBody } from "./body.ts";
+import {
+  FLEET_NAME,
+  OPERATOR_REVOCATION_TYPES,
+  type RevocationType,
+  tryParseScope,
+  tryParseSerialSetName,
+  tryParseTarget,
+} from "../fleet.ts";
+import { type EndpointBody, type NodeBody, parseBody } from "./body.ts";
 import { keyHex, P256_KEY_BYTES } from "./curve.ts";
 import { readResourceClaim } from "./resource_claim.ts";
 import { readSerialSet } from "./serial_set.ts";
-import type { Standing } from "./standing.ts";
+import type { Grant, Standing } from "./standing.ts";
 import type { Statement } from "./statement.ts";
 import { isSuccession, type SuccessionFault } from "./succession.ts";
 
@@ -19,6 +26,7 @@ export type RightRefusalCode =
   | "right_missing"
   | "outside_prefixes"
   | "outside_groups"
+  | "outside_names"
   | "revocation_permanent";
 
 export type RightFault = readonly [code: RightRefusalCode, fact: string];
@@ -36,8 +44,7 @@ type Judge = (statement: Statement, context: RightContext) => RightFault | undef
 
 /** What issuing nodes may revoke; the role of another issuing node is the root's to end, so that two of them cannot end one another. */
 const ISSUER_REVOKES = new Set(["node", "authority", "token", "serial", "id", "executable", "operator"]);
-/** An operator ends no other operator, for the same reason. */
-const OPERATOR_REVOKES = new Set(["node", "authority", "token", "serial", "id", "executable"]);
+const OPERATOR_REVOKES: ReadonlySet<RevocationType> = new Set(OPERATOR_REVOCATION_TYPES);
 
 /** By kind, for an author that is not the root. */
 const JUDGES: Readonly<Record<Statement["kind"], Judge>> = {
@@ -168,20 +175,34 @@ function judgeBundle(statement: Statement, context: RightContext): RightFault | 
 function judgeResource(statement: Statement, context: RightContext): RightFault | undefined {
   const { fault, grants } = findRole("operator", statement, context);
   if (fault !== undefined) return fault;
-  const faults = grants.map(({ body }) => resourceFault(statement, body));
+  const faults = grants.map((grant) => resourceFault(statement, grant));
   return faults.includes(undefined) ? undefined : faults[0];
 }
 
-function resourceFault(statement: Statement, rights: OperatorBody): RightFault | undefined {
+/** Of an operator with limits the names count too: what stands under a key may be another's, and which word came first must not decide. */
+function resourceFault(statement: Statement, { name: operator, body }: Grant<"operator">): RightFault | undefined {
   const [kind = ""] = statement.name.split("/", 1);
-  if (!rights.kinds.includes(kind)) return ["right_missing", `its author may say nothing of kind ${kind}`];
+  if (!body.kinds.includes(kind)) return ["right_missing", `its author may say nothing of kind ${kind}`];
+  const { groups, idPrefixes } = body;
+  if (groups === undefined && idPrefixes === undefined) return undefined;
+  const name = statement.name.slice(kind.length + 1);
+  if (!name.startsWith(`${operator}.`)) {
+    const remedy = `name it ${operator}.${name}`;
+    return [
+      "outside_names",
+      `the rights of ${operator} have limits, so that its name has to begin with "${operator}.": ${remedy}`,
+    ];
+  }
+  if (statement.isDeleted) return undefined;
   const scope = tryParseScope(statement.scope);
-  const { groups, idPrefixes } = rights;
   if (groups !== undefined && !(scope?.type === "group" && groups.includes(scope.name))) {
     return ["outside_groups", `its author may speak to the groups ${groups.join(", ") || "(none)"} alone`];
   }
-  if (idPrefixes === undefined || statement.isDeleted) return undefined;
-  const { ids } = readResourceClaim(statement);
+  return idPrefixes === undefined ? undefined : idFault(statement, idPrefixes);
+}
+
+function idFault(statement: Statement, idPrefixes: readonly string[]): RightFault | undefined {
+  const { kind, ids } = readResourceClaim(statement);
   if (ids === "any") return ["outside_prefixes", `a ${kind} is about more than its author's IDs`];
   const outside = ids.find((id) => !covers(idPrefixes, id));
   return outside === undefined ? undefined : ["outside_prefixes", `its author may not speak of ${outside}`];

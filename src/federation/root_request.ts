@@ -127,7 +127,9 @@ function describeAsk(ask: RootAsk): string {
   const reach = groups === undefined ? "every node" : `the groups ${groups.join(", ")}`;
   const ids = idPrefixes === undefined ? "any ID" : idPrefixes.join(", ");
   const ends = revoke.length === 0 ? "nothing" : revoke.join(", ");
-  return `operator ${ask.name} sets ${kinds.join(", ")} for ${reach}, about ${ids}, and revokes ${ends} (key ${key.slice(0, 16)}…)`;
+  const hasLimits = groups !== undefined || idPrefixes !== undefined;
+  const names = hasLimits ? `, under names that begin with ${ask.name}.,` : ",";
+  return `operator ${ask.name} sets ${kinds.join(", ")} for ${reach}, about ${ids}${names} and revokes ${ends} (key ${key.slice(0, 16)}…)`;
 }
 
 function writeAsk(ask: RootAsk): Uint8Array {

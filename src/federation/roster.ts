@@ -6,6 +6,7 @@ import type {
   FleetEndpoint,
   FleetNode,
   FleetScope,
+  Keep,
   NodePresence,
   RevocationTarget,
   SerialSetTarget,
@@ -44,7 +45,8 @@ export function authorOf(state: RosterState, key: Uint8Array): AuthorStanding {
   const [first] = grants;
   if (first === undefined) return undefined;
   const revoked = grants.find(({ name }) => state.standing.revocationsOf(`node:${name}`).length > 0);
-  return revoked === undefined ? { standing: "active", node: first.name } : { standing: "revoked", node: revoked.name };
+  if (revoked !== undefined) return { standing: "revoked", node: revoked.name };
+  return { standing: "active", node: first.name, names: grants.map(({ name }) => name) };
 }
 
 /** One certificate path as it was verified, from the leaf up. */
@@ -152,20 +154,29 @@ export function listRevocations(state: RosterState): readonly Revoked[] {
 }
 
 /**
- * What stands of a key whose role as operator or issuing node is revoked: all that it has said until now, by hash, so that rules and nodes do not fall
- * with the person who set them. Empty for any other target. Throws RiprapError `revocation_too_much` beyond what one statement can name.
+ * What stands of a key whose role as operator or issuing node is revoked: of what it has said until now, by hash, all, so that rules and nodes do not
+ * fall with the person who set them, or less. Empty for any other target. Throws RiprapError `revocation_too_much` beyond what one statement can name:
+ * never for `none`.
  */
 export function keepOf(
   state: RosterState & Pick<FleetState, "listByAuthor">,
   target: RevocationTarget,
+  keep: Keep = "all",
 ): readonly string[] {
-  if (target.type !== "operator" && target.type !== "issuer") return [];
+  if ((target.type !== "operator" && target.type !== "issuer") || keep === "none") return [];
   const grant = state.standing.grantOf(target.type, target.value);
   if (grant === undefined) return [];
-  const said = state.listByAuthor(keyIdOf(Buffer.from(grant.body.key, "hex")));
+  const stands = state.listByAuthor(keyIdOf(Buffer.from(grant.body.key, "hex")));
+  const said = keep === "all" ? stands : stands.filter(({ kind }) => kind === "revocation");
   if (said.length <= KEEP_MAX) return said.map(({ hash }) => hash.slice(0, 32));
-  const remedy = `have another ${target.type} say what is to stand, until no more than ${KEEP_MAX} are left`;
-  const fact = `${said.length} statements of its key stand`;
+  const less =
+    keep === "all" ? "--keep revocations lets stand what it revoked alone, --keep none" : "--keep none lets stand";
+  const again =
+    target.type === "operator"
+      ? "with riprap apply --fleet and riprap revoke"
+      : "with riprap fleet renew and riprap revoke";
+  const remedy = `${less} nothing; what is to stand have another ${target.type} say first, ${again}`;
+  const fact = `${said.length} statements of its key are to stand, and one revocation names ${KEEP_MAX}`;
   throw new RiprapError("revocation_too_much", `Cannot revoke ${writeTarget(target)}: ${fact}; ${remedy}`);
 }
 

@@ -10,7 +10,7 @@ import {
   type Signer,
   verifySignature,
 } from "./curve.ts";
-import { OctetReader, OctetWriter, U48_MAX } from "./octet.ts";
+import { OctetReader, OctetWriter } from "./octet.ts";
 
 /** What a statement can be about. Who may say which is in right.ts. */
 export const STATEMENT_KINDS = [
@@ -47,7 +47,7 @@ export interface StatementContent {
   readonly name: string;
   /** Whom it is for: `all`, `group:NAME` or `node:NAME`. */
   readonly scope: string;
-  /** Counts what was said under this key: the greater one stands. 1 or more. */
+  /** Counts what was said under this key: the greater one stands. 1 or more, and no more than the milliseconds since the epoch, by the receiver's clock. */
   readonly revision: number;
   /** Milliseconds since the epoch, by the author's clock: for people, and for two of one revision. */
   readonly time: number;
@@ -163,7 +163,7 @@ function readContent(reader: OctetReader): StatementContent {
   const [revision, time, expiresAt, flags] = [reader.u48(), reader.u48(), reader.u48(), reader.u8()];
   const author = reader.bytes8(P256_KEY_BYTES);
   const body = reader.bytes32(BODY_BYTES_MAX);
-  if (revision === 0 || revision > U48_MAX) throw new Error("its revision is 0");
+  if (revision === 0) throw new Error("its revision is 0");
   if (flags > DELETED) throw new Error("it has a flag that this version does not know");
   const isDeleted = flags === DELETED;
   if (isDeleted !== (body.length === 0)) throw new Error("it is deleted and has a body, or has none and is not");

@@ -1,7 +1,7 @@
 // The roots of a trust domain as its fleet follows them: which may speak, which only end certificate paths, which are gone, and who brought each in. Pure.
 import { hash } from "node:crypto";
 import { RiprapError } from "../error.ts";
-import { parseBody, type RootEntry, writeBody } from "./body.ts";
+import { parseBody, ROOT_ENTRIES_MAX, ROOT_KEEP_MAX, type RootEntry, writeBody } from "./body.ts";
 import { keyHex, rootPoint, type Signer, verifySignature } from "./curve.ts";
 import { OctetWriter } from "./octet.ts";
 import type { Statement } from "./statement.ts";
@@ -131,7 +131,7 @@ export interface KnownRoot {
 
 /**
  * The record of these roots, for `author` to sign: what stands already goes before, and no entry goes back. Undefined when it says nothing new.
- * Roots that nobody has brought in yet are brought in by the author.
+ * Roots that nobody has brought in yet are brought in by the author. Throws RiprapError `roots_too_much` beyond what a record holds.
  */
 export function nextRecord(
   held: readonly RootEntry[] | undefined,
@@ -142,7 +142,7 @@ export function nextRecord(
   return next === undefined ? undefined : writeBody("roots", { roots: endorse(next, by) });
 }
 
-/** The same before anybody has signed: new entries name nobody who brought them in. */
+/** The same before anybody has signed: new entries name nobody who brought them in. Throws RiprapError `roots_too_much`. */
 export function nextEntries(
   held: readonly RootEntry[] | undefined,
   roots: readonly KnownRoot[],
@@ -160,7 +160,21 @@ export function nextEntries(
     .map(({ certificate, state, keep }): RootEntry => {
       return { certificate: named(certificate), state, keep: state === "trusted" ? [] : keep, by: "", endorsement: "" };
     });
-  return fresh.length === 0 && kept.every((entry, i) => entry === held?.[i]) ? undefined : [...kept, ...fresh];
+  if (fresh.length === 0 && kept.every((entry, i) => entry === held?.[i])) return undefined;
+  requireFits([...kept, ...fresh]);
+  return [...kept, ...fresh];
+}
+
+function requireFits(entries: readonly RootEntry[]): void {
+  const words = entries.reduce((sum, { keep }) => sum + keep.length, 0);
+  const fault =
+    entries.length > ROOT_ENTRIES_MAX
+      ? `it has had ${entries.length}, and the record of them holds ${ROOT_ENTRIES_MAX}; found another trust domain`
+      : words > ROOT_KEEP_MAX
+        ? `${words} statements of roots that speak no more are to stand, and the record of them names ${ROOT_KEEP_MAX}; have a root that goes on speaking say them again (riprap root request, riprap root sign --key)`
+        : undefined;
+  if (fault === undefined) return;
+  throw new RiprapError("roots_too_much", `Cannot tell the fleet of the roots of the trust domain: ${fault}`);
 }
 
 export interface Endorser {

@@ -55,8 +55,15 @@ export interface TokenRecord {
   readonly expiresAt: number;
   readonly createdBy: string;
   readonly use: TokenUse;
-  /** Encapsulated keys of the requests that came, hexadecimal: none is answered twice. */
-  readonly seen: readonly string[];
+  /** The requests that came and that their own time does not refuse yet: none is answered twice. */
+  readonly seen: readonly SeenJoin[];
+}
+
+export interface SeenJoin {
+  /** Encapsulated key, hexadecimal. */
+  readonly enc: string;
+  /** When its time is too far in the past, milliseconds. */
+  readonly until: number;
 }
 
 export type TokenUse =
@@ -113,7 +120,7 @@ export function createToken(
     throw new RiprapError("token_lifetime_invalid", "Cannot make a token: give it a life of 1 minute to 7 days");
   }
   if (servers.length === 0 || servers.length > SERVERS_MAX || servers.some((server) => !isServer(server))) {
-    const remedy = `give 1 to ${SERVERS_MAX} addresses such as nats://broker.example:4222, without a password`;
+    const remedy = `give 1 to ${SERVERS_MAX} addresses such as nats://broker.example:4222 or tls://broker.example:4222, without a password; WebSocket (ws://, wss://) is not spoken`;
     throw new RiprapError("token_servers_invalid", `Cannot make a token: ${remedy}`);
   }
   const { trustDomain, rootFingerprint, credentials = "", brokerCa = [] } = options;
@@ -178,7 +185,7 @@ function writeToken(token: Token): string {
   return PREFIX + Buffer.concat([body, checksum(body)]).toString("base64url");
 }
 
-/** Throws RiprapError `token_malformed` for what is no token, `token_damaged` for one that was mistyped or cut. Says nothing of its text. */
+/** Throws RiprapError `token_malformed` for what is no token, `token_damaged` for one that was mistyped or cut, `token_servers_invalid`. Says nothing of its text. */
 export function parseToken(text: string): Token {
   const trimmed = text.trim();
   if (!trimmed.startsWith(PREFIX) || trimmed.length > TEXT_MAX) {
@@ -190,8 +197,9 @@ export function parseToken(text: string): Token {
   const isWhole = bytes.toString("base64url") === digits && checksum(body).equals(bytes.subarray(-CHECKSUM_BYTES));
   if (!isWhole) throw refused("token_damaged", "it was mistyped, or cut on the way; copy it whole");
   try {
-    return readToken(new OctetReader(body));
+    return requireServers(readToken(new OctetReader(body)));
   } catch (cause) {
+    if (cause instanceof RiprapError && cause.code === "token_servers_invalid") throw cause;
     throw refused("token_malformed", "it is of another version of riprap; use the same on all nodes", cause);
   }
 }
@@ -208,8 +216,16 @@ function readToken(reader: OctetReader): Token {
   const credentials = reader.text16(CREDENTIAL_BYTES_MAX);
   const brokerCa = Array.from({ length: reader.u8() }, () => reader.bytes16(TOKEN_CA_BYTES_MAX));
   reader.end();
-  if (servers.length === 0 || servers.length > SERVERS_MAX || !servers.every(isServer)) throw new Error("no servers");
   return { id, trustDomain, rootFingerprint, issuerKey, secret, expiresAt, servers, credentials, brokerCa };
+}
+
+function requireServers(token: Token): Token {
+  const { servers } = token;
+  if (servers.length === 0 || servers.length > SERVERS_MAX) throw new Error("no servers");
+  if (servers.every(isServer)) return token;
+  const remedy =
+    "make another with --server nats://HOST:4222 or tls://HOST:4222; WebSocket (ws://, wss://) is not spoken";
+  throw refused("token_servers_invalid", `it names a broker by a URL that is not nats:// or tls://; ${remedy}`);
 }
 
 /** What a token may be is part of its secret: a record that was changed afterwards opens no request. */
@@ -230,7 +246,7 @@ function boundTo({ id, admission, expiresAt }: Pick<TokenRecord, "id" | "admissi
 
 /** A word of the URL alone: a password in it would be printed with every error. */
 function isServer(text: string): boolean {
-  return text.length <= 255 && /^(nats|tls|ws|wss):\/\/[A-Za-z0-9._:[\]-]+(\/[A-Za-z0-9._/-]*)?$/.test(text);
+  return text.length <= 255 && /^(nats|tls):\/\/[A-Za-z0-9._:[\]-]+$/.test(text);
 }
 
 function checksum(body: Uint8Array): Buffer {

@@ -12,7 +12,9 @@ export interface Subscription {
   close(): void;
 }
 
+/** `publish` stands for questions too. */
 export interface Refusal {
+  readonly verb: "listen" | "publish";
   readonly subject: string;
   readonly isRefused: boolean;
 }
@@ -42,8 +44,8 @@ export interface Transport {
   store(name: string): Promise<KeyedStore | undefined>;
   /** Told of every change of `state`. */
   onState(listener: (state: TransportState) => void): void;
-  /** Subjects of subscriptions that the broker does not let us have; each is tried again. */
-  readonly refused: readonly string[];
+  /** What the broker does not let us do: a subscription is tried again, a publication with its next message. */
+  readonly refused: readonly Pick<Refusal, "verb" | "subject">[];
   /** Told when one of them begins or ends to be refused. */
   onRefusal(listener: (refusal: Refusal) => void): void;
   close(): Promise<void>;

@@ -80,3 +80,13 @@ test("parseConfig() takes addresses of endpoints as numbers alone, and plain HTT
 test("loadConfig() gives the defaults when there is no file", () => {
   expect(loadConfig("/nonexistent/riprap.yaml")).toEqual(parseConfig(""));
 });
+
+test("parseConfig() refuses a NATS server by WebSocket, and says which port to name", () => {
+  expect(refusal("natsServers: tls://a:4222,nats://[::1]:4222\n")).toBe("");
+  for (const url of ["ws://a:8080", "wss://a"]) {
+    const message = refusal(`natsServers: nats://a:4222,${url}\n`);
+    expect(message).toContain(`has "${url}", which is not like nats://host:4222 or tls://host:4222`);
+    expect(message).toContain("name the server's port for NATS clients, WebSocket is not spoken");
+  }
+  expect(refusal("natsServers: http://a\n")).not.toContain("WebSocket");
+});

@@ -9,7 +9,7 @@ import { FlowStore } from "../../src/daemon/flow.ts";
 import { createLog } from "../../src/daemon/log.ts";
 import { refresh } from "../../src/daemon/name.ts";
 import { createNotifier } from "../../src/daemon/notify.ts";
-import { Registry } from "../../src/daemon/registry.ts";
+import { firstSubjectAt, Registry } from "../../src/daemon/registry.ts";
 import { RENEWAL_JITTER, renewalTime, retryTime } from "../../src/daemon/renewal.ts";
 import { applyText, removeKeys } from "../../src/daemon/rule/file.ts";
 import { SpiffeId } from "../../src/spiffe_id.ts";
@@ -257,6 +257,14 @@ describe("Registry", () => {
     expect(registry.restore(4, a)).toBe(false);
     expect(registry.restore(0, c)).toBe(false);
     expect(registry.enrol(c)).toBe(4);
+  });
+
+  test("enrol() gives a daemon that starts later other numbers than the one before, within a u32", () => {
+    const begun = Date.UTC(2026, 0, 1);
+    const numberAt = (now: number) => new Registry(firstSubjectAt(now)).enrol(SpiffeId.parse("spiffe://edge.test/a"));
+    expect(numberAt(begun + 3_600_000) - numberAt(begun)).toBe(3600);
+    expect(numberAt(0)).toBe(1);
+    expect(numberAt(Date.UTC(2500, 0, 1))).toBe(2 ** 31);
   });
 });
 

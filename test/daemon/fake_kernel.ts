@@ -14,6 +14,7 @@ import {
   QUERY_WHAT,
   TABLE_HEAD,
 } from "../../src/abi.ts";
+import { ownUserNamespace } from "../../src/daemon/attestation/proc.ts";
 import type { DeviceFile } from "../../src/daemon/device.ts";
 import { RiprapError } from "../../src/error.ts";
 
@@ -307,7 +308,7 @@ const BLANK: BodyOf<"process"> = {
   nsMnt: 1,
   nsPid: 1,
   nsNet: 1,
-  nsUser: 1,
+  nsUser: ownUserNamespace(),
   nsUts: 1,
   nsIpc: 1,
   notAfter: 0n,

@@ -122,6 +122,19 @@ export function sayResource(
   return signStatement({ ...draft, ...rest }, signer);
 }
 
+/** That there is no resource `kind/name` any more. */
+export function sayDeleted(signer: Signer, name: string, rest: Rest = {}): Statement {
+  const draft = {
+    trustDomain: DOMAIN,
+    kind: "resource",
+    name,
+    revision: 1,
+    time: NOW,
+    body: new Uint8Array(),
+  } as const;
+  return signStatement({ ...draft, isDeleted: true, ...rest }, signer);
+}
+
 export function service(name: string, port = 80): unknown {
   return {
     apiVersion: "riprap.io/v1",
@@ -138,6 +151,11 @@ export function workload(name: string, workloadID: string): unknown {
     metadata: { name },
     spec: { workloadID, selectors: [{ "process:uid": 1000 }] },
   };
+}
+
+export function policy(name: string, workloads: string): unknown {
+  const spec = { workloads, egress: [] };
+  return { apiVersion: "riprap.io/v1", kind: "AccessPolicy", metadata: { name }, spec };
 }
 
 export interface Fleet {

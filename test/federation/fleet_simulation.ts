@@ -16,6 +16,8 @@ import { type EpochStore, Voice } from "../../src/federation/voice.ts";
 import { draw, random } from "../random.ts";
 import { DOMAIN, memoryStore, NOW, voice } from "./fleet_fixture.ts";
 
+const SUBJECTS = { gossip: (node: string) => `gossip.${node}`, ask: (node: string) => `ask.${node}` };
+
 export interface Chaos {
   /** Of 100 messages. */
   readonly dropped: number;
@@ -88,7 +90,7 @@ export class Simulation {
   }
 
   broadcast(node: SimulatedNode, statements: readonly Statement[]): void {
-    const subject = `gossip.${node.name}`;
+    const subject = SUBJECTS.gossip(node.name);
     for (const batch of batchStatements(statements)) {
       const { bytes } = node.voice.seal({ subject, type: batch.type, payload: writeMessage(batch) }, this.#clock(node));
       for (const to of this.nodes) if (to !== node) this.post(node, to, subject, bytes);
@@ -130,7 +132,7 @@ export class Simulation {
   }
 
   #question(node: SimulatedNode, other: SimulatedNode, message: FleetMessage): void {
-    const subject = `ask.${other.name}`;
+    const subject = SUBJECTS.ask(other.name);
     const payload = writeMessage(message);
     const { bytes, id } = node.voice.seal({ subject, type: message.type, payload }, this.#clock(node));
     if (node.asked.size > 64) node.asked.clear();
@@ -140,7 +142,7 @@ export class Simulation {
 
   #deliver(letter: Letter): void {
     // What comes on another's subject is an answer: questions to this node have its own name.
-    const isAnswer = letter.subject.startsWith("ask.") && letter.subject !== `ask.${letter.to.name}`;
+    const isAnswer = letter.subject.startsWith("ask.") && letter.subject !== SUBJECTS.ask(letter.to.name);
     if (isAnswer) this.#hearReply(letter);
     else this.#hear(letter);
   }
@@ -182,7 +184,7 @@ export class Simulation {
   #answer(node: SimulatedNode, message: FleetMessage): FleetMessage | undefined {
     if (message.type === "digest") {
       if (message.digest.root === node.state.root()) return { type: "same" };
-      return { type: "difference", difference: node.state.difference(message.digest) };
+      return { type: "difference", difference: node.state.difference(message.digest, this.next) };
     }
     if (message.type !== "want") return undefined;
     return { type: "statements", statements: node.state.pick(message.ids, BATCH_BYTES_MAX) };
@@ -234,7 +236,10 @@ export class Simulation {
     return {
       ...{ name, state, disk, skew: 0, side: 0, asked: new Map(), told: [] },
       voice: new Voice({ trustDomain: DOMAIN, signer: voice(name), store: disk }),
-      gate: new Gate({ trustDomain: DOMAIN, startedAt: 0, authorOf: (key) => authorOf(state, key) }),
+      gate: new Gate({
+        ...{ trustDomain: DOMAIN, subjects: SUBJECTS, node: name, startedAt: 0 },
+        authorOf: (key) => authorOf(state, key),
+      }),
     };
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { FleetState } from "../../src/federation/fleet_state.ts";
 import { openStatementStore } from "../../src/federation/fleet_store.ts";
+import { Generation } from "../../src/federation/generation.ts";
 import { listNodes } from "../../src/federation/roster.ts";
 import { parseStatement, signStatement } from "../../src/federation/statement.ts";
 import { openStore } from "../../src/store.ts";
@@ -13,7 +14,9 @@ import {
   memoryStore,
   NOW,
   outcomeOf,
+  policy,
   say,
+  sayDeleted,
   sayNode,
   sayResource,
   sayRevoked,
@@ -26,6 +29,7 @@ import {
 
 const fleet = makeFleet();
 const HOUR = 3_600_000;
+const EDGE = { type: "group", name: "edge" } as const;
 
 describe("rights", () => {
   const rights = { kinds: ["Service"], groups: undefined, idPrefixes: undefined, revoke: [] };
@@ -98,21 +102,31 @@ describe("rights", () => {
       sayResource(voice("otto"), service("web"), { to: { type: "group", name: "edge" } }),
       "right_missing",
     ],
-    ["an operator speaks to all", sayResource(voice("otto"), workload("w", "edge/w")), "outside_groups"],
+    ["an operator speaks to all", sayResource(voice("otto"), workload("otto.w", "edge/w")), "outside_groups"],
     [
       "an operator speaks to another group",
-      sayResource(voice("otto"), workload("w", "edge/w"), { to: { type: "group", name: "core" } }),
+      sayResource(voice("otto"), workload("otto.w", "edge/w"), { to: { type: "group", name: "core" } }),
       "outside_groups",
     ],
     [
       "an operator gives another ID",
-      sayResource(voice("otto"), workload("w", "db"), { to: { type: "group", name: "edge" } }),
+      sayResource(voice("otto"), workload("otto.w", "db"), { to: EDGE }),
       "outside_prefixes",
     ],
     [
       "an operator gives a template that could be any ID",
-      sayResource(voice("otto"), workload("w", "[process:user]/edge/"), { to: { type: "group", name: "edge" } }),
+      sayResource(voice("otto"), workload("otto.w", "[process:user]/edge/"), { to: EDGE }),
       "outside_prefixes",
+    ],
+    [
+      "an operator with limits speaks under a name that is not his own",
+      sayResource(voice("otto"), workload("w", "edge/w"), { to: EDGE }),
+      "outside_names",
+    ],
+    [
+      "an operator with limits speaks under his own name without a dot",
+      sayResource(voice("otto"), workload("ottos", "edge/w"), { to: EDGE }),
+      "outside_names",
     ],
     [
       "a node says where a workload of another is",
@@ -191,10 +205,32 @@ describe("rights", () => {
 
   test("apply() takes what a limited operator may say within its group and prefix", () => {
     const state = fleet.state();
-    const to = { type: "group", name: "edge" } as const;
-    take(state, sayResource(voice("otto"), workload("w", "edge/w"), { to }));
-    take(state, sayResource(voice("otto"), workload("t", "edge/[process:user]"), { to }));
+    take(state, sayResource(voice("otto"), workload("otto.w", "edge/w"), { to: EDGE }));
+    take(state, sayResource(voice("otto"), workload("otto.t", "edge/[process:user]"), { to: EDGE }));
+    take(state, sayDeleted(voice("otto"), "WorkloadIdentity/otto.w", { revision: 2 }));
     take(state, sayRevoked(voice("otto"), { type: "id", value: `spiffe://${DOMAIN}/edge/w` }));
+  });
+
+  test.each([
+    ["deletes", sayDeleted(voice("otto"), "AccessPolicy/db", { revision: 2, scope: "group:edge" })],
+    ["replaces", sayResource(voice("otto"), policy("db", "edge/x"), { to: EDGE, revision: 2 })],
+  ])("apply() gives one state, in either order, when an operator with limits %s what another has said", (_, theft) => {
+    const said = sayResource(voice("olga"), policy("db", "db/*"));
+    for (const order of [
+      [said, theft],
+      [theft, said],
+    ]) {
+      const state = fleet.state();
+      const outcomes = order.map((statement) => outcomeOf(state, statement));
+      expect(outcomes.sort()).toEqual(["accepted", "outside_names"]);
+      expect(state.list("resource")).toEqual([said]);
+    }
+  });
+
+  test("apply() names the remedy when an operator with limits speaks under another name", () => {
+    const outcome = fleet.state().apply(sayResource(voice("otto"), workload("w", "edge/w"), { to: EDGE }), NOW);
+    const message = expect.stringContaining('has to begin with "otto.": name it otto.w');
+    expect(outcome).toMatchObject({ outcome: "refused", message });
   });
 
   test("apply() refuses a node outside of what its issuing node may admit", () => {
@@ -402,6 +438,65 @@ describe("order", () => {
     expect(state.draft(revocation, "x").revision).toBe(1);
   });
 
+  test.each([
+    ["as great as can be", 2 ** 48 - 1],
+    ["ahead of the clock by more than clocks differ", NOW + 60_001],
+  ])("apply() refuses a revision %s, and takes it when its time has come", (_, revision) => {
+    const state = fleet.state();
+    const word = sayResource(voice("olga"), service("web"), { revision });
+    expect(outcomeOf(state, word)).toBe("revision_ahead");
+    expect(state.get("resource", "Service/web")).toBeUndefined();
+    expect(outcomeOf(state, word, revision - 60_000)).toBe("accepted");
+  });
+
+  test("apply() takes the next word of an honest author after the greatest revision that it takes from a thief", () => {
+    const theft = sayResource(voice("olga"), service("web", 666), { revision: NOW + 60_000, time: 2 ** 48 - 1 });
+    const draft = {
+      kind: "resource",
+      name: "Service/web",
+      time: NOW + 1,
+      body: sayResource(voice("olga"), service("web")).body,
+    };
+    const [first, second] = [fleet.state(), fleet.state()];
+    take(first, theft);
+    const next = signStatement(first.draft(draft as never, "x"), voice("olga"));
+    expect(outcomeOf(first, next, NOW + 1)).toBe("accepted");
+    expect([outcomeOf(second, next, NOW + 1), outcomeOf(second, theft, NOW + 1)]).toEqual(["accepted", "stale"]);
+    expect(second.root()).toBe(first.root());
+  });
+
+  test("apply() takes a revocation whatever its revision is, and draft() goes on from the greatest", () => {
+    const state = fleet.state();
+    const most = sayRevoked(voice("olga"), { type: "node", value: "ada" }, { revision: 2 ** 48 - 1 });
+    take(state, most);
+    const { kind, name, body } = most;
+    const next = state.draft({ kind, name, body, time: NOW + 1 }, most.authorId);
+    expect(outcomeOf(state, signStatement(next, voice("olga")))).toBe("accepted");
+  });
+
+  test("prune() removes what an earlier state holds beyond the clock, so that an honest word can stand", () => {
+    const store = memoryStore();
+    fleet.state(store);
+    const word = sayResource(voice("olga"), service("web"), { revision: 2 ** 48 - 1 });
+    store.rows.set(word.key, word.bytes);
+    const state = new FleetState({ trustDomain: DOMAIN, roots: [fleet.root.publicKey], store });
+    expect(state.get("resource", "Service/web")).toBeDefined();
+    expect(state.prune(NOW)).toMatchObject([{ type: "removed", statement: { hash: word.hash } }]);
+    expect(outcomeOf(state, sayResource(voice("olga"), service("web")))).toBe("accepted");
+    expect(state.prune(NOW)).toEqual([]);
+  });
+
+  test("value() gives a number that a presence can hold however great the revisions are, and the exact one again after them", () => {
+    const generation = new Generation();
+    const words = Array.from({ length: 10_000 }, (_, i): Parameters<Generation["add"]>[0] => {
+      return { kind: "resource", key: `resource/Service/s${i}`, hash: "", revision: i === 0 ? 7 : NOW + 3 * i };
+    });
+    for (const word of words) generation.add(word);
+    expect(generation.value().number).toBe(Number.MAX_SAFE_INTEGER);
+    for (const word of words.slice(1)) generation.remove(word);
+    expect(generation.value().number).toBe(7);
+  });
+
   test("generation() grows with every change of a resource and with nothing else", () => {
     const state = fleet.state();
     expect(state.generation().number).toBe(0);
@@ -409,8 +504,7 @@ describe("order", () => {
     const first = state.generation();
     take(state, saySeen("ada"));
     expect(state.generation()).toEqual(first);
-    const gone = { trustDomain: DOMAIN, kind: "resource", name: "Service/web", revision: 2, time: NOW } as const;
-    take(state, signStatement({ ...gone, isDeleted: true, body: new Uint8Array() }, voice("olga")));
+    take(state, sayDeleted(voice("olga"), "Service/web", { revision: 2 }));
     expect(state.generation().number).toBe(2);
     expect(state.generation().digest).not.toBe(first.digest);
   });

@@ -6,13 +6,18 @@ import {
   readProof,
   sealEnvelope,
 } from "../../src/federation/envelope.ts";
-import { Gate, type GateAnswer } from "../../src/federation/gate.ts";
+import type { FleetState } from "../../src/federation/fleet_state.ts";
+import { AUTHOR_SUBJECTS_MAX, Gate, type GateAnswer } from "../../src/federation/gate.ts";
 import { authorOf } from "../../src/federation/roster.ts";
+import { fleetSubjects } from "../../src/federation/subject.ts";
 import { type EpochStore, Voice } from "../../src/federation/voice.ts";
 import { draw, random } from "../random.ts";
-import { DOMAIN, makeFleet, NOW, sayRevoked, take, voice } from "./fleet_fixture.ts";
+import { DOMAIN, hex, makeFleet, NOW, sayNode, sayRevoked, take, voice } from "./fleet_fixture.ts";
 
-const SUBJECT = "riprap.example.gossip.ada";
+const SUBJECTS = fleetSubjects(DOMAIN);
+const SUBJECT = SUBJECTS.gossip("ada");
+/** Of the node whose gate it is. */
+const ASK = SUBJECTS.ask("ivan");
 const MINUTE = 60_000;
 
 function epochs(epoch = 0): EpochStore & { epoch: number } {
@@ -34,7 +39,12 @@ const fleet = makeFleet();
 
 function gateOf(startedAt = 0): Gate {
   const state = fleet.state();
-  return new Gate({ trustDomain: DOMAIN, startedAt, authorOf: (key) => authorOf(state, key) });
+  return gateWith(state, startedAt);
+}
+
+function gateWith(state: FleetState, startedAt: number): Gate {
+  const place = { trustDomain: DOMAIN, subjects: SUBJECTS, node: "ivan", startedAt };
+  return new Gate({ ...place, authorOf: (key) => authorOf(state, key) });
 }
 
 const message = (text = "hello", subject = SUBJECT) => ({ subject, type: "statements", payload: Buffer.from(text) });
@@ -53,7 +63,7 @@ describe("Gate", () => {
   test("admit() refuses each fault by its own reason, counts it, and its windows stand still", () => {
     const state = fleet.state();
     take(state, sayRevoked(voice("olga"), { type: "node", value: "ben" }));
-    const gate = new Gate({ trustDomain: DOMAIN, startedAt: NOW - 10, authorOf: (key) => authorOf(state, key) });
+    const gate = gateWith(state, NOW - 10);
     const ada = speaker("ada");
     const sent = [0, 1, 2].map((n) => ada.seal(message(`${n}`), NOW).bytes) as [Uint8Array, Uint8Array, Uint8Array];
     const forged = Uint8Array.from(ada.seal(message("secret"), NOW).bytes);
@@ -65,7 +75,7 @@ describe("Gate", () => {
     const cases: readonly [string, Uint8Array, number?, string?][] = [
       ["replayed", sent[1]],
       ["reordered", sent[0]],
-      ["wrong_subject", sent[2], NOW, "riprap.example.gossip.ben"],
+      ["wrong_subject", sent[2], NOW, SUBJECTS.gossip("ben")],
       ["wrong_trust_domain", speaker("ada", epochs(), "other.org").seal(message(), NOW).bytes],
       ["author_unknown", speaker("eve").seal(message(), NOW).bytes],
       ["author_revoked", speaker("ben").seal(message(), NOW).bytes],
@@ -86,6 +96,30 @@ describe("Gate", () => {
     expect(codeOf(gate.admit(sent[2], at()))).toBe("ok");
   });
 
+  test("admit() hears at once when the clock goes back behind its start, and takes nothing of before the start again", () => {
+    const [HOUR, SECOND] = [60 * MINUTE, 1000];
+    // It began at NOW, by a clock that was an hour ahead.
+    const [gate, ada] = [gateOf(NOW + HOUR), speaker("ada")];
+    const sealed = (time: number) => ada.seal(message(`${time}`), time).bytes;
+    const heardBefore = sealed(NOW - 10 * SECOND);
+    const early = sealed(NOW + 2 * SECOND);
+    expect(codeOf(gate.admit(early, at(NOW + HOUR + 2 * SECOND)))).toBe("stale");
+    const first = sealed(NOW + 5 * SECOND - 30);
+    expect(codeOf(gate.admit(first, at(NOW + 5 * SECOND)))).toBe("ok");
+    const replays = [heardBefore, first, early].map((bytes) => codeOf(gate.admit(bytes, at(NOW + 6 * SECOND))));
+    expect(replays).toEqual(["stale", "replayed", "stale"]);
+    expect(codeOf(gate.admit(sealed(NOW + 7 * SECOND), at(NOW + 7 * SECOND)))).toBe("ok");
+  });
+
+  test("admit() takes nothing of before its start when the clock goes ahead and comes back", () => {
+    const [gate, ada] = [gateOf(NOW), speaker("ada")];
+    const sealed = (time: number) => ada.seal(message(`${time}`), time).bytes;
+    const heardBefore = sealed(NOW - 10_000);
+    expect(codeOf(gate.admit(sealed(NOW + 60 * MINUTE), at(NOW + 60 * MINUTE)))).toBe("ok");
+    expect(codeOf(gate.admit(heardBefore, at(NOW + 5000)))).toBe("stale");
+    expect(codeOf(gate.admit(sealed(NOW + 6000), at(NOW + 6000)))).toBe("ok");
+  });
+
   test("admit() refuses an envelope after any one bit was turned", () => {
     const { bytes } = speaker("ada").seal(message(), NOW);
     const gate = gateOf();
@@ -99,7 +133,7 @@ describe("Gate", () => {
   test("admit() shows whom to tell that he is revoked, where he signed the message himself", () => {
     const state = fleet.state();
     take(state, sayRevoked(voice("olga"), { type: "node", value: "ben" }));
-    const gate = new Gate({ trustDomain: DOMAIN, startedAt: 0, authorOf: (key) => authorOf(state, key) });
+    const gate = gateWith(state, 0);
     const { bytes } = speaker("ben").seal(message(), NOW);
     expect(gate.admit(bytes, at())).toMatchObject({
       code: "author_revoked",
@@ -113,10 +147,44 @@ describe("Gate", () => {
 
   test("admit() keeps a window for each author and subject", () => {
     const [gate, ada] = [gateOf(), speaker("ada")];
-    const other = "riprap.example.sync";
     for (const _ of [1, 2, 3]) expect(codeOf(gate.admit(ada.seal(message(), NOW).bytes, at()))).toBe("ok");
-    expect(codeOf(gate.admit(ada.seal(message("", other), NOW).bytes, at(NOW, other)))).toBe("ok");
-    expect(codeOf(gate.admit(speaker("iris").seal(message(), NOW).bytes, at()))).toBe("ok");
+    expect(codeOf(gate.admit(ada.seal(message("", ASK), NOW).bytes, at(NOW, ASK)))).toBe("ok");
+    const other = SUBJECTS.gossip("iris");
+    expect(codeOf(gate.admit(speaker("iris").seal(message("", other), NOW).bytes, at(NOW, other)))).toBe("ok");
+  });
+
+  test("admit() refuses a member's message on any subject but its own and this node's, and so opens no window for it", () => {
+    const [gate, ada] = [gateOf(), speaker("ada")];
+    const invented = [
+      ...["ben", "x", "ada.x", "*", ""].map(SUBJECTS.gossip),
+      ...[SUBJECTS.ask("ada"), SUBJECTS.ask("ben"), SUBJECTS.bundle, SUBJECTS.join("ada"), "gossip.ada", ""],
+    ];
+    for (const subject of invented) {
+      const { bytes } = ada.seal(message("x", subject), NOW);
+      expect([subject, codeOf(gate.admit(bytes, at(NOW, subject)))]).toEqual([subject, "wrong_subject"]);
+    }
+    expect(gate.counts()).toMatchObject({ accepted: 0, refused: { wrong_subject: invented.length } });
+  });
+
+  test("admit() hears new authors though those of before are gone, and an author of many names on a few alone", () => {
+    const state = fleet.state();
+    const gate = new Gate({
+      ...{ trustDomain: DOMAIN, subjects: SUBJECTS, node: "ivan", startedAt: 0, authorsMax: 2 },
+      authorOf: (key) => authorOf(state, key),
+    });
+    const hear = (name: string, now = NOW, as = name) => {
+      const subject = SUBJECTS.gossip(as);
+      return codeOf(gate.admit(speaker(name).seal(message("x", subject), now).bytes, at(now, subject)));
+    };
+    expect([hear("ada"), hear("ben"), hear("iris")]).toEqual(["ok", "ok", "too_many_authors"]);
+    take(state, sayRevoked(voice("olga"), { type: "node", value: "ben" }));
+    // Looked for once a minute at most: a full gate must not look through itself for each message.
+    expect([hear("iris"), hear("iris", NOW + MINUTE)]).toEqual(["too_many_authors", "ok"]);
+    const names = Array.from({ length: 10 }, (_, i) => `zoe-${i}`);
+    for (const name of names) take(state, sayNode(voice("iris"), name, { key: hex(voice("ada").publicKey) }));
+    const said = names.map((name) => hear("ada", NOW + MINUTE, name));
+    expect(said.filter((code) => code === "ok")).toHaveLength(AUTHOR_SUBJECTS_MAX - 1);
+    expect(said.at(-1)).toBe("too_many_authors");
   });
 
   test("admitReply() takes the answer to its question alone, whatever the clocks", () => {
@@ -131,14 +199,6 @@ describe("Gate", () => {
     expect(codeOf(gate.admitReply(speaker("eve").seal(reply, NOW).bytes, { ...other, inReplyTo: asked.id }))).toBe(
       "author_unknown",
     );
-  });
-
-  test("forget() frees the windows of a key", () => {
-    const [gate, ada] = [gateOf(), speaker("ada")];
-    const { bytes } = ada.seal(message(), NOW);
-    gate.admit(bytes, at());
-    gate.forget(parseEnvelope(bytes).authorId);
-    expect(codeOf(gate.admit(bytes, at()))).toBe("ok");
   });
 
   test("parseEnvelope() throws nothing but envelope_malformed on mangled octets", () => {

@@ -1,5 +1,7 @@
 // Enrolment by token: what the two machines say to one another, and each way in which a request is refused.
 import { describe, expect, test } from "bun:test";
+import { hash } from "node:crypto";
+import { pauseAfter } from "../../src/daemon/fleet/joiner.ts";
 import {
   admissionFault,
   bearerFingerprint,
@@ -55,12 +57,14 @@ interface Ask {
   readonly key?: string;
   readonly csr?: string;
   readonly time?: number;
+  /** In the enrolment document, where it is another. */
+  readonly inner?: string;
 }
 
-const request = ({ name = "dora", csr = "Y3Ny", time = NOW }: Ask = {}) => ({
+const request = ({ name = "dora", csr = "Y3Ny", time = NOW, inner = name }: Ask = {}) => ({
   time,
   nodeName: name,
-  enrolment: `{"csr": "${csr}"}`,
+  enrolment: `{"nodeName": ${JSON.stringify(inner)}, "csr": "${csr}"}`,
   nkey: "",
   version: "1",
 });
@@ -68,6 +72,10 @@ const request = ({ name = "dora", csr = "Y3Ny", time = NOW }: Ask = {}) => ({
 const ask = (token: Token, as: Ask = {}) => startJoin(token, request(as), voice(as.key ?? as.name ?? "dora"));
 const opened = (bytes: Uint8Array, record: TokenRecord) =>
   openJoin(parseJoin(bytes), secret, { trustDomain: DOMAIN, record });
+const claimed = (bytes: Uint8Array, record: TokenRecord) => {
+  const { request, enc } = opened(bytes, record);
+  return { request, enc, enrolment: JSON.parse(request.enrolment) as { nodeName: string } };
+};
 
 interface Judged {
   readonly verdict: JoinVerdict;
@@ -79,7 +87,7 @@ function judge(
   bytes: Uint8Array,
   { now = NOW, state = fleet.state() }: { now?: number; state?: FleetState } = {},
 ): Judged {
-  return judgeJoin(record, opened(bytes, record), { state, now, roots: { all: [FINGERPRINT], signing: FINGERPRINT } });
+  return judgeJoin(record, claimed(bytes, record), { state, now, roots: { all: [FINGERPRINT], signing: FINGERPRINT } });
 }
 
 const codeOf = ({ verdict }: Judged) => (verdict.outcome === "refused" ? verdict.code : verdict.outcome);
@@ -123,10 +131,24 @@ describe("token", () => {
       [],
       ["http://a"],
       ["nats://me:secret@a:4222"],
+      ["nats://a:4222", "ws://a:8080"],
+      ["wss://a"],
       Array.from({ length: 9 }, () => "nats://a"),
     ]) {
       expect(refused({ servers })).toThrow(throwing("token_servers_invalid"));
     }
+  });
+
+  test("parseToken() refuses a token of before that names a broker by WebSocket, and says what to do", () => {
+    const servers = ["nats://xbroker.example:4222"];
+    const { text } = createToken(secret, { ...OPTIONS, servers }, NOW);
+    const prefix = "riprap-join-";
+    const bytes = Buffer.from(text.slice(prefix.length), "base64url");
+    const body = Buffer.from(bytes.subarray(0, -4).toString("latin1").replace("nats://x", "wss://xx"), "latin1");
+    const forged = Buffer.concat([body, hash("sha256", body, "buffer").subarray(0, 4)]);
+    const parse = () => parseToken(prefix + forged.toString("base64url"));
+    expect(parse).toThrow(throwing("token_servers_invalid"));
+    expect(parse).toThrow("--server nats://HOST:4222");
   });
 
   test("parseToken() reads a token whose every field is as large as it may be, and createToken() refuses larger credentials", () => {
@@ -273,13 +295,14 @@ describe("admission", () => {
     expect(codeOf(judge(record, ask(token, { time: NOW - HOUR }).bytes))).toBe("join_clock");
     expect(codeOf(judge(record, ask({ ...token, rootFingerprint: "cd".repeat(32) }).bytes))).toBe("join_wrong_root");
     const retired = { state: fleet.state(), now: NOW, roots: { all: [FINGERPRINT, "cd"], signing: "cd" } };
-    const { verdict } = judgeJoin(record, opened(ask(token).bytes, record), retired);
+    const { verdict } = judgeJoin(record, claimed(ask(token).bytes, record), retired);
     expect(verdict).toMatchObject({ code: "join_retired_root", message: expect.stringContaining("make a new token") });
     expect(codeOf(judge(record, ask(token, { name: "Not A Name" }).bytes))).toBe("join_name");
     const late = record.expiresAt + 1;
     expect(codeOf(judge(record, ask(token, { time: late }).bytes, { now: late }))).toBe("token_expired");
-    const tried = { ...record, seen: Array.from({ length: JOIN_TRIES_MAX }, (_, n) => `${n}`) };
+    const tried = { ...record, seen: Array.from({ length: JOIN_TRIES_MAX }, (_, n) => ({ enc: `${n}`, until: NOW })) };
     expect(codeOf(judge(tried, ask(token).bytes))).toBe("join_too_often");
+    expect(codeOf(judge(tried, ask(token, { time: NOW + 1 }).bytes, { now: NOW + 1 }))).toBe("grant");
     const state = fleet.state();
     take(state, sayRevoked(voice("iris"), { type: "token", value: token.id }));
     expect(codeOf(judge(record, ask(token).bytes, { state }))).toBe("token_revoked");
@@ -288,6 +311,8 @@ describe("admission", () => {
   test("judgeJoin() holds a token for one name to that name", () => {
     const { token, record } = make({ nodeName: "dora" });
     expect(codeOf(judge(record, ask(token, { name: "emil" }).bytes))).toBe("join_name");
+    const inner = judge(record, ask(token, { inner: "emil" }).bytes);
+    expect(inner).toMatchObject({ verdict: { code: "join_name" }, record: { use: { state: "unused" } } });
     expect(codeOf(judge(record, ask(token).bytes))).toBe("grant");
   });
 
@@ -324,6 +349,48 @@ describe("admission", () => {
     const denied = decidePending(pending.record, "denied") as TokenRecord;
     expect(codeOf(judge(denied, ask(token).bytes))).toBe("join_denied");
     expect(decidePending(denied, "approved")).toBeUndefined();
+  });
+
+  test("judgeJoin() lets a machine in that has asked for twenty hours until a person came, and forgets no request too early", () => {
+    const { token, record } = make({ needsApproval: true });
+    const request = opened(ask(token).bytes, record).request;
+    const roots = { all: [FINGERPRINT], signing: FINGERPRINT };
+    const state = fleet.state();
+    const enrolment = { nodeName: "dora" };
+    const asking = (record: TokenRecord, now: number, enc = `${now}`) =>
+      judgeJoin(record, { request: { ...request, time: now }, enc, enrolment }, { state, now, roots });
+    for (const pause of [() => 2000, pauseAfter]) {
+      let [waiting, most] = [record, 0];
+      for (let now = NOW; now < NOW + 20 * HOUR; now += pause(now - NOW)) {
+        const judged = asking(waiting, now);
+        expect(codeOf(judged)).toBe("pending");
+        expect(codeOf(asking(judged.record, now))).toBe("join_replayed");
+        waiting = judged.record;
+        most = Math.max(most, waiting.seen.length);
+      }
+      expect(most).toBeLessThan(JOIN_TRIES_MAX / 2);
+      const approved = decidePending(waiting, "approved") as TokenRecord;
+      expect(codeOf(asking(approved, NOW + 20 * HOUR))).toBe("grant");
+    }
+  });
+
+  test("judgeJoin() answers no request twice within all of the time in which it would be taken", () => {
+    const { token, record } = make({ needsApproval: true });
+    for (const skew of [-JOIN_SKEW_MAX_MS, 0, JOIN_SKEW_MAX_MS]) {
+      const time = NOW + skew;
+      const bytes = ask(token, { time }).bytes;
+      let { record: kept } = judge(record, bytes);
+      for (let now = NOW; now <= time + JOIN_SKEW_MAX_MS + 60_000; now += 30_000) {
+        const again = judge(kept, bytes, { now });
+        if (now <= time + JOIN_SKEW_MAX_MS) expect(codeOf(again)).toBe("join_replayed");
+        expect(again.verdict.outcome).toBe("refused");
+        kept = judge(again.record, ask(token, { time: now }).bytes, { now }).record;
+      }
+    }
+  });
+
+  test("pauseAfter() asks every two seconds at first and every thirty after ten minutes", () => {
+    expect([0, 40_000, 120_000, 600_000, 20 * HOUR].map(pauseAfter)).toEqual([2000, 2000, 6000, 30_000, 30_000]);
   });
 
   test("bearerFingerprint() gives eight groups that two people can compare", () => {

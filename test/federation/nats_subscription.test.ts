@@ -76,13 +76,13 @@ describe("Subscriptions", () => {
       waits.push((clock.now() - began) / 1000);
     }
     expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    expect(told).toEqual([{ subject: "join", isRefused: true }]);
+    expect(told).toEqual([{ verb: "listen", subject: "join", isRefused: true }]);
     line.allows = () => true;
     await clock.advance(60_000);
     await settle();
     line.live.get("join")?.(null, "a machine");
     expect([subscriptions.refused, heard]).toEqual([[], ["a machine"]]);
-    expect(told.at(-1)).toEqual({ subject: "join", isRefused: false });
+    expect(told.at(-1)).toEqual({ verb: "listen", subject: "join", isRefused: false });
     expect(line.tried.filter((subject) => subject === "gossip")).toHaveLength(1);
   });
 

@@ -63,7 +63,8 @@ describe("root request", () => {
     expect(parseRootRequest(writeRootRequest(REQUEST))).toEqual(REQUEST);
     const [issuer, operator] = describeRootRequest(REQUEST);
     expect(issuer).toContain("node ada admits nodes that issue spiffe://example.org/");
-    expect(operator).toContain("operator gina sets Service for the groups edge, about any ID, and revokes id");
+    expect(operator).toContain("operator gina sets Service for the groups edge, about any ID, ");
+    expect(operator).toContain("under names that begin with gina., and revokes id");
     expect(describeRootRequest({ ...REQUEST, csr: "x" })[0]).toContain("signs the intermediates of nodes");
   });
 
@@ -72,7 +73,7 @@ describe("root request", () => {
     const state = fleet.state();
     for (const statement of statements) take(state, statement);
     expect(state.standing.grantOf("issuer", "ada")?.body.authority).toBe(authorityId("issuing"));
-    take(state, sayResource(voice("gina"), service("web"), { to: { type: "group", name: "edge" } }));
+    take(state, sayResource(voice("gina"), service("gina.web"), { to: { type: "group", name: "edge" } }));
     const [forged] = grantRootRequest(REQUEST, makeRoot("another"), { time: NOW, authority: undefined });
     expect(forged === undefined ? "" : outcomeOf(fleet.state(), forged)).toBe("root_unknown");
   });

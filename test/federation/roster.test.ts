@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { KEEP_MAX } from "../../src/federation/body.ts";
 import {
   findNode,
   type IssuedPath,
@@ -10,11 +11,20 @@ import {
   resourcesFor,
   revocationOf,
 } from "../../src/federation/roster.ts";
-import { type RevocationTarget, tryParseScope, tryParseTarget, writeScope, writeTarget } from "../../src/fleet.ts";
+import {
+  type Keep,
+  type RevocationTarget,
+  tryParseScope,
+  tryParseTarget,
+  writeScope,
+  writeTarget,
+} from "../../src/fleet.ts";
 import {
   authorityId,
   DOMAIN,
+  hex,
   makeFleet,
+  NOW,
   outcomeOf,
   say,
   sayNode,
@@ -24,6 +34,7 @@ import {
   service,
   take,
   voice,
+  workload,
 } from "./fleet_fixture.ts";
 
 const fleet = makeFleet();
@@ -90,6 +101,60 @@ describe("mayIssue()", () => {
     take(state, sayRevoked(voice("iris"), target, { keep: keepOf(state, target) }));
     expect(state.list("resource")).toEqual([said]);
     expect(outcomeOf(state, sayResource(voice("olga"), service("web"), { revision: 2 }))).toBe("author_revoked");
+  });
+
+  test("keepOf() refuses to name more than one statement can, and says how to revoke all the same", () => {
+    const state = fleet.state();
+    for (let n = 0; n <= KEEP_MAX; n++) take(state, sayResource(voice("olga"), service(`s${n}`)));
+    const stolen = sayRevoked(voice("olga"), { type: "node", value: "ben" });
+    const others = sayResource(voice("otto"), workload("otto.w", "edge/w"), {
+      to: { type: "group", name: "edge" },
+    });
+    for (const said of [stolen, others]) take(state, said);
+    const target = { type: "operator", value: "olga" } as const;
+    const remedy = /--keep revocations .*--keep none .*have another operator say first, with riprap apply --fleet/;
+    expect(() => keepOf(state, target)).toThrow(
+      expect.objectContaining({ code: "revocation_too_much", message: expect.stringMatching(remedy) }),
+    );
+    expect(keepOf(state, target, "revocations")).toEqual([stolen.hash.slice(0, 32)]);
+    expect(keepOf(state, target, "none")).toEqual([]);
+  });
+
+  const revokeKeeping = (keep: Keep, isOrderTurned: boolean) => {
+    const state = fleet.state();
+    const target = { type: "operator", value: "olga" } as const;
+    const mine = [
+      sayResource(voice("olga"), service("web")),
+      sayRevoked(voice("olga"), { type: "node", value: "ben" }),
+    ];
+    for (const said of mine) take(state, said);
+    const revoked = sayRevoked(voice("iris"), target, { keep: keepOf(state, target, keep) });
+    const next = isOrderTurned ? fleet.state() : state;
+    next.applyAll(isOrderTurned ? [revoked, ...mine] : [revoked], NOW);
+    return { services: next.list("resource").length, revoked: listRevocations(next).map(({ target: of }) => of.type) };
+  };
+
+  test.each([
+    ["all", { services: 1, revoked: ["node", "operator"] }],
+    ["revocations", { services: 0, revoked: ["node", "operator"] }],
+    ["none", { services: 0, revoked: ["operator"] }],
+  ] as const)("keepOf(%p) lets stand of a revoked operator what it says, whatever comes first", (keep, expected) => {
+    for (const isOrderTurned of [false, true]) {
+      const got = revokeKeeping(keep, isOrderTurned);
+      expect({ ...got, revoked: got.revoked.sort() }).toEqual({ ...expected, revoked: [...expected.revoked] });
+    }
+  });
+
+  test("what another operator says again stands when nothing of the first one is kept", () => {
+    const state = fleet.state();
+    const target = { type: "operator", value: "olga" } as const;
+    for (let n = 0; n < 3; n++) take(state, sayResource(voice("olga"), workload(`w${n}`, "edge/w")));
+    const rights = { kinds: ["WorkloadIdentity"], groups: undefined, idPrefixes: undefined, revoke: [] };
+    take(state, say(fleet.root, ["operator", "anna"], { key: hex(voice("anna").publicKey), ...rights }));
+    const again = sayResource(voice("anna"), workload("w1", "edge/w"), { revision: 2 });
+    take(state, again);
+    take(state, sayRevoked(voice("iris"), target, { keep: keepOf(state, target, "none") }));
+    expect(state.list("resource")).toEqual([again]);
   });
 
   test("keeps the serial numbers of two authorities apart", () => {

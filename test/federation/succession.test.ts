@@ -1,7 +1,7 @@
 // Roots that come, retire and are revoked, as the other nodes hear of them: who may say it, what stands of the words of one that is gone, and no way back.
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { buildCaCertificate } from "../../src/ca/x509.ts";
-import { parseBody, type RootEntry, writeBody } from "../../src/federation/body.ts";
+import { parseBody, ROOT_KEEP_MAX, type RootEntry, writeBody } from "../../src/federation/body.ts";
 import { keyIdOf, type Signer } from "../../src/federation/curve.ts";
 import { FleetState } from "../../src/federation/fleet_state.ts";
 import {
@@ -10,7 +10,7 @@ import {
   parseRootRequest,
   writeRootRequest,
 } from "../../src/federation/root_request.ts";
-import { type Statement, signStatement } from "../../src/federation/statement.ts";
+import { BODY_BYTES_MAX, type Statement, signStatement } from "../../src/federation/statement.ts";
 import { isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../src/federation/succession.ts";
 import { TrustDomain } from "../../src/spiffe_id.ts";
 import { draw, random as seeded } from "../random.ts";
@@ -265,6 +265,34 @@ test("nextRecord() says nothing when nothing is new, and takes no root back that
     keep: [],
   }));
   expect(nextRecord(held, known, { trustDomain: DOMAIN, author: roots.second })).toBeUndefined();
+});
+
+describe("the bounds of a record", () => {
+  const word = (n: number) => n.toString(16).padStart(32, "0");
+  const words = (count: number) => Array.from({ length: count }, (_, n) => word(n));
+  const entry = (n: number, keep: readonly string[]): RootEntry => ({
+    certificate: `${Buffer.alloc(1120, n).toString("base64").slice(0, 1490)}${word(n).slice(-8)}==`,
+    ...{ state: "retired", keep, by: "ab".repeat(32), endorsement: "cd".repeat(80) },
+  });
+  const full = (count: number) => Array.from({ length: 16 }, (_, n) => entry(n, n === 3 ? words(count) : []));
+
+  test("writeBody() takes sixteen roots of the longest certificates with all the words that may stand, and a body holds them", () => {
+    const body = writeBody("roots", { roots: full(ROOT_KEEP_MAX) });
+    expect(body.length).toBeLessThanOrEqual(BODY_BYTES_MAX);
+    expect(body.length).toBeGreaterThan(BODY_BYTES_MAX - 2000);
+  });
+
+  test("nextEntries() refuses more words or more roots than that, and says what to do", () => {
+    const held = full(ROOT_KEEP_MAX - 1).slice(0, 15);
+    const known = (count: number): KnownRoot => ({
+      ...{ certificate: certificates.get(roots.first) as Uint8Array, state: "retired", keep: words(count) },
+    });
+    expect(nextEntries(held, [known(1)])?.length).toBe(16);
+    const refused = (message: string) =>
+      expect.objectContaining({ code: "roots_too_much", message: expect.stringContaining(message) });
+    expect(() => nextEntries(held, [known(2)])).toThrow(refused("have a root that goes on speaking say them again"));
+    expect(() => nextEntries(full(0), [known(0)])).toThrow(refused("it has had 17"));
+  });
 });
 
 test("apply() throws nothing on a record of random members, and takes none", () => {

@@ -1,9 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import {
+  type Difference,
   DigestTree,
+  HEADS_MAX,
   parseDifference,
   parseDigest,
   parseIds,
+  type StatementHead,
+  statementId,
   writeDifference,
   writeDigest,
 } from "../../src/federation/digest.ts";
@@ -104,9 +108,106 @@ describe("DigestTree", () => {
     expect(a.digest()).toEqual(b.digest());
   });
 
+  const id = (bucket: number, n: number) => bucket.toString(16).padStart(2, "0") + n.toString(16).padStart(30, "0");
+  const head = (bucket: number, n: number): StatementHead => {
+    return { id: id(bucket, n), rank: 1, hash: id(bucket, n) };
+  };
+  const treeOf = (heads: readonly StatementHead[]) => {
+    const tree = new DigestTree();
+    for (const one of heads) tree.set(one);
+    return tree;
+  };
+  const crowd = (count: number) => Array.from({ length: count }, (_, n) => head(0, 3 * n));
+
+  test("difference() gives all other buckets whole though one has more heads than an answer holds", () => {
+    const [mine, theirs] = [treeOf(crowd(HEADS_MAX + 1)), treeOf(crowd(HEADS_MAX))];
+    for (const bucket of [1, 7, 255]) mine.set(head(bucket, 5));
+    const next = random(5);
+    for (let round = 0; round < 20; round++) {
+      const difference = mine.difference(theirs.digest(), next);
+      expect([...difference.buckets].sort()).toEqual([1, 255, 7]);
+      expect(difference.window?.from.slice(0, 2)).toBe("00");
+      expect(difference.heads.length).toBeLessThanOrEqual(HEADS_MAX);
+      expect(parseDifference(writeDifference(difference))).toEqual(difference);
+    }
+  });
+
+  test("difference() goes through 30,000 heads of one bucket in windows that leave out no id of either side", () => {
+    const heads = crowd(30_000);
+    const mine = treeOf(heads);
+    const other = new DigestTree().digest();
+    const windows = new Map<string, Difference>();
+    const next = random(6);
+    for (let round = 0; round < 50; round++) {
+      const difference = mine.difference(other, next);
+      windows.set(difference.window?.from ?? "", difference);
+      expect(difference.heads.length).toBeLessThanOrEqual(HEADS_MAX);
+    }
+    const sorted = [...windows.values()].sort((a, b) => ((a.window?.from ?? "") < (b.window?.from ?? "") ? -1 : 1));
+    expect(sorted.length).toBe(Math.ceil(30_000 / (HEADS_MAX - 1)));
+    expect(new Set(sorted.flatMap((difference) => difference.heads.map((one) => one.id))).size).toBe(30_000);
+    expect(sorted[0]?.window?.from).toBe("00".repeat(16));
+    expect(sorted.at(-1)?.window?.until).toBe(`00${"ff".repeat(15)}`);
+    for (const [i, one] of sorted.slice(1).entries()) expect(one.window?.from).toBe(sorted[i]?.window?.until as string);
+  });
+
+  test("difference() reaches every bucket though more of them never come to be the same than an answer holds", () => {
+    const heads = Array.from({ length: 10 }, (_, bucket) => Array.from({ length: 4000 }, (_, n) => head(bucket, n)));
+    const mine = treeOf(heads.flat());
+    const next = random(7);
+    const told = new Set<number>();
+    for (let round = 0; round < 60; round++) {
+      const { buckets, window } = mine.difference(new DigestTree().digest(), next);
+      expect(window).toBeUndefined();
+      for (const bucket of buckets) told.add(bucket);
+    }
+    expect(told.size).toBe(10);
+  });
+
+  test("headsOf() gives what is in the buckets and in the window, both of its ends among it", () => {
+    const tree = treeOf([...crowd(5), head(1, 1), head(2, 1)]);
+    const window = { from: id(0, 3), until: id(0, 9) };
+    expect(tree.headsOf({ buckets: [1], window }).map((one) => one.id)).toEqual([
+      id(1, 1),
+      ...[3, 6, 9].map((n) => id(0, n)),
+    ]);
+  });
+
+  test("statementId() keeps revocations and presences in buckets of their own", () => {
+    const bucketsOf = (prefix: string) =>
+      Array.from({ length: 2000 }, (_, n) => Number.parseInt(statementId(`${prefix}${n}`).slice(0, 2), 16));
+    const span = (prefix: string) => [Math.min(...bucketsOf(prefix)), Math.max(...bucketsOf(prefix))];
+    expect(span("resource/Service/s")).toEqual([0, 191]);
+    expect(span("revocation/id:")).toEqual([192, 223]);
+    expect(span("presence/n")).toEqual([224, 255]);
+  });
+
+  test("parseDifference() refuses what contradicts itself", () => {
+    const window = { from: id(4, 10), until: id(4, 20) };
+    const good = { buckets: [1, 2], window, heads: [head(1, 9), head(4, 10), head(4, 20)] };
+    expect(parseDifference(writeDifference(good))).toEqual(good);
+    for (const bad of [
+      { ...good, heads: [head(3, 1)] },
+      { ...good, heads: [head(4, 9)] },
+      { ...good, heads: [head(4, 21)] },
+      { ...good, buckets: [1, 1] },
+      { ...good, buckets: [1, 4] },
+      { ...good, window: { from: id(4, 21), until: id(4, 20) } },
+      { ...good, window: { from: id(4, 10), until: id(5, 20) } },
+      { ...good, window: undefined },
+    ])
+      expect(() => parseDifference(writeDifference(bad))).toThrow(
+        expect.objectContaining({ code: "octets_malformed" }),
+      );
+  });
+
   test("messages survive their octets, and mangled ones are refused by a RiprapError", () => {
     const state = fleet.state();
-    const difference = { buckets: [1, 255], heads: [{ id: "ab".repeat(16), rank: 3, hash: "cd".repeat(16) }] };
+    const difference = {
+      buckets: [1, 255],
+      window: { from: "aa".repeat(16), until: `aa${"ff".repeat(15)}` },
+      heads: [{ id: `aa${"bc".repeat(15)}`, rank: 3, hash: "cd".repeat(16) }],
+    };
     expect(parseDigest(writeDigest(state.digest()))).toEqual(state.digest());
     expect(parseDifference(writeDifference(difference))).toEqual(difference);
     const messages: FleetMessage[] = [

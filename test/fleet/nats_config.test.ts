@@ -188,6 +188,22 @@ describe("natsConfig()", () => {
       const values = await Array.fromAsync(theirs?.list(new AbortController().signal) ?? []);
       expect(values.map((value) => [...value])).toEqual([[...DATA]]);
       expect(await alpha.store("riprap_other")).toBeUndefined();
+      const stream = `KV_${SUBJECTS.store}`;
+      const ask = async (verb: string, name: string, body: object) => {
+        const text = new TextEncoder().encode(JSON.stringify(body));
+        const answer = await beta.request(`$JS.API.STREAM.${verb}.${name}`, text, 300).catch(() => undefined);
+        return answer === undefined ? "no answer" : JSON.parse(new TextDecoder().decode(answer)).error?.description;
+      };
+      const all = { subjects: [`${SUBJECTS.prefix}.>`], retention: "limits", storage: "memory" };
+      expect(await ask("CREATE", stream, { ...all, name: stream })).toContain("already in use");
+      expect(await ask("CREATE", stream, { ...all, name: "OTHER" })).toContain("does not match");
+      for (const [verb, name] of [
+        ["CREATE", "OTHER"],
+        ["UPDATE", stream],
+        ["PURGE", stream],
+        ["DELETE", stream],
+      ] as const)
+        expect([verb, await ask(verb, name, { ...all, name })]).toEqual([verb, "no answer"]);
     },
     20_000,
   );

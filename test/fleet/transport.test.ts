@@ -3,7 +3,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { systemClock } from "../../src/clock.ts";
 import { createNkey, openNats } from "../../src/federation/nats.ts";
-import { MESSAGE_BYTES_MAX, type Transport, type TransportState } from "../../src/federation/transport.ts";
+import {
+  MESSAGE_BYTES_MAX,
+  type Refusal,
+  type Transport,
+  type TransportState,
+} from "../../src/federation/transport.ts";
 import { random as seededRandom } from "../random.ts";
 import { NO_CHAOS, openChaosProxy } from "./chaos_proxy.ts";
 import { freePort, makeServerTls, NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
@@ -134,6 +139,30 @@ describe.skipIf(!HAS_SERVER)("openNats() (skipped without nats-server)", () => {
     expect(a.publish("t.big", new Uint8Array(MESSAGE_BYTES_MAX))).toBe(true);
   });
 
+  test("says what the broker does not let it publish or ask, each once, until a later message is taken", async () => {
+    const { seed, publicKey } = createNkey();
+    const config = (denied: string) =>
+      `authorization { users: [{ nkey: ${publicKey}, permissions: { publish: { deny: [${denied}] } } }] }`;
+    const server = await park.single({ config: config('"t.no", "t.ask.*", "$JS.>"') });
+    const a = await connectTo([server.url], { proof: { kind: "nkey", seed } });
+    const told: Refusal[] = [];
+    a.onRefusal((refusal) => void told.push(refusal));
+    const settled = async (count: number) => {
+      for (let tries = 0; told.length < count && tries < 500; tries++) {
+        for (const subject of ["t.no", "t.yes", "$JS.API.INFO"]) a.publish(subject, bytes("x"));
+        await a.request("t.ask.b", bytes("?"), 20).catch(() => undefined);
+      }
+      return told.splice(0).sort((one, other) => (one.subject < other.subject ? -1 : 1));
+    };
+    const both = ["t.ask.b", "t.no"].map((subject) => ({ verb: "publish", subject }) as const);
+    expect(await settled(2)).toEqual(both.map((one) => ({ ...one, isRefused: true })));
+    expect(a.refused.toSorted((one, other) => (one.subject < other.subject ? -1 : 1))).toEqual(both);
+    expect(told).toEqual([]);
+    await server.reload(config('"t.never"'));
+    expect(await settled(2)).toEqual(both.map((one) => ({ ...one, isRefused: false })));
+    expect(a.refused).toEqual([]);
+  }, 30_000);
+
   test("proves itself by nkey over TLS; a wrong key, a foreign CA and a server without TLS are each refused", async () => {
     const tls = await makeServerTls(`${park.folder}/tls`);
     const other = await makeServerTls(`${park.folder}/other`);
@@ -155,6 +184,30 @@ describe.skipIf(!HAS_SERVER)("openNats() (skipped without nats-server)", () => {
       open.push(transport);
       await reach(transport, (state) => state.phase === "connecting" && reason.test(state.reason));
     }
+  });
+
+  test("tls:// demands TLS without a CA of its own too, for each server that is named so", async () => {
+    const tls = await makeServerTls(`${park.folder}/demanded`);
+    const [server, plain, leaf] = [await park.single({ tls }), await park.single(), await park.single()];
+    const named = ({ port }: { port: number }, host = "127.0.0.1") => `tls://${host}:${port}`;
+    const good = await connectTo([named(server)], { ca: tls.caText });
+    expect(good.state).toMatchObject({ phase: "connected" });
+    for (const [url, reason] of [
+      [named(plain), "the server speaks no TLS, which natsCa or its tls:// URL asks for"],
+      [named(plain, "localhost"), "the server speaks no TLS"],
+      // Its CA is none of the system's.
+      [named(server), "certificate"],
+    ] as const) {
+      const told: TransportState[] = [];
+      const transport = openNats({ servers: [url], name: "test", clock: systemClock, random: Math.random });
+      open.push(transport);
+      transport.onState((state) => void told.push(state));
+      await reach(transport, (state) => state.phase === "connecting" && state.reason.includes(reason));
+      expect(told.map(({ phase }) => phase)).not.toContain("connected");
+    }
+    // Each as it is named: one server of the fleet may be a leaf on this machine.
+    const both = await connectTo([named(plain), leaf.url]);
+    expect(both.state).toMatchObject({ phase: "connected", server: `127.0.0.1:${leaf.port}` });
   });
 
   test("openChaosProxy() drops and repeats messages by its seed, and a cut ends connections", async () => {

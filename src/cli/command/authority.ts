@@ -18,7 +18,7 @@ const init: Command = {
   group: "Set up",
   sentence: "Make a trust domain, with this machine as its first node.",
   notes: [
-    "Makes the root and this node's intermediate under the state directory. Further nodes join with riprap enrol.",
+    "Makes the root and this node's intermediate under the state directory. Further nodes join with riprap join, by a token of riprap token create here; or by file, without a broker, with riprap enrol.",
   ],
   arguments: [{ name: "DOMAIN", sentence: "The trust domain's name, as in edge.example." }],
   options: [
@@ -52,7 +52,7 @@ const init: Command = {
       `trust domain ${answer.trustDomain}, first node ${answer.nodeName}, state in ${stateDir}`,
       `root fingerprint (SHA-256): ${answer.rootFingerprint}`,
       `keys: ${answer.keyStorage}`,
-      "next: riprap run, then riprap apply -f RULES; on a further machine: riprap enrol request",
+      "next: riprap run, then riprap apply -f RULES; on a further machine: riprap join, or riprap enrol request",
     ]);
     return 0;
   },

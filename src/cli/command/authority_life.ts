@@ -129,10 +129,12 @@ export async function throughEither<T>(
   const { openAuthorities } = await import("../../ca.ts");
   return await asOwner(stateDir, () =>
     withAuthority(stateDir, async ({ trustDomain }, store) => {
-      const answer = await ways.local(openAuthorities({ stateDir, clock: systemClock, store }));
+      const { requireSayableBeside, sayRootsBeside } = await import("../../daemon/fleet/root_voice.ts");
+      const beside = () => ({ stateDir, store, trustDomain, now: systemClock.now() });
+      const beforeRootMoves = (ending?: Uint8Array) => requireSayableBeside(beside(), ending);
+      const answer = await ways.local(openAuthorities({ stateDir, clock: systemClock, store, beforeRootMoves }));
       // A root that is revoked later can bring in nobody.
-      const { sayRootsBeside } = await import("../../daemon/fleet/root_voice.ts");
-      sayRootsBeside({ stateDir, store, trustDomain, now: systemClock.now() });
+      sayRootsBeside(beside());
       return answer;
     }),
   );

@@ -42,7 +42,8 @@ const create: Command = {
     {
       name: "server",
       value: "URL",
-      sentence: "The broker that the node connects to, or several with commas; this node's own when not given.",
+      sentence:
+        "The broker that the node connects to, nats://HOST:PORT or tls://HOST:PORT, or several with commas; this node's own when not given.",
     },
     {
       name: "broker-credentials",

@@ -3,6 +3,7 @@
 import type { SignedSvid } from "../../ca.ts";
 import type { AuthorityEventView } from "../../daemon/control/authority.ts";
 import type { RevocationView, RevokedIdView } from "../../daemon/control/port.ts";
+import { KEEPS } from "../../fleet.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, SOCKET_OPTION } from "../command.ts";
 import { layOut } from "../grid.ts";
 import { show } from "../output.ts";
@@ -23,6 +24,13 @@ const revoke: Command = {
   arguments: [{ name: "TARGET", optional: true, sentence: "What is revoked." }],
   options: [
     { name: "reason", value: "TEXT", sentence: "Why, for the journal." },
+    {
+      name: "keep",
+      value: "WHAT",
+      choices: KEEPS,
+      sentence:
+        "What stands of what operator:NAME or issuer:NAME has said: all until now (when not given), what it revoked, or nothing.",
+    },
     { name: "local", sentence: "On this node alone: the fleet, which never forgets, is not told." },
     { name: "lift", sentence: "Let a SPIFFE ID be used again that was revoked with --local." },
     { name: "force", sentence: "Revoke an authority although it signs." },
@@ -48,6 +56,7 @@ const revoke: Command = {
       local: invocation.has("local") ? "1" : undefined,
       lift: invocation.has("lift") ? "1" : undefined,
       force: invocation.has("force") ? "1" : undefined,
+      keep: invocation.option("keep"),
     };
     const done = await client.post<RevocationView>("/v1/revoke", { query, waitMs: 30_000 });
     show(done, { invocation, terminal }, ({ target: what, outcome, notes }) => [

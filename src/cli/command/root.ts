@@ -3,7 +3,7 @@
 import type { AuthorityList } from "../../ca.ts";
 import type { FleetStatusView } from "../../daemon/fleet/port.ts";
 import { RiprapError } from "../../error.ts";
-import { REVOCATION_TYPES, type RevocationType } from "../../fleet.ts";
+import { KEEPS, type Keep, OPERATOR_REVOCATION_TYPES, type RevocationType } from "../../fleet.ts";
 import { asOwner, STATE_OPTION, withAuthority } from "../authority.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION, type Option, SOCKET_OPTION } from "../command.ts";
 import { readText, writeNewFile } from "../file.ts";
@@ -55,6 +55,7 @@ const request: Command = {
   sentence: "Ask the root for an issuing CA, rights, or its word about the roots.",
   notes: [
     "An issuing node signs the intermediates of other nodes and admits them. An operator's key says what riprap apply --fleet and riprap revoke say; it is made on this machine and stays here.",
+    "With --groups or --ids the operator sets and deletes only resources whose names begin with NAME and a dot, so that he takes nothing of anybody else's away.",
   ],
   arguments: [],
   options: [
@@ -66,7 +67,7 @@ const request: Command = {
     {
       name: "revoke",
       value: "TYPES",
-      sentence: `What the operator may revoke: ${REVOCATION_TYPES.join(", ")}; nothing when not given.`,
+      sentence: `What the operator may revoke: ${OPERATOR_REVOCATION_TYPES.join(", ")}; nothing when not given.`,
     },
     {
       name: "roots",
@@ -78,6 +79,12 @@ const request: Command = {
       sentence: "End the issuing role of this node for ever; nodes that it admitted stay.",
     },
     { name: "reason", value: "TEXT", sentence: "Why the role ends." },
+    {
+      name: "keep",
+      value: "WHAT",
+      choices: KEEPS,
+      sentence: "What stands of what NODE has said: all until now (when not given), what it revoked, or nothing.",
+    },
     OUT,
     STATE_OPTION,
     CONFIG_OPTION,
@@ -87,7 +94,10 @@ const request: Command = {
     const { makeRootRequest } = await import("../root_word.ts");
     const { writeRootRequest } = await import("../../federation/root_request.ts");
     const issuer = invocation.option("end");
-    const end = issuer === undefined ? undefined : { issuer, reason: invocation.option("reason") ?? "" };
+    const end =
+      issuer === undefined
+        ? undefined
+        : { issuer, reason: invocation.option("reason") ?? "", keep: keepOf(invocation) };
     const roots = invocation.has("roots");
     const wanted = { issuing: invocation.has("issuing"), operator: operatorOf(invocation), roots, end };
     if (!wanted.issuing && !roots && wanted.operator === undefined && end === undefined) {
@@ -187,14 +197,20 @@ async function installCertificates(client: ReturnType<typeof clientOf>, body: st
 
 export const ROOT_COMMANDS: readonly Command[] = [exported, request, sign, install];
 
+function keepOf(invocation: Invocation): Keep {
+  const said = invocation.option("keep");
+  return KEEPS.find((one) => one === said) ?? "all";
+}
+
 function operatorOf(invocation: Invocation) {
   const name = invocation.option("operator");
   if (name === undefined) return undefined;
   const list = (option: string) => invocation.option(option)?.split(",");
   const revoke = (list("revoke") ?? []).map((type): RevocationType => {
-    const known = REVOCATION_TYPES.find((one) => one === type);
+    const known = OPERATOR_REVOCATION_TYPES.find((one) => one === type);
     if (known !== undefined) return known;
-    throw usageError(`Cannot use --revoke "${type}": it is none of ${REVOCATION_TYPES.join(", ")}`, invocation.title);
+    const fact = `it is none of ${OPERATOR_REVOCATION_TYPES.join(", ")}`;
+    throw usageError(`Cannot use --revoke "${type}": ${fact}`, invocation.title);
   });
   const kinds = list("kinds") ?? ALL_KINDS.split(",");
   return { name, rights: { kinds, groups: list("groups"), idPrefixes: list("ids"), revoke } };

@@ -10,6 +10,7 @@ const ANCESTORS_MAX = 32; // deeper than any service tree; also what ends a loop
 export interface Ancestor {
   readonly pid: number;
   readonly name: string;
+  /** Empty: unknown, or no word to go by. */
   readonly exe: string;
   readonly uid: number;
   readonly script: string | undefined;
@@ -22,8 +23,11 @@ export function readAncestors(evidence: ProcessEvidence): readonly Ancestor[] {
   while (child.parentPid > 0 && ancestors.length < ANCESTORS_MAX) {
     const parent = tryReadParent(child);
     if (parent === undefined) break;
-    const { pid, name, exe, uid } = parent;
-    ancestors.push({ pid, name, exe, uid, script: findScript(parent)?.path });
+    const { pid, name, uid, hasForeignPaths } = parent;
+    const paths = hasForeignPaths
+      ? { exe: "", script: undefined }
+      : { exe: parent.exe, script: findScript(parent)?.path };
+    ancestors.push({ pid, name, uid, ...paths });
     child = parent;
   }
   return ancestors;

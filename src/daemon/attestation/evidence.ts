@@ -1,7 +1,7 @@
 // What is known of one process before any label is made: the kernel's facts of its exec, or what /proc shows. Never judges it.
 
 import { type BodyOf, PROCESS_FLAG } from "../../abi.ts";
-import { ARGV_MAX, isArgvCut, parseCgroup, readProcess, TEXT_MAX } from "./proc.ts";
+import { ARGV_MAX, isArgvCut, ownUserNamespace, parseCgroup, readProcess, TEXT_MAX } from "./proc.ts";
 import type { ProcessFolder } from "./process_folder.ts";
 import { type LooksWanted, looksFor, type WantedLabels } from "./wanted.ts";
 
@@ -21,6 +21,8 @@ export interface ProcessEvidence {
   readonly startTimeNs: bigint;
   readonly name: string;
   readonly exe: string;
+  /** In a user namespace other than the daemon's: whoever made that one mounts there what he likes, so that its paths are his word. */
+  readonly hasForeignPaths: boolean;
   /** As execve got it, when the kernel ran an interpreter for it; else empty. */
   readonly script: string;
   readonly argv: readonly string[];
@@ -46,6 +48,7 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
     startTimeNs: facts.startTimeNs,
     name: facts.comm,
     exe: facts.exe,
+    hasForeignPaths: facts.nsUser !== ownUserNamespace(),
     script: facts.script,
     argv: splitArguments(facts.argv, (facts.flags & PROCESS_FLAG.argvCut) !== 0),
     uid: facts.euid,
@@ -66,11 +69,20 @@ export function evidenceOfFacts(facts: BodyOf<"process">): ProcessEvidence {
 
 /** What /proc shows of a running process. RiprapError `not_found` when there is none. A process can have changed its argv. */
 export function evidenceOfProc(pid: number): ProcessEvidence {
-  const { stat, status, exe, argv, cgroup, isArgvCut: isCut } = readProcess(pid);
+  const { stat, status, exe, userNamespace, argv, cgroup, isArgvCut: isCut } = readProcess(pid);
   const { parentPid, startTimeNs, name } = stat;
   const { uid, gid, capabilities, noNewPrivs, seccomp } = status;
   return {
-    ...{ pid, parentPid, startTimeNs, name, exe, script: "", argv: splitArguments(argv, isCut) },
+    ...{
+      pid,
+      parentPid,
+      startTimeNs,
+      name,
+      exe,
+      hasForeignPaths: userNamespace !== ownUserNamespace(),
+      script: "",
+      argv: splitArguments(argv, isCut),
+    },
     ...{ uid, gid, capabilities, noNewPrivs, seccomp, cgroup, exeStamp: undefined },
   };
 }
@@ -86,6 +98,7 @@ export function evidenceOfFolder(
 ): { readonly evidence: ProcessEvidence; readonly program: string } {
   const looks = looksFor(wanted);
   const exe = folder.exe();
+  const hasForeignPaths = folder.userNamespace() !== ownUserNamespace();
   const argv = looks.argv ? (folder.tryRead("cmdline", ARGV_MAX) ?? "") : "";
   const cgroup = looks.cgroup ? parseCgroup(folder.tryRead("cgroup", TEXT_MAX) ?? "") : "";
   const { uid, gid, capabilities, noNewPrivs, seccomp } = privilegesOf(folder, looks);
@@ -98,6 +111,7 @@ export function evidenceOfFolder(
     startTimeNs,
     name,
     exe,
+    hasForeignPaths,
     script: "",
     argv: splitArguments(argv, isArgvCut(argv)),
     uid,

@@ -37,6 +37,8 @@ export interface ProcessFiles {
   readonly status: ProcessStatus;
   /** Empty for a kernel thread, or when it may not be read. */
   readonly exe: string;
+  /** Inode of the user namespace; undefined when it may not be read. */
+  readonly userNamespace: number | undefined;
   readonly argv: string;
   readonly isArgvCut: boolean;
   readonly cgroup: string;
@@ -45,11 +47,27 @@ export interface ProcessFiles {
 /** A living process; RiprapError `not_found` when there is none. Its `stat` is read last: what came before was of the program that it names, or of one before that. */
 export function readProcess(pid: number): ProcessFiles {
   const exe = tryReadLink(pid, "exe") ?? "";
+  const userNamespace = parseNamespace(tryReadLink(pid, "ns/user"));
   const argv = tryReadText(pid, "cmdline", ARGV_MAX) ?? "";
   const cgroup = tryReadText(pid, "cgroup", TEXT_MAX) ?? "";
   const status = readStatus(pid);
   const stat = readStat(pid);
-  return { stat, status, exe, argv, isArgvCut: isArgvCut(argv), cgroup: parseCgroup(cgroup) };
+  return { stat, status, exe, userNamespace, argv, isArgvCut: isArgvCut(argv), cgroup: parseCgroup(cgroup) };
+}
+
+/** `user:[4026531837]`, as namespaces(7) has it: the inode. */
+export function parseNamespace(link: string | undefined): number | undefined {
+  const inode = /^\w+:\[(\d+)\]$/.exec(link ?? "")?.[1];
+  return inode === undefined ? undefined : Number(inode);
+}
+
+let own: number | undefined;
+
+/** Inode of the user namespace that this daemon is in. Throws Error where /proc does not tell. */
+export function ownUserNamespace(): number {
+  own ??= parseNamespace(readlinkSync("/proc/self/ns/user"));
+  if (own === undefined) throw new Error("/proc/self/ns/user is no link to a namespace");
+  return own;
 }
 
 export function isArgvCut(argv: string): boolean {
@@ -144,7 +162,7 @@ export function parseCgroup(text: string): string {
 }
 
 /** Undefined when there is no such process, no such link, or no right to read it. */
-export function tryReadLink(pid: number, name: "exe" | "cwd" | "root"): string | undefined {
+export function tryReadLink(pid: number, name: "exe" | "cwd" | "root" | "ns/user"): string | undefined {
   try {
     return readlinkSync(`/proc/${pid}/${name}`);
   } catch {

@@ -3,7 +3,15 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
 import { RiprapError } from "../../error.ts";
 import { type FileFacts, tryOpenAt, tryReadLinkAt, tryStatAt } from "../libc.ts";
-import { type ProcessStat, type ProcessStatus, parseStat, parseStatus, TEXT_MAX, tryReadAll } from "./proc.ts";
+import {
+  type ProcessStat,
+  type ProcessStatus,
+  parseNamespace,
+  parseStat,
+  parseStatus,
+  TEXT_MAX,
+  tryReadAll,
+} from "./proc.ts";
 
 /** What one reading needs until it has its text: none waits in between. */
 let scratch: Buffer | undefined;
@@ -64,6 +72,11 @@ export class ProcessFolder {
   /** Empty for a kernel thread, or when it may not be read. */
   exe(): string {
     return tryReadLinkAt(this.#folder, "exe") ?? "";
+  }
+
+  /** Its inode; undefined when it may not be read. */
+  userNamespace(): number | undefined {
+    return parseNamespace(tryReadLinkAt(this.#folder, "ns/user"));
   }
 
   /** The file that runs, whatever has become of its name. */

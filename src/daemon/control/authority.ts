@@ -3,6 +3,7 @@
 import type { Hono } from "hono";
 import type { AuthorityKind, AuthorityList, SignedQuery, SignedSvid, StepDone, StepOptions } from "../../ca.ts";
 import { RiprapError } from "../../error.ts";
+import { KEEPS } from "../../fleet.ts";
 import type { RevocationPort } from "./port.ts";
 import { parseCount, parseFlag, parseText, readBody } from "./request.ts";
 
@@ -88,7 +89,8 @@ export function addAuthorityRoutes(app: Hono, { authorities, revocation, signed,
     const query = (name: string) => c.req.query(name);
     const target = parseText(query("target"), "target");
     const flags = { force: parseFlag(query("force")), isLocal: parseFlag(query("local")) };
-    const options = { reason: parseReason(query("reason")), ...flags };
+    const keep = oneOf(KEEPS, query("keep") ?? "all");
+    const options = { reason: parseReason(query("reason")), keep, ...flags };
     return c.json(await (parseFlag(query("lift")) ? revocation.lift(target) : revocation.revoke(target, options)));
   });
   app.get("/v1/revocations", (c) => c.json(revocation.list()));

@@ -1,5 +1,7 @@
 // What the control API needs of the running daemon, and the JSON that it shows. Implemented by daemon.ts.
 
+import type { Keep } from "../../fleet.ts";
+
 /** A generation of something: what was asked for, and what is in force. */
 export interface Generation {
   readonly desired: number;
@@ -158,6 +160,8 @@ export interface RevokeOptions {
   readonly force: boolean;
   /** Do not tell the fleet, which never forgets. */
   readonly isLocal: boolean;
+  /** Of an operator or an issuing node; `all` for anything else. */
+  readonly keep: Keep;
 }
 
 /** Failures are RiprapError: `revocation_invalid`, `revocation_permanent`, `authority_unknown`, `authority_in_use`, `spiffe_id_invalid`, `not_found`. */

@@ -4,7 +4,14 @@ import { authorityIdOf, publicKeysOf } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
 import type { EnrolmentGrant, EnrolmentRequest } from "../../enrolment.ts";
 import { describeError, RiprapError } from "../../error.ts";
-import { bearerFingerprint, decidePending, judgeJoin } from "../../federation/admission.ts";
+import {
+  admittedByToken,
+  bearerFingerprint,
+  decidePending,
+  isReplayed,
+  type JoinRefusalCode,
+  judgeJoin,
+} from "../../federation/admission.ts";
 import { writeBody } from "../../federation/body.ts";
 import { keyIdOf } from "../../federation/curve.ts";
 import { encodeEnrolmentGrant, parseEnrolmentRequest } from "../../federation/enrolment.ts";
@@ -12,6 +19,7 @@ import {
   type JoinGrant,
   type JoinReply,
   type JoinRequest,
+  type OpenedJoin,
   openJoin,
   parseJoin,
   refuseJoin,
@@ -24,6 +32,7 @@ import type { Admission } from "../../fleet.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Log } from "../log.ts";
 import { certificatesForToken } from "./broker_ca.ts";
+import { type RefusedJoin, RefusedJoins } from "./refused_join.ts";
 import { TOKENS_MAX, type TokenTable } from "./token_table.ts";
 
 export interface AdmitterParts {
@@ -41,7 +50,7 @@ export interface AdmitterParts {
   /** Signs an intermediate for a node that is let in. */
   sign(
     request: EnrolmentRequest,
-    as: { idPrefixes: readonly string[]; replace: boolean; isRetry: boolean },
+    as: { idPrefixes: readonly string[]; replace: boolean; isRetry: boolean; token: string },
   ): Promise<EnrolmentGrant>;
 }
 
@@ -69,6 +78,11 @@ export interface PendingNode {
   readonly since: number;
 }
 
+/** Requests that wait for their turn, each of 64 KiB at most: the last of them is answered before its machine gives up. */
+const WAITING_MAX = 256;
+/** A machine asks again when an answer is lost, and no sooner. */
+const WAITING_OF_TOKEN_MAX = 8;
+
 /** What a new node is given at once. */
 const STATEMENTS_MAX = 64;
 
@@ -78,9 +92,19 @@ export class Admitter {
   #isListening = false;
   /** One at a time: a token's record is read and written between two requests. */
   #turn: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  readonly #waitingOf = new Map<string, number>();
+  readonly #refused: RefusedJoins;
 
   constructor(parts: AdmitterParts) {
     this.#parts = parts;
+    const { fleet, clock, log } = parts;
+    this.#refused = new RefusedJoins({ journal: fleet.journal, clock, log });
+  }
+
+  /** Until the signal: tells how many were refused. */
+  run(signal: AbortSignal): Promise<void> {
+    return this.#refused.run(signal);
   }
 
   get isIssuer(): boolean {
@@ -161,85 +185,143 @@ export class Admitter {
     transport.subscribe(this.subject, (message) => this.answer(message));
   }
 
-  /** Answers one request to join. Never rejects. */
+  /** Answers one request to join. Never throws. Only who has a token of this node gets into the queue. */
   answer(message: Message): void {
-    this.#turn = this.#turn
-      .then(() => this.#answer(message))
-      .catch((thrown: unknown) => {
-        this.#parts.log.error("a request to join could not be answered", { error: describeError(thrown) });
-      });
-  }
-
-  async #answer(message: Message): Promise<void> {
-    const { tokens, trustDomain } = this.#parts;
     if (!this.isIssuer) return;
     try {
-      const sealed = parseJoin(message.data);
-      const record = tokens.get(sealed.tokenId);
-      if (record === undefined) throw new RiprapError("token_unknown", "it is of no token of this node");
-      const opened = openJoin(sealed, tokens.secret, { trustDomain, record });
-      message.respond(opened.seal(await this.#judge(record, opened)));
+      const { tokenId, opened } = this.#open(message.data);
+      this.#enter(tokenId);
+      this.#turn = this.#turn
+        .then(() => this.#answer(message, { tokenId, opened }))
+        .catch((thrown: unknown) => this.#failed(thrown))
+        .finally(() => this.#leave(tokenId));
     } catch (thrown) {
-      if (!(thrown instanceof RiprapError)) throw thrown;
-      this.#refuse(thrown.code, "a stranger", thrown.message);
-      message.respond(refuseJoin(thrown.code));
+      if (thrown instanceof RiprapError) this.#turnAway(thrown, message);
+      else this.#failed(thrown);
     }
   }
 
+  #turnAway(refusal: RiprapError, message: Message): void {
+    const { code, message: detail } = refusal;
+    this.#refuse({ code, nodeName: "a stranger", detail, token: refusal instanceof JoinRefusal ? refusal.token : "" });
+    message.respond(refuseJoin(code));
+  }
+
+  #failed(thrown: unknown): void {
+    this.#parts.log.error("a request to join could not be answered", { error: describeError(thrown) });
+  }
+
+  #open(data: Uint8Array): { readonly tokenId: string; readonly opened: OpenedJoin } {
+    const { tokens, trustDomain } = this.#parts;
+    const sealed = parseJoin(data);
+    const { tokenId } = sealed;
+    const record = tokens.get(tokenId);
+    if (record === undefined) throw new RiprapError("token_unknown", "it is of no token of this node");
+    const opened = openJoin(sealed, tokens.secret, { trustDomain, record });
+    if (isReplayed(record, opened.enc)) throw new JoinRefusal("join_replayed", "it was answered before", tokenId);
+    return { tokenId, opened };
+  }
+
+  #enter(tokenId: string): void {
+    const own = this.#waitingOf.get(tokenId) ?? 0;
+    if (this.#waiting >= WAITING_MAX || own >= WAITING_OF_TOKEN_MAX)
+      throw new JoinRefusal("join_busy", `${this.#waiting} others wait for an answer`, tokenId);
+    this.#waiting += 1;
+    this.#waitingOf.set(tokenId, own + 1);
+  }
+
+  #leave(tokenId: string): void {
+    const own = this.#waitingOf.get(tokenId) ?? 0;
+    this.#waiting -= 1;
+    if (own > 1) this.#waitingOf.set(tokenId, own - 1);
+    else this.#waitingOf.delete(tokenId);
+  }
+
+  async #answer(
+    message: Message,
+    { tokenId, opened }: { readonly tokenId: string; readonly opened: OpenedJoin },
+  ): Promise<void> {
+    // As it is now: one that came before may have spent it.
+    const record = this.#parts.tokens.get(tokenId);
+    if (record !== undefined && this.isIssuer) message.respond(opened.seal(await this.#judge(record, opened)));
+  }
+
   async #judge(record: TokenRecord, opened: { request: JoinRequest; enc: string }): Promise<JoinReply> {
+    const { request } = opened;
+    try {
+      return await this.#admit(record, { ...opened, enrolment: parseEnrolmentRequest(request.enrolment) });
+    } catch (thrown) {
+      if (!(thrown instanceof RiprapError)) throw thrown;
+      const { code, message } = thrown;
+      this.#refuse({ code, nodeName: request.nodeName, detail: message, token: record.id });
+      return { outcome: "refused", code, message, time: this.#parts.clock.now() };
+    }
+  }
+
+  async #admit(
+    record: TokenRecord,
+    asked: { request: JoinRequest; enc: string; enrolment: EnrolmentRequest },
+  ): Promise<JoinReply> {
     const { fleet, tokens, roots, clock } = this.#parts;
     const now = clock.now();
-    const context = { state: fleet.state, roots: roots(), now };
-    const { verdict, record: next } = judgeJoin(record, opened, context);
+    const { verdict, record: next } = judgeJoin(record, asked, { state: fleet.state, roots: roots(), now });
     // Kept before it is answered, so that no answer can be had twice.
     tokens.put(next);
-    const { nodeName } = opened.request;
+    const { nodeName } = asked.request;
     if (verdict.outcome === "refused") {
-      this.#refuse(verdict.code, nodeName, `${verdict.message}; token ${record.id}`);
+      const detail = `${verdict.message}; token ${record.id}`;
+      this.#refuse({ code: verdict.code, nodeName, detail, token: record.id });
       return { outcome: "refused", code: verdict.code, message: verdict.message, time: now };
     }
     if (verdict.outcome === "pending") {
       if (record.use.state === "unused") fleet.journal.record("node waits", nodeName, `token ${record.id}`);
       return { outcome: "pending", time: now };
     }
-    try {
-      const grant = await this.#grant(next, opened.request, verdict);
-      this.counters.joined += 1;
-      fleet.journal.record("node joined", nodeName, `token ${record.id}${verdict.isRetry ? ", asked again" : ""}`);
-      return { outcome: "granted", grant };
-    } catch (thrown) {
-      if (!(thrown instanceof RiprapError)) throw thrown;
-      tokens.put({ ...next, use: record.use });
-      this.#refuse(thrown.code, nodeName, thrown.message);
-      return { outcome: "refused", code: thrown.code, message: thrown.message, time: now };
-    }
+    const signed = await this.#sign(next, asked.enrolment, verdict).catch((thrown: unknown) => {
+      if (thrown instanceof RiprapError) tokens.put({ ...next, use: record.use });
+      throw thrown;
+    });
+    // From here on the token stays spent: only the machine that has this certificate may ask again.
+    const grant = this.#welcome(next, { request: asked.request, bearer: verdict.bearer, signed });
+    this.counters.joined += 1;
+    fleet.journal.record("node joined", nodeName, `token ${record.id}${verdict.isRetry ? ", asked again" : ""}`);
+    return { outcome: "granted", grant };
   }
 
-  async #grant(
+  #sign(
     { id, admission }: TokenRecord,
-    request: JoinRequest,
-    { bearer: { key }, isRetry }: { bearer: TokenBearer; isRetry: boolean },
-  ): Promise<JoinGrant> {
-    const { fleet, clock, sign, servers } = this.#parts;
-    const { idPrefixes, group, mayReplace } = admission;
-    const enrolment = parseEnrolmentRequest(request.enrolment);
+    enrolment: EnrolmentRequest,
+    { bearer: { nodeName, key }, isRetry }: { bearer: TokenBearer; isRetry: boolean },
+  ): Promise<EnrolmentGrant> {
+    const { fleet, sign } = this.#parts;
+    const { idPrefixes, mayReplace } = admission;
     // Its name was proven by the token and its key; a machine that lost the answer asks with the same.
-    const replace = mayReplace || fleet.state.standing.grantOf("node", enrolment.nodeName)?.body.key === key;
-    const grant = await sign(enrolment, { idPrefixes, replace, isRetry });
-    const [authority = new Uint8Array()] = publicKeysOf(grant.chain.slice(0, 1));
+    const replace = mayReplace || fleet.state.standing.grantOf("node", nodeName)?.body.key === key;
+    return sign(enrolment, { idPrefixes, replace, isRetry, token: id });
+  }
+
+  /** Takes the node into the roster. Throws RiprapError `fleet_refused`. */
+  #welcome(
+    { id, admission: { idPrefixes, group } }: TokenRecord,
+    joining: { readonly request: JoinRequest; readonly bearer: TokenBearer; readonly signed: EnrolmentGrant },
+  ): JoinGrant {
+    const { fleet, clock, servers } = this.#parts;
+    const { request, bearer, signed } = joining;
+    const { nodeName, key } = bearer;
+    const [authority = new Uint8Array()] = publicKeysOf(signed.chain.slice(0, 1));
     const body = writeBody("node", {
       key,
       authorities: [authorityIdOf(authority)],
       group,
       idPrefixes,
-      admittedBy: `token ${id}`,
+      admittedBy: admittedByToken(id),
       admittedAt: clock.now(),
       ...(request.nkey === "" ? {} : { nkey: request.nkey }),
     });
-    fleet.say({ kind: "node", name: enrolment.nodeName, time: clock.now(), body });
+    fleet.say({ kind: "node", name: nodeName, time: clock.now(), body });
     return {
-      enrolment: encodeEnrolmentGrant(grant),
-      statements: this.#introduction(enrolment.nodeName),
+      enrolment: encodeEnrolmentGrant(signed),
+      statements: this.#introduction(nodeName),
       servers,
       credentials: "",
     };
@@ -263,9 +345,18 @@ export class Admitter {
     throw new RiprapError("not_issuer", `Cannot ${what}: this node does not issue; ${remedy}`);
   }
 
-  #refuse(code: string, nodeName: string, detail: string): void {
+  #refuse(refused: RefusedJoin): void {
     this.counters.refused += 1;
-    this.#parts.fleet.journal.record("join refused", nodeName, `${code}: ${detail}`);
-    this.#parts.log.warn("a request to join was refused", { node: nodeName, code, reason: detail });
+    this.#refused.note(refused);
+  }
+}
+
+/** Of a request that was made with a token, and that waits for no turn. */
+class JoinRefusal extends RiprapError {
+  readonly token: string;
+
+  constructor(code: JoinRefusalCode, fact: string, token: string) {
+    super(code, `Cannot answer the request to join: ${fact}`);
+    this.token = token;
   }
 }

@@ -38,6 +38,13 @@ const TRIES = 3;
 const ASK_MS = 5000;
 /** Each step brings some hundred KiB closer; a state of all that a node can hold takes fewer. */
 const STEPS_MAX = 256;
+/** Windows of overfull buckets that show nothing new, in one round: some 3 MB. Others are drawn in the next. */
+const WINDOW_TRIES = 8;
+/**
+ * Of the rounds that nothing called for, how many compare presences too. Each comes again by itself, and of a large fleet one is always on its way:
+ * to go on until both have the same would have no end.
+ */
+const WHOLE_SHARE = 1 / 6;
 
 export interface RoundResult {
   readonly node: string;
@@ -69,20 +76,20 @@ export class AntiEntropy {
   async run(signal: AbortSignal): Promise<void> {
     const { log, random } = this.#parts;
     while (!signal.aborted) {
-      await this.#waker.sleep(ROUND_EVERY_MS * (0.5 + random()), signal, SOON_MS * (0.5 + random()));
+      const isWoken = await this.#waker.sleep(ROUND_EVERY_MS * (0.5 + random()), signal, SOON_MS * (0.5 + random()));
       if (signal.aborted) return;
-      await this.round().catch((thrown: unknown) =>
+      const extent = isWoken || random() < WHOLE_SHARE ? WHOLE : LASTING;
+      await this.round(this.#draw(), extent).catch((thrown: unknown) =>
         log.debug("a round of comparison failed", { error: String(thrown) }),
       );
     }
   }
 
-  /** Compares with one node by chance until both have the same. Undefined when nobody answered. */
-  async round(only?: string): Promise<RoundResult | undefined> {
-    const candidates = only === undefined ? this.#draw() : [only];
+  /** Compares with the first of these nodes that answers, until the same lasts on both; presences once. Undefined when nobody answered. */
+  async round(candidates: readonly string[], extent: Extent = WHOLE): Promise<RoundResult | undefined> {
     for (const node of candidates) {
       try {
-        const { isSame, ...result } = await this.#compareWith(node);
+        const { isSame, ...result } = await this.#compareWith(node, extent);
         this.counters.rounds += 1;
         this.counters.taken += result.taken;
         this.counters.given += result.given;
@@ -101,15 +108,13 @@ export class AntiEntropy {
   /** The other side of a round. Undefined for a type that is not of it. */
   answer({ node, type, payload }: Said): Reply | undefined {
     const { state, take } = this.#parts;
-    if (type === ROOT)
-      return Buffer.from(payload).toString("hex") === state.root()
-        ? replyOf(SAME)
-        : { type: "other", payload: NOTHING };
+    if (type === WHOLE || type === LASTING)
+      return Buffer.compare(payload, rootOf(state, type)) === 0 ? replyOf(SAME) : { type: "other", payload: NOTHING };
     if (!isMessageType(type)) return undefined;
     const message = parseMessage(type, payload);
     switch (message.type) {
       case "digest":
-        return replyOf({ type: "difference", difference: state.difference(message.digest) });
+        return replyOf({ type: "difference", difference: state.difference(message.digest, this.#parts.random) });
       case "want":
         return replyOf({ type: "statements", statements: state.pick(message.ids, BATCH_BYTES_MAX) });
       case "statements":
@@ -120,23 +125,30 @@ export class AntiEntropy {
     }
   }
 
-  async #compareWith(node: string): Promise<RoundResult & { readonly isSame: boolean }> {
-    const { state } = this.#parts;
-    let [taken, given] = [0, 0];
+  async #compareWith(node: string, extent: Extent): Promise<RoundResult & { readonly isSame: boolean }> {
+    const { state, wire } = this.#parts;
+    let [taken, given, idle] = [0, 0, 0];
+    // What the other side refuses differs for ever: it is told once, and makes room for what comes after it.
+    const offered = new Set<string>();
     for (let step = 0; step < STEPS_MAX; step++) {
       // Sixteen bytes tell two idle nodes that nothing differs; a digest is two KiB.
-      const root = Uint8Array.from(Buffer.from(state.root(), "hex"));
-      if ((await this.#parts.wire.ask(node, { type: ROOT, payload: root }, ASK_MS)).type === "same")
-        return { node, taken, given, isSame: true };
+      const type = step === 0 ? extent : LASTING;
+      const answer = await wire.ask(node, { type, payload: rootOf(state, type) }, ASK_MS);
+      if (answer.type === "same") return { node, taken, given, isSame: true };
       const theirs = await this.#ask(node, { type: "digest", digest: state.digest() });
       if (theirs.type !== "difference") break;
       const { want, give } = state.compare(theirs.difference);
       const fetched = await this.#fetch(node, want);
-      const sent = await this.#give(node, give);
+      const sent = await this.#give(
+        node,
+        give.filter((id) => !offered.has(id)),
+      );
+      for (const { key } of sent) offered.add(statementId(key));
       taken += fetched;
-      given += sent;
-      // What is left is refused on one side: it will be the next time too.
-      if (fetched === 0 && sent === 0) break;
+      given += sent.length;
+      idle = fetched + sent.length === 0 ? idle + 1 : 0;
+      // What is left is refused on one side, and will be the next time too; or it is in another window.
+      if (idle > (theirs.difference.window === undefined ? 0 : WINDOW_TRIES - 1)) break;
     }
     return { node, taken, given, isSame: false };
   }
@@ -158,10 +170,10 @@ export class AntiEntropy {
     return taken;
   }
 
-  async #give(node: string, ids: readonly string[]): Promise<number> {
+  async #give(node: string, ids: readonly string[]): Promise<readonly Statement[]> {
     const batches = batchStatements(this.#parts.state.pick(ids, Number.POSITIVE_INFINITY));
     for (const batch of batches) await this.#ask(node, batch);
-    return batches.reduce((sum, batch) => sum + batch.statements.length, 0);
+    return batches.flatMap(({ statements }) => statements);
   }
 
   async #ask(node: string, message: FleetMessage): Promise<FleetMessage> {
@@ -181,9 +193,17 @@ export class AntiEntropy {
   }
 }
 
+/** Everything that stands, or what lasts: all but presences. */
+type Extent = typeof WHOLE | typeof LASTING;
+
 const NOTHING = new Uint8Array();
-const ROOT = "root";
+const WHOLE = "root";
+const LASTING = "lasting_root";
 const SAME = { type: "same" } as const;
+
+function rootOf(state: FleetState, extent: Extent): Uint8Array {
+  return Uint8Array.from(Buffer.from(extent === WHOLE ? state.root() : state.lastingRoot(), "hex"));
+}
 
 function replyOf(message: FleetMessage): Reply {
   return { type: message.type, payload: writeMessage(message) };

@@ -1,15 +1,17 @@
 // Writes what became of statements into the fleet's journal and the log, in the words that a person reads.
 
 import { describeError } from "../../error.ts";
-import type { Change } from "../../federation/fleet_state.ts";
+import type { Change } from "../../federation/outcome.ts";
 import { readSerialSet } from "../../federation/serial_set.ts";
-import type { Statement } from "../../federation/statement.ts";
+import { type Statement, verifyStatement } from "../../federation/statement.ts";
 import { isSuccession } from "../../federation/succession.ts";
 import { tryParseSerialSetName } from "../../fleet.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";
 
 const REFUSED_MAX = 256;
+/** Signatures that are looked at in vain for one sender: some milliseconds in all. */
+const UNSIGNED_MAX = 64;
 const OWN_WORDS: ReadonlySet<string> = new Set(["presence", "endpoint", "bundle"]);
 
 export interface RefusedWord {
@@ -23,11 +25,15 @@ export class Chronicle {
   readonly #log: Log;
   /** What was said to a person already. */
   readonly #refused = new Set<string>();
+  /** Words of each sender that were not signed. */
+  readonly #unsigned = new Map<string, number>();
+  readonly #verify: (statement: Statement) => boolean;
   conflicts = 0;
 
-  constructor(journal: FleetJournal, log: Log) {
+  constructor(journal: FleetJournal, log: Log, verify = verifyStatement) {
     this.#journal = journal;
     this.#log = log;
+    this.#verify = verify;
   }
 
   /** What a node says of itself by the minute is no event. Never throws: what follows from a change must not wait for a disk. */
@@ -60,7 +66,10 @@ export class Chronicle {
     this.#log.info("the fleet's word was taken", facts);
   }
 
-  /** A key that has a role, or had one, says more than it may: it is stolen, or a person should know. Once, whatever it says after that. */
+  /**
+   * A key that has a role, or had one, says more than it may: it is stolen, or a person should know. Once, whatever it says after that. A word is judged
+   * before its signature is: what its author did not sign is told of its sender alone.
+   */
   refused(statement: Statement, { from, code, reason }: RefusedWord): void {
     const { hash, key, kind, authorId } = statement;
     const isAboutRoots = isSuccession(statement);
@@ -68,14 +77,44 @@ export class Chronicle {
     if (!isAboutRoots && (code === "author_unknown" || OWN_WORDS.has(kind))) return;
     const once = isAboutRoots ? hash : `${authorId} ${code}`;
     if (this.#refused.has(once)) return;
-    if (this.#refused.size >= REFUSED_MAX) this.#refused.clear();
-    this.#refused.add(once);
+    if (code === "forged" || !this.#isSigned(statement, from)) {
+      this.#forged(statement, from);
+      return;
+    }
+    this.#note(once);
     const event = isAboutRoots ? "a word about the roots of the trust domain was refused" : "a word was refused";
     this.#log.error(event, { from, key, author: authorId, statement: hash, reason });
+    const by = `${reason}; by ${authorId}, statement ${hash.slice(0, 16)}`;
+    if (isAboutRoots) this.#write("roots refused", from, by);
+    else this.#write("refused", key, `${by}, from ${from}`);
+  }
+
+  /** False without a look for a sender who has sent so many that are not signed: a person was told of him. */
+  #isSigned(statement: Statement, from: string): boolean {
+    const failed = this.#unsigned.get(from) ?? 0;
+    if (failed >= UNSIGNED_MAX) return false;
+    if (this.#verify(statement)) return true;
+    if (this.#unsigned.size >= REFUSED_MAX) this.#unsigned.clear();
+    this.#unsigned.set(from, failed + 1);
+    return false;
+  }
+
+  #forged({ hash, key }: Statement, from: string): void {
+    const once = `forged ${from}`;
+    if (this.#refused.has(once)) return;
+    this.#note(once);
+    this.#log.error("a word was refused that is not signed by the author it names", { from, key, statement: hash });
+    this.#write("forged", from, `${key} is not signed by the author it names, statement ${hash.slice(0, 16)}`);
+  }
+
+  #note(once: string): void {
+    if (this.#refused.size >= REFUSED_MAX) this.#refused.clear();
+    this.#refused.add(once);
+  }
+
+  #write(event: string, subject: string, detail: string): void {
     try {
-      const by = `${reason}; by ${authorId}, statement ${hash.slice(0, 16)}`;
-      if (isAboutRoots) this.#journal.record("roots refused", from, by);
-      else this.#journal.record("refused", key, `${by}, from ${from}`);
+      this.#journal.record(event, subject, detail);
     } catch (thrown) {
       this.#log.error("the fleet's journal cannot be written", { error: describeError(thrown) });
     }

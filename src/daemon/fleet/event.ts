@@ -9,8 +9,11 @@ const MIGRATIONS = [
    ) STRICT;`,
 ];
 
+/** What a stranger can cause: a share of their own, so that they push out nothing else. */
+export const JOIN_REFUSED = "join refused";
 /** As many as a person would read back; the oldest leave. */
-const EVENTS_MAX = 10_000;
+const EVENTS_MAX = 9000;
+const JOINS_REFUSED_MAX = 1000;
 const PRUNE_EVERY = 256;
 const CHARS_MAX = 1024;
 
@@ -34,7 +37,11 @@ export interface FleetJournal {
 export function openFleetJournal(store: Store, clock: Clock): FleetJournal {
   store.migrate("fleet_event", MIGRATIONS);
   const add = store.prepare("INSERT INTO fleet_event (time, event, subject, detail) VALUES (?, ?, ?, ?)");
-  const prune = store.prepare("DELETE FROM fleet_event WHERE id <= (SELECT max(id) FROM fleet_event) - ?");
+  const pruneBy = (share: string) =>
+    store.prepare(`DELETE FROM fleet_event WHERE ${share} AND id <= (
+      SELECT id FROM fleet_event WHERE ${share} ORDER BY id DESC LIMIT 1 OFFSET ?2)`);
+  const prune = pruneBy("event <> ?1");
+  const pruneRefused = pruneBy("event = ?1");
   const last = store.prepare<FleetEvent>(
     "SELECT time, event, subject, detail FROM fleet_event ORDER BY id DESC LIMIT ?",
   );
@@ -42,7 +49,9 @@ export function openFleetJournal(store: Store, clock: Clock): FleetJournal {
   return {
     record(event, subject, detail = "") {
       add.run(clock.now(), event, subject.slice(0, CHARS_MAX), detail.slice(0, CHARS_MAX));
-      if (++recorded % PRUNE_EVERY === 0) prune.run(EVENTS_MAX);
+      if (recorded++ % PRUNE_EVERY !== 0) return;
+      prune.run(JOIN_REFUSED, EVENTS_MAX);
+      pruneRefused.run(JOIN_REFUSED, JOINS_REFUSED_MAX);
     },
     events: (limit) => last.all(limit).reverse(),
   };

@@ -55,8 +55,13 @@ const NOBODY_MS = 3000;
 const NOBODY_AGAIN_MS = 100;
 /** A person's word may take longer than a restart of the node where he says it. */
 const ABSENCE_MS = 120_000;
-/** A person is asked; he may be at lunch. */
-const ASK_AGAIN_MS = 2000;
+/** Many come at once. */
+const BUSY_AGAIN_MS = 2000;
+/** A person is asked; he may be at lunch, or come tomorrow. */
+const ASK_AGAIN_LEAST_MS = 2000;
+const ASK_AGAIN_MOST_MS = 30_000;
+/** Of the time that was waited: ten minutes until the longest pause. */
+const ASK_AGAIN_SHARE = 1 / 20;
 
 /**
  * Throws RiprapError: what parseToken throws, `ca_exists`, `nats_not_connected`, `join_issuer_absent` or `token_expired` when nobody answers, a code of
@@ -148,6 +153,7 @@ async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant>
     const asked = askUntilAnswered(start, asking, { subject, until: clock.now() + patienceMs });
     return patiently(asked, () => onProgress("waiting for the issuing node that made the token"));
   };
+  const begun = clock.now();
   for (let reply = await ask(NOBODY_MS), told = false; ; reply = await ask(ABSENCE_MS)) {
     if (reply.outcome === "granted") return reply.grant;
     if (reply.outcome === "refused") throw refusalOf(reply);
@@ -156,8 +162,13 @@ async function askUntilDecided(token: Token, asking: Asking): Promise<JoinGrant>
       onProgress(`waiting for riprap node approve ${nodeName} on the issuing node; this machine is ${fingerprint}`);
       told = true;
     }
-    await clock.sleep(ASK_AGAIN_MS, signal);
+    await clock.sleep(pauseAfter(clock.now() - begun), signal);
   }
+}
+
+/** How long a machine that waits for a person's word is silent until it asks again, milliseconds. */
+export function pauseAfter(waitedMs: number): number {
+  return Math.min(ASK_AGAIN_MOST_MS, Math.max(ASK_AGAIN_LEAST_MS, waitedMs * ASK_AGAIN_SHARE));
 }
 
 /** With a request of its own each time: none is answered twice. */
@@ -166,10 +177,15 @@ async function askUntilAnswered(
   asking: Asking,
   { subject, until }: { readonly subject: string; readonly until: number },
 ): Promise<ReturnType<ReturnType<typeof startJoin>["finish"]>> {
-  for (;;) {
+  const { clock, random, signal } = asking;
+  for (const end = clock.now() + ABSENCE_MS; ; ) {
     const join = start();
-    const answer = await askOnce(asking, { subject, bytes: join.bytes, isLast: asking.clock.now() > until });
-    if (answer !== undefined) return join.finish(answer);
+    const answer = await askOnce(asking, { subject, bytes: join.bytes, isLast: clock.now() > until });
+    if (answer === undefined) continue;
+    const reply = join.finish(answer);
+    const isBusy = reply.outcome === "refused" && reply.code === "join_busy";
+    if (!isBusy || clock.now() > end) return reply;
+    await clock.sleep(BUSY_AGAIN_MS * (0.5 + random()), signal);
   }
 }
 

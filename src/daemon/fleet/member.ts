@@ -6,9 +6,10 @@ import type { Clock } from "../../clock.ts";
 import { RiprapError } from "../../error.ts";
 import { AUTHORITIES_MAX, writeBody } from "../../federation/body.ts";
 import { keyIdOf, openEd25519, SEED_BYTES, type Signer } from "../../federation/curve.ts";
-import type { Change, FleetState } from "../../federation/fleet_state.ts";
+import type { FleetState } from "../../federation/fleet_state.ts";
+import type { Change } from "../../federation/outcome.ts";
 import { type Statement, type StatementDraft, signStatement } from "../../federation/statement.ts";
-import { GROUP_DEFAULT, REVOCATION_TYPES } from "../../fleet.ts";
+import { GROUP_DEFAULT, OPERATOR_REVOCATION_TYPES } from "../../fleet.ts";
 import type { Store } from "../../store.ts";
 
 const FLEET_KEY = "fleet";
@@ -87,7 +88,7 @@ export function foundFleet(state: FleetState, keys: KeyStore, clock: Clock, node
       kinds: RESOURCE_KINDS,
       groups: undefined,
       idPrefixes: undefined,
-      revoke: REVOCATION_TYPES,
+      revoke: OPERATOR_REVOCATION_TYPES,
     });
     const member = writeBody("node", {
       key,
@@ -161,21 +162,25 @@ export function authorityDraft(
 }
 
 /**
- * On an issuing node: nodes that were enrolled by file are in the roster too, with the authority that was signed for them. They have no voice in
+ * On an issuing node: other nodes that were enrolled by file are in the roster too, with the authority that was signed for them. They have no voice in
  * the fleet; the key in their entry is one that nobody has.
  */
 export function admitEnrolled(
   state: FleetState,
   clock: Clock,
-  by: { signer: Signer; store: Store },
+  by: { signer: Signer; store: Store; nodeName: string },
 ): readonly Change[] {
   const key = Buffer.from(by.signer.publicKey).toString("hex");
   if (state.standing.grantsOfKey("issuer", key).length === 0) return [];
-  return listIntermediates(by.store, clock.now()).flatMap(({ nodeName, authority, idPrefixes, signedAt }) => {
+  return listIntermediates(by.store, clock.now()).flatMap((signed) => {
+    const { nodeName, authority, idPrefixes, signedAt, token } = signed;
+    // One whose joining was cut short asks again, and has a voice.
+    if (token !== undefined) return [];
     const grant = state.standing.grantOf("node", nodeName);
     const isVoiceless = grant === undefined || grant.body.admittedBy === BY_FILE;
     const isRevoked = state.standing.revocationsOf(`node:${nodeName}`).length > 0;
-    if (!isVoiceless || isRevoked || grant?.body.authorities.includes(authority) === true) return [];
+    if (nodeName === by.nodeName || !isVoiceless || isRevoked || grant?.body.authorities.includes(authority) === true)
+      return [];
     const body = {
       key: hash("sha256", `riprap node without a voice ${authority}`, "hex"),
       authorities: [authority, ...(grant?.body.authorities ?? [])].slice(0, AUTHORITIES_MAX),

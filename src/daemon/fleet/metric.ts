@@ -36,7 +36,12 @@ export function fleetSamples(source: FleetMetricSource): readonly Sample[] {
   const active = nodes.filter(({ state }) => state === "active");
   const behind = active.filter(({ presence }) => presence?.applied?.digest !== digest).length;
   return [
-    ["fleet_member", "gauge", "1 when the roster has this node, 0 when it is alone.", isMember ? 1 : 0],
+    [
+      "fleet_member",
+      "gauge",
+      "1 when the roster has this node under its key, 0 when it is alone or displaced.",
+      isMember ? 1 : 0,
+    ],
     ["fleet_connected", "gauge", "1 when this node is connected to a broker of the fleet.", isConnected ? 1 : 0],
     ["fleet_nodes", "gauge", "Nodes of the roster.", nodes.length],
     ["fleet_nodes_behind", "gauge", "Active nodes that are not known to have applied this generation.", behind],

@@ -110,7 +110,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       hooks.connected(transport);
     },
     answer: (said) => renewer.answer(said),
-    run: async (signal) => void (await Promise.all([renewer.run(signal), sets.run(signal)])),
+    run: async (signal) => void (await Promise.all([renewer.run(signal), sets.run(signal), admitter.run(signal)])),
   });
   const { stateDir } = config;
   const ownRoot = () => authority.info().issuer.root;

@@ -12,6 +12,7 @@ import {
   type Admission,
   type FleetGeneration,
   type FleetNode,
+  type Keep,
   type RevocationTarget,
   writeTarget,
 } from "../../fleet.ts";
@@ -25,8 +26,8 @@ import { refusedWarning } from "./refusal.ts";
 export interface FleetStatusView {
   readonly node: string;
   readonly trustDomain: string;
-  /** `alone`: in no roster; `offline`: no broker; `connected`. */
-  readonly state: "alone" | "revoked" | "offline" | "connected";
+  /** `alone`: in no fleet; `displaced`: its name in the roster is not its own any more; `offline`: no broker; `connected`. */
+  readonly state: "alone" | "displaced" | "revoked" | "offline" | "connected";
   readonly reason?: string;
   readonly server?: string;
   readonly servers: readonly string[];
@@ -120,7 +121,7 @@ export interface FleetPort {
   decide(node: string, decision: "approved" | "denied"): void;
   natsConfig(options: Omit<NatsConfigInput, "trustDomain" | "users">): string;
   /** Said by this node where it issues or signed the serial number itself, else with the operator's key of this machine. Answers the statement's hash. */
-  revoke(target: RevocationTarget, reason: string): string;
+  revoke(target: RevocationTarget, reason: string, options?: { readonly keep?: Keep }): string;
   /** Asks issuing nodes for this node's next intermediate now. Throws RiprapError `renewal_refused`. */
   renew(): Promise<{ readonly notAfter: string }>;
 }
@@ -172,12 +173,12 @@ export function createFleetPort(room: FleetRoom, place: PortPlace): FleetPort {
       const remedy = "set natsServers in the configuration and start the daemon again";
       throw new RiprapError("not_ready", `Cannot write the NATS configuration: no node has an nkey yet; ${remedy}`);
     },
-    revoke(target, reason) {
+    revoke(target, reason, { keep: stays } = {}) {
       const signer = revokerOf(room, target);
       // In a set it is revoked for as long as it lives.
       const inSet = target.type === "serial" ? fleet.state.standing.setsWith(target)[0] : undefined;
       if (inSet !== undefined) return inSet.statement.hash;
-      const keep = keepOf(fleet.state, target);
+      const keep = keepOf(fleet.state, target, stays);
       const body = writeBody("revocation", { reason: reason.slice(0, 250), keep });
       const expiresAt = target.type === "serial" ? room.endOf(target) : undefined;
       const draft = { kind: "revocation", name: writeTarget(target), time: place.clock.now(), body } as const;
@@ -208,14 +209,7 @@ function revokerOf({ fleet, admitter, operator }: FleetRoom, target: RevocationT
 function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: string): FleetStatusView {
   const { self, transport, wire, antiEntropy } = fleet;
   const state = transport?.state;
-  const phase =
-    self === undefined
-      ? "alone"
-      : self.state === "revoked"
-        ? "revoked"
-        : state?.phase === "connected"
-          ? "connected"
-          : "offline";
+  const phase = phaseOf(fleet);
   const reason = reasonOf(fleet, phase);
   const generation = fleet.state.generation();
   const { agreedAt } = antiEntropy;
@@ -248,6 +242,12 @@ function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: strin
   };
 }
 
+function phaseOf({ self, displacement, transport }: Fleet): FleetStatusView["state"] {
+  if (self === undefined) return displacement === undefined ? "alone" : "displaced";
+  if (self.state === "revoked") return "revoked";
+  return transport?.state.phase === "connected" ? "connected" : "offline";
+}
+
 function rootWarning(isIssuer: boolean): string {
   const remedy = isIssuer
     ? "it signs for no other node: ask for another CA with riprap root request --issuing"
@@ -255,9 +255,10 @@ function rootWarning(isIssuer: boolean): string {
   return `The root above this node's intermediate has retired, and ${remedy}.`;
 }
 
-function reasonOf({ transport, self }: Fleet, phase: FleetStatusView["state"]): string | undefined {
+function reasonOf({ transport, self, displacement }: Fleet, phase: FleetStatusView["state"]): string | undefined {
   if (phase === "alone")
     return "This node is in no fleet's roster: join with riprap join, or found one with riprap init.";
+  if (phase === "displaced") return displacement;
   if (phase === "revoked") {
     const fact = `This node is revoked (statement ${self?.statement.slice(0, 16)}): no other node hears it, and it signs nothing more.`;
     return `${fact} That is never taken back: to use this machine again, stop the daemon, move its state directory away, and join under another name.`;
@@ -330,14 +331,16 @@ function countersOf(fleet: Fleet): Readonly<Record<string, number>> {
 export async function announceRevocation(
   { fleet }: Pick<FleetRoom, "fleet">,
   port: Pick<FleetPort, "revoke">,
-  said: { target: RevocationTarget; reason: string },
+  said: { target: RevocationTarget; reason: string; keep?: Keep },
 ): Promise<string | undefined> {
   const nodes = fleet.nodes().length;
-  if (fleet.self === undefined || nodes === 0) return undefined;
+  const isDisplaced = fleet.displacement !== undefined;
+  if (!isDisplaced && (fleet.self === undefined || nodes === 0)) return undefined;
   try {
-    const statement = port.revoke(said.target, said.reason);
-    const reach =
-      fleet.transport?.state.phase === "connected"
+    const statement = port.revoke(said.target, said.reason, said);
+    const reach = isDisplaced
+      ? "kept here, where no other node hears it (see riprap fleet status): say it on another node too"
+      : fleet.transport?.state.phase === "connected"
         ? `said to the fleet of ${nodes}`
         : "kept for the fleet, which is not connected now";
     return `${reach}, statement ${statement}`;

@@ -1,16 +1,17 @@
 // What a node reads out of what stands: the resources that are meant for it, and where workloads are. Pure.
 
-import { groupsOf } from "../../federation/node_group.ts";
 import { resourceText } from "../../federation/resource_claim.ts";
 import { listEndpoints, listRevocations, type RosterState, resourcesFor } from "../../federation/roster.ts";
 import type { Statement } from "../../federation/statement.ts";
 import type { FleetNode } from "../../fleet.ts";
 import type { ResourceText } from "../../resource.ts";
 
-/** A text for each resource; none for a node that is in no roster. */
-export function textsFor(state: RosterState, self: FleetNode | undefined): readonly ResourceText[] {
-  if (self === undefined) return [];
-  const node = { name: self.name, groups: groupsOf(state, self) };
+/** A text for each resource; none for a node that knows of no fleet. */
+export function textsFor(
+  state: RosterState,
+  node: Parameters<typeof resourcesFor>[1] | undefined,
+): readonly ResourceText[] {
+  if (node === undefined) return [];
   return resourcesFor(state, node).map((statement) => ({
     file: `fleet/${statement.name}`,
     text: resourceText(statement),

@@ -1,14 +1,20 @@
-// Tells a person what the broker does not let this node hear, and when it does again.
+// Tells a person what the broker does not let this node hear or say, and when it does again.
 
 import { describeError } from "../../error.ts";
-import type { Transport } from "../../federation/transport.ts";
+import type { Refusal, Transport } from "../../federation/transport.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";
 
+const VERBS = {
+  listen: { words: "listen to", again: "It is tried again every minute" },
+  publish: { words: "publish to", again: "What it says there is lost until then" },
+} as const;
+
 /** A sentence for status. */
-export function refusedWarning(subject: string): string {
+export function refusedWarning({ verb, subject }: Pick<Refusal, "verb" | "subject">): string {
+  const { words, again } = VERBS[verb];
   const remedy = "print it anew with riprap fleet nats-config, and reload the server";
-  return `The broker does not let this node listen to ${subject}. Its configuration is not of this roster: ${remedy}. It is tried again every minute.`;
+  return `The broker does not let this node ${words} ${subject}. Its configuration is not of this roster: ${remedy}. ${again}.`;
 }
 
 /** From now on. */
@@ -16,12 +22,13 @@ export function noteRefusals(
   transport: Pick<Transport, "onRefusal">,
   { journal, log }: { readonly journal: Pick<FleetJournal, "record">; readonly log: Log },
 ): void {
-  transport.onRefusal(({ subject, isRefused }) => {
+  transport.onRefusal(({ verb, subject, isRefused }) => {
     if (isRefused)
-      log.warn("the broker does not let this node listen", { subject, remedy: "riprap fleet nats-config" });
-    else log.info("the broker lets this node listen", { subject });
+      log.warn(`the broker does not let this node ${verb}`, { subject, remedy: "riprap fleet nats-config" });
+    else log.info(`the broker lets this node ${verb}`, { subject });
     try {
-      journal.record(isRefused ? "broker refuses" : "broker takes", subject, isRefused ? refusedWarning(subject) : "");
+      const words = isRefused ? refusedWarning({ verb, subject }) : "";
+      journal.record(isRefused ? "broker refuses" : "broker takes", subject, words);
     } catch (thrown) {
       log.error("the fleet's journal cannot be written", { error: describeError(thrown) });
     }

@@ -50,6 +50,9 @@ const URGENT_EVERY_MS = 10_000;
 /** What an issuing node needs for one, with much beside it. */
 const SIGNING_MS = 400;
 const ANSWER_MS = 15_000;
+/** For one node, by this issuing node: it needs one in months, but an answer may be lost, and its person may ask too. */
+const SIGNED_MAX = 3;
+const SIGNED_WITHIN_MS = 180_000;
 const RENEW = "renew";
 const RENEWED = "renewed";
 const REFUSED = "refused";
@@ -58,6 +61,8 @@ export class Renewer {
   readonly counters = { renewed: 0, failed: 0, signed: 0 };
   readonly #parts: RenewerParts;
   readonly #waker: Waker;
+  /** When each node was signed for; only those of late. */
+  readonly #signed = new Map<string, readonly number[]>();
 
   constructor(parts: RenewerParts) {
     this.#parts = parts;
@@ -132,7 +137,7 @@ export class Renewer {
       const member = fleet.nodes().find(({ name }) => name === node);
       // The envelope was signed by its fleet key: it asks for itself, as what the roster says it is.
       if (request.nodeName !== node || member === undefined) throw refused(`${node} asks for ${request.nodeName}`);
-      const grant = await sign(request, member.idPrefixes);
+      const grant = await this.#signInTurn(node, () => sign(request, member.idPrefixes));
       nameAuthority(node, grant);
       this.counters.signed += 1;
       fleet.journal.record("intermediate renewed", node, `until ${new Date(grant.expiresAt).toISOString()}`);
@@ -140,6 +145,28 @@ export class Renewer {
     } catch (thrown) {
       log.warn("an intermediate was not renewed", { node, error: describeError(thrown) });
       return { type: REFUSED, payload: new TextEncoder().encode(describeError(thrown).slice(0, 500)) };
+    }
+  }
+
+  /** Each costs a signature for good, a line of the journal and a word to the whole fleet. */
+  async #signInTurn(node: string, work: () => Promise<EnrolmentGrant>): Promise<EnrolmentGrant> {
+    const now = this.#parts.clock.now();
+    for (const [name, times] of this.#signed) {
+      const late = times.filter((time) => Math.abs(now - time) < SIGNED_WITHIN_MS);
+      if (late.length > 0) this.#signed.set(name, late);
+      else this.#signed.delete(name);
+    }
+    const times = this.#signed.get(node) ?? [];
+    if (times.length >= SIGNED_MAX) {
+      const minutes = SIGNED_WITHIN_MS / 60_000;
+      throw refused(`${node} was given ${SIGNED_MAX} within ${minutes} minutes; ask again in ${minutes}`);
+    }
+    this.#signed.set(node, [...times, now]);
+    try {
+      return await work();
+    } catch (thrown) {
+      this.#signed.set(node, (this.#signed.get(node) ?? []).slice(0, -1));
+      throw thrown;
     }
   }
 

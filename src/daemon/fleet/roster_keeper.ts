@@ -2,12 +2,13 @@
 
 import type { KeyStore } from "../../ca.ts";
 import type { Clock } from "../../clock.ts";
-import { describeError } from "../../error.ts";
+import { describeError, RiprapError } from "../../error.ts";
 import type { Signer } from "../../federation/curve.ts";
-import type { Change, FleetState } from "../../federation/fleet_state.ts";
+import type { FleetState } from "../../federation/fleet_state.ts";
+import type { Change } from "../../federation/outcome.ts";
 import type { Store } from "../../store.ts";
 import type { Log } from "../log.ts";
-import { admitEnrolled, type FirstNode, refreshOwnEntry } from "./member.ts";
+import { admitEnrolled, type FirstNode, foundFleet, refreshOwnEntry } from "./member.ts";
 import { sayRoots } from "./root_voice.ts";
 
 export interface RosterKeeperParts {
@@ -31,16 +32,50 @@ const PRUNE_EVERY_MS = 3_600_000;
 
 export class RosterKeeper {
   readonly #parts: RosterKeeperParts;
+  /** Why the fleet was not told of the roots, when it was not. */
+  #rootFault: string | undefined;
 
   constructor(parts: RosterKeeperParts) {
     this.#parts = parts;
   }
 
+  /** Once, before all else. A node whose words do not stand any more starts all the same: it has to say why. */
+  start(): void {
+    const { state, keys, clock, log, self } = this.#parts;
+    try {
+      foundFleet(state, keys, clock, self());
+      this.refresh();
+    } catch (thrown) {
+      if (!(thrown instanceof TypeError)) throw thrown;
+      log.error("the roster could not be brought up to date", { error: describeError(thrown) });
+    }
+  }
+
   /** Where a root's key is: the roots. On an issuing node: its own entry, and those of nodes that were enrolled by file. Answers what it said. */
   refresh(): readonly Change[] {
-    const { state, stateDir, store, keys, signer, clock, self } = this.#parts;
-    const roots = sayRoots(state, { stateDir, store, keys, now: clock.now() });
-    return [...roots, ...refreshOwnEntry(state, clock, self()), ...admitEnrolled(state, clock, { signer, store })];
+    const { state, store, signer, clock, self } = this.#parts;
+    const roots = this.#sayRoots();
+    const node = self();
+    return [
+      ...roots,
+      ...refreshOwnEntry(state, clock, node),
+      ...admitEnrolled(state, clock, { signer, store, nodeName: node.nodeName }),
+    ];
+  }
+
+  #sayRoots(): readonly Change[] {
+    const { state, stateDir, store, keys, clock, log } = this.#parts;
+    try {
+      const said = sayRoots(state, { stateDir, store, keys, now: clock.now() });
+      this.#rootFault = undefined;
+      return said;
+    } catch (thrown) {
+      if (!(thrown instanceof RiprapError && thrown.code === "roots_too_much")) throw thrown;
+      if (this.#rootFault !== thrown.message)
+        log.error("the fleet was not told of the roots", { error: thrown.message });
+      this.#rootFault = thrown.message;
+      return [];
+    }
   }
 
   /** This node has changed what it signs with: who verifies it has to know before the next look. */

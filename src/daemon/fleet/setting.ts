@@ -1,4 +1,4 @@
-// What this node was told when it joined and needs at every start: where the broker is, and the CA of its certificates. The configuration file goes before it.
+// What this node was told of its fleet and needs at every start: where the broker is, the CA of its certificates (the configuration file goes before both), and its group.
 
 import type { Store } from "../../store.ts";
 
@@ -8,6 +8,9 @@ export interface FleetSetting {
   servers(): readonly string[];
   /** PEM; empty for those of the system. */
   brokerCa(): string;
+  /** Of this node's last own entry in the roster; undefined when it never had one. */
+  group(): string | undefined;
+  keepGroup(group: string): void;
   keepBroker(broker: { readonly servers: readonly string[]; readonly ca: string }): void;
 }
 
@@ -18,6 +21,8 @@ export function openFleetSetting(store: Store): FleetSetting {
   return {
     servers: () => (get.get("servers")?.value ?? "").split(" ").filter((server) => server !== ""),
     brokerCa: () => get.get("broker_ca")?.value ?? "",
+    group: () => get.get("group")?.value,
+    keepGroup: (group) => void put.run("group", group),
     keepBroker({ servers, ca }) {
       put.run("servers", servers.join(" "));
       put.run("broker_ca", ca);

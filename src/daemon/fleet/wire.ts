@@ -32,6 +32,8 @@ export interface WireParts {
   readonly node: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Whether the roster has this node: what it says while its name is not its own, nobody takes, and it would be in the way of who has the name. */
+  isMember(): boolean;
   /** The node that a key is of. */
   nodeOf(key: Uint8Array): string | undefined;
   onBroadcast(said: Said): void;
@@ -89,7 +91,8 @@ export class Wire {
 
   /** To every node. False when it did not leave. */
   broadcast(type: string, payload: Uint8Array): boolean {
-    const { transport, voice, subjects, node, clock } = this.#parts;
+    const { transport, voice, subjects, node, clock, isMember } = this.#parts;
+    if (!isMember()) return false;
     const subject = subjects.gossip(node);
     // Sealed only for a transport that can send: a sequence that was counted and not sent is a gap to others.
     const sent =
@@ -130,7 +133,9 @@ export class Wire {
   }
 
   async #answer({ subject, data, respond }: Message): Promise<void> {
-    const { gate, voice, clock, log, onAsk } = this.#parts;
+    const { gate, voice, clock, log, onAsk, isMember } = this.#parts;
+    // The question is to who has the name now.
+    if (!isMember()) return;
     const now = clock.now();
     const answer = gate.admit(data, { subject, now });
     const reply = (inReplyTo: string, { type, payload }: Reply) =>
@@ -167,7 +172,7 @@ export class Wire {
     const now = clock.now();
     const notice = noticeOf(answer, now);
     const author = answer.envelope;
-    if (notice === undefined || author === undefined) return;
+    if (notice === undefined || author === undefined || !this.#parts.isMember()) return;
     const node = nodeOf(author.author);
     if (node === undefined || !this.#mayTell(author.authorId, now)) return;
     const subject = subjects.ask(node);
@@ -183,7 +188,8 @@ export class Wire {
   }
 
   #mayTell(authorId: string, now: number): boolean {
-    if (now - (this.#told.get(authorId) ?? 0) < TELL_EVERY_MS) return false;
+    // Either way: a clock that was set back must not keep it silent.
+    if (Math.abs(now - (this.#told.get(authorId) ?? 0)) < TELL_EVERY_MS) return false;
     if (this.#told.size >= TOLD_MAX) this.#told.clear();
     this.#told.set(authorId, now);
     this.counters.told += 1;

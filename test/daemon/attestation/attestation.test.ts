@@ -103,6 +103,21 @@ test("attest() refuses when the PID is another process by now", async () => {
   await expect(attestor.attest({ ...evidence, pid: 4_194_303 }, ALL_LABELS)).rejects.toThrow("no such process");
 });
 
+// Not in a chroot, nor where the administrator forbids it.
+const HAS_NAMESPACES = Bun.spawnSync(["unshare", "--user", "--map-root-user", "true"]).success;
+const WITHOUT = HAS_NAMESPACES ? "" : " (skipped: no user namespace can be made here)";
+
+test.skipIf(!HAS_NAMESPACES)(`attest() takes no path from a process of another user namespace${WITHOUT}`, async () => {
+  const child = Bun.spawn(["unshare", "--user", "--map-root-user", "sleep", "30"]);
+  children.push(child);
+  const { pid } = child;
+  await eventually(() => evidenceOfProc(pid).name === "sleep");
+  const labels = await attestor.attest(evidenceOfProc(pid), ALL_LABELS);
+  expect(labels.get("process:name")).toEqual(["sleep"]);
+  expect(labels.has("process:exe")).toBe(false);
+  expect(labels.has("process:exe:sha256")).toBe(true);
+});
+
 test("attest() gives no digest when the executable is not the one of the exec any more", async () => {
   const pid = await spawn(["/bin/sleep", "30"]);
   const stamp = { dev: 0n, ino: 0n, size: 1n, mtimeNs: 1n, ctimeNs: 1n };

@@ -4,15 +4,16 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initTrustDomain, openAuthority } from "../../../src/ca.ts";
+import { initTrustDomain } from "../../../src/ca.ts";
 import type { FleetHooks } from "../../../src/daemon/fleet/hook.ts";
-import { type FleetRoom, openFleet } from "../../../src/daemon/fleet/open.ts";
+import type { FleetRoom } from "../../../src/daemon/fleet/open.ts";
 import type { Log } from "../../../src/daemon/log.ts";
 import { draftResource } from "../../../src/federation/resource_claim.ts";
 import { signStatement } from "../../../src/federation/statement.ts";
 import { openStore, type Store, storePath } from "../../../src/store.ts";
 import { ManualClock } from "../../manual_clock.ts";
 import { eventually } from "../house.ts";
+import { openLoneFleet } from "./lone_fleet.ts";
 
 const DOMAIN = "town.example";
 /** Longer than a presence waits for its turn. */
@@ -33,20 +34,9 @@ beforeEach(async () => {
   clock = new ManualClock();
   await initTrustDomain({ stateDir: folder, trustDomain: DOMAIN, nodeName: "gate-1", clock });
   store = openStore(storePath(folder));
-  const authority = openAuthority({ stateDir: folder, clock, store });
   applying = [];
-  const config = { stateDir: folder, natsServers: [], natsCredentials: "", natsCa: "", nodeAddresses: ["10.0.0.1"] };
-  const nothing = () => undefined;
-  const hooks: FleetHooks = {
-    addresses: () => ["10.0.0.1"],
-    endpoints: () => [],
-    jwtKeys: () => [],
-    applyResources: () => new Promise((resolve) => void applying.push(resolve)),
-    ...{ trustChanged: nothing, renewed: nothing, endpointsChanged: nothing, connected: nothing },
-    ...{ rootsChanged: nothing, keysChanged: nothing },
-  };
-  room = await openFleet({ config, authority, store, clock, log: QUIET, random: () => 0.5 }, hooks);
-  authority.close();
+  const applyResources: FleetHooks["applyResources"] = () => new Promise((resolve) => void applying.push(resolve));
+  room = await openLoneFleet({ stateDir: folder, store, clock, log: QUIET, hooks: { applyResources } });
   stop = new AbortController();
   running = room.fleet.run(stop.signal);
 });

@@ -4,6 +4,8 @@ import { beforeEach, expect, test } from "bun:test";
 import { Chronicle } from "../../../src/daemon/fleet/chronicle.ts";
 import { openFleetJournal } from "../../../src/daemon/fleet/event.ts";
 import { createLog } from "../../../src/daemon/log.ts";
+import { keyIdOf } from "../../../src/federation/curve.ts";
+import { parseStatement, verifyStatement } from "../../../src/federation/statement.ts";
 import { DOMAIN_BUNDLE } from "../../../src/federation/succession.ts";
 import { openStore } from "../../../src/store.ts";
 import { NOW, sayResource, saySeen, service, voice } from "../../federation/fleet_fixture.ts";
@@ -11,6 +13,7 @@ import { ManualClock } from "../../manual_clock.ts";
 
 const EVE = voice("eve");
 const BOB = voice("bob");
+const EVE_ID = keyIdOf(EVE.publicKey);
 let chronicle: Chronicle;
 let shown: () => string[];
 let logged: string[];
@@ -75,4 +78,52 @@ test("refused() says so in the log when the journal cannot be written, and throw
     reason: "it may not",
   });
   expect(logged.join()).toContain("the fleet's journal cannot be written");
+});
+
+const damaged = (signer: typeof EVE, name: string) => {
+  const bytes = Uint8Array.from(word(signer, name).bytes);
+  bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+  return parseStatement(bytes);
+};
+
+test("refused() accuses nobody of a word that he did not sign but tells of its sender, and his own is told after it", () => {
+  refuse(damaged(EVE, "a"), "outside_groups");
+  expect(shown()).toEqual(["forged gate-1"]);
+  expect(logged.join()).not.toContain(EVE_ID);
+  refuse(damaged(EVE, "a"), "outside_names");
+  refuse(damaged(EVE, "b"), "forged");
+  expect(shown()).toEqual(["forged gate-1"]);
+  const own = word(EVE, "c");
+  refuse(own, "outside_groups");
+  expect(shown()).toEqual(["forged gate-1", `refused ${own.key}`]);
+  expect(logged[1]).toContain(EVE_ID);
+});
+
+test("refused() tells of an unsigned word about the roots under its sender alone", () => {
+  refuse({ ...damaged(EVE, "a"), kind: "bundle", name: DOMAIN_BUNDLE }, "root_unknown");
+  expect(shown()).toEqual(["forged gate-1"]);
+});
+
+test("refused() verifies no more of a sender who has shown what he is, and goes on with others", () => {
+  const journal = openFleetJournal(openStore(":memory:"), new ManualClock(NOW));
+  let verified = 0;
+  const verify = (statement: Parameters<typeof verifyStatement>[0]) => {
+    verified += 1;
+    return verifyStatement(statement);
+  };
+  const counting = new Chronicle(
+    journal,
+    createLog({ level: "error", clock: new ManualClock(NOW), write() {} }),
+    verify,
+  );
+  const say = (statement: Parameters<Chronicle["refused"]>[0], from: string) =>
+    counting.refused(statement, { from, code: "scope", reason: "it may not" });
+  const forged = damaged(EVE, "a");
+  for (let i = 0; i < 100; i++) say(forged, "gate-1");
+  expect(verified).toBe(64);
+  say(word(EVE, "b"), "gate-2");
+  expect(journal.events(10).map(({ event, subject }) => `${event} ${subject}`)).toEqual([
+    "forged gate-1",
+    `refused ${word(EVE, "b").key}`,
+  ]);
 });

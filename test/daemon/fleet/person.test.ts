@@ -109,23 +109,32 @@ describe.skipIf(NATS_SERVER === null)("people of a fleet (skipped without nats-s
       await say(second(), "root", "request", "--operator", "ops", ...rights, "--out", ask);
       expect(await first().cli(["root", "sign", ask, "--out", answer])).toMatchObject({ status: 0 });
       await say(second(), "root", "install", answer);
-      await say(second(), "apply", "--fleet", "-f", identity("agent", "team/agent"));
+      await say(second(), "apply", "--fleet", "-f", identity("ops.agent", "team/agent"));
       await allHave(7);
-      expect(await namesOn(third(), "WorkloadIdentity")).toEqual(["agent"]);
+      expect(await namesOn(third(), "WorkloadIdentity")).toEqual(["ops.agent"]);
       const refused = async (argv: readonly string[], why: string) =>
         expect(await second().cli(argv)).toMatchObject({ status: 1, err: expect.stringContaining(why) });
-      await refused(["apply", "--fleet", "-f", identity("boss")], "may not speak of spiffe://town.example/boss");
+      await refused(["apply", "--fleet", "-f", identity("agent", "team/agent")], "name it ops.agent");
+      await refused(
+        ["apply", "--fleet", "-f", identity("ops.boss", "boss")],
+        "may not speak of spiffe://town.example/boss",
+      );
       const policy = file("AccessPolicy", "all", "{ workloads: [team/agent], egress: [] }");
       await refused(["apply", "--fleet", "-f", policy], "may say nothing of kind AccessPolicy");
       await refused(["delete", "WorkloadIdentity", "nobody", "--fleet"], "the fleet has no such resource");
       await refused(["revoke", "node:gate-3"], "may not revoke node:gate-3");
+      const more = ["root", "request", "--operator", "ops", "--revoke", "id,operator"];
+      expect(await second().cli(more)).toMatchObject({
+        status: 2,
+        err: expect.stringContaining("it is none of serial"),
+      });
       const said = await second().cli(["revoke", "spiffe://town.example/team/thief"]);
       expect(said).toMatchObject({ status: 0, out: expect.stringContaining("said to the fleet of 3") });
       await until(third(), ({ revocations }) => revocations.some(({ target }) => target.endsWith("/team/thief")));
       const outside = await second().cli(["revoke", "spiffe://town.example/boss"]);
       expect(outside).toMatchObject({ status: 0, out: expect.stringContaining("NOT said to the fleet") });
       expect((await third().cli(["revoke", "node:gate-1"])).err).toContain("this machine has no operator's key");
-      expect(await namesOn(third(), "WorkloadIdentity")).toEqual(["agent"]);
+      expect(await namesOn(third(), "WorkloadIdentity")).toEqual(["ops.agent"]);
     },
     TEST_MS,
   );
@@ -137,25 +146,30 @@ describe.skipIf(NATS_SERVER === null)("people of a fleet (skipped without nats-s
       for (const machine of machines) await until(machine, ({ state }) => state === "offline");
       await say(first(), "revoke", "operator:ops", "--reason", "the laptop is gone");
       // His own node has not heard of it.
-      await say(second(), "apply", "--fleet", "-f", identity("late", "team/late"));
-      expect(await namesOn(second(), "WorkloadIdentity")).toEqual(["agent", "late"]);
+      await say(second(), "apply", "--fleet", "-f", identity("ops.late", "team/late"));
+      expect(await namesOn(second(), "WorkloadIdentity")).toEqual(["ops.agent", "ops.late"]);
       await server.start();
       for (const machine of machines) await until(machine, ({ state }) => state === "connected");
       for (let i = 0; i < 2; i++) await second().cli(["fleet", "converge"]);
       await allHave(7);
       const rules = await Promise.all(machines.map((machine) => namesOn(machine, "WorkloadIdentity")));
       // What he said before it stands.
-      expect(rules).toEqual([["agent"], ["agent"], ["agent"]]);
+      expect(rules).toEqual([["ops.agent"], ["ops.agent"], ["ops.agent"]]);
       // None when his own node heard of his end before it could pass the word on.
       const refused = await events(first(), "refused");
       expect(refused.length).toBeLessThan(2);
       for (const each of refused)
         expect(each).toMatchObject({
-          subject: "resource/WorkloadIdentity/late",
+          subject: "resource/WorkloadIdentity/ops.late",
           detail: expect.stringContaining("the operator ops is revoked"),
         });
+      // Not even that, once nothing of him is to be kept.
+      expect((await first().cli(["revoke", "node:gate-9", "--keep", "none"])).err).toContain("operator:NAME");
+      await say(first(), "revoke", "operator:ops", "--keep", "none");
+      await allHave(6);
+      expect(await namesOn(third(), "WorkloadIdentity")).toEqual([]);
       const fallen = await events(second(), "no longer stands");
-      expect(fallen.map(({ subject }) => subject)).toContain("resource/WorkloadIdentity/late");
+      expect(fallen.map(({ subject }) => subject)).toContain("resource/WorkloadIdentity/ops.late");
     },
     TEST_MS,
   );

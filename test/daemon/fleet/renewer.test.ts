@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
 import { Renewer } from "../../../src/daemon/fleet/renewer.ts";
+import type { Said } from "../../../src/daemon/fleet/wire.ts";
 import { createLog } from "../../../src/daemon/log.ts";
+import { encodeEnrolmentRequest } from "../../../src/federation/enrolment.ts";
 import { openStore } from "../../../src/store.ts";
 import { ManualClock } from "../../manual_clock.ts";
 
@@ -47,4 +49,65 @@ test("Renewer.run() asks again within seconds while nobody takes what this node 
   expect(await looksInAMinute({ endsIn: -DAY })).toBe(7);
   expect(await looksInAMinute({ endsIn: DAY * 300, isRevoked: true })).toBe(7);
   expect(await looksInAMinute({ endsIn: DAY })).toBe(1);
+});
+
+/** A document for the issuing node, and how it is answered. */
+function issuing() {
+  const clock = new ManualClock();
+  const counted = { signed: 0, fails: false };
+  const members = ["gate-1", "gate-2", "gate-3"].map((name) => ({
+    name,
+    state: "active",
+    isIssuer: name === "gate-1",
+  }));
+  const renewer = new Renewer({
+    fleet: {
+      self: members[0] as never,
+      nodes: () => members as never,
+      ask: () => Promise.reject(new Error("there is nobody")),
+      journal: { record() {}, events: () => [] },
+    },
+    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
+    log: createLog({ level: "error", clock, write: () => undefined }),
+    validity: () => ({ notBefore: 0, notAfter: 0 }),
+    ...{ isRootEnding: () => false, isRevoked: () => false },
+    sign(request) {
+      if (counted.fails) return Promise.reject(new Error("the disk is full"));
+      counted.signed += 1;
+      const some = [Uint8Array.of(1)];
+      const { trustDomain, nodeName, createdAt: issuedAt, expiresAt, signature } = request;
+      return Promise.resolve({
+        ...{ trustDomain, nodeName, idPrefixes: ["spiffe://town.example/"], issuedAt, expiresAt },
+        ...{ chain: some, roots: some, signature },
+      });
+    },
+    nameAuthority() {},
+    onRenewed() {},
+  });
+  const ask = async (nodeName: string) => {
+    const [csr, signature] = [Uint8Array.of(1), Uint8Array.of(2)];
+    const dates = { createdAt: clock.now(), expiresAt: clock.now() + DAY };
+    const text = encodeEnrolmentRequest({ trustDomain: "town.example", nodeName, ...dates, csr, signature });
+    const said = { node: nodeName, type: "renew", payload: new TextEncoder().encode(text) } as Said;
+    return (await renewer.answer(said))?.type;
+  };
+  return { clock, counted, ask };
+}
+
+test("Renewer.answer() signs a few for a node within minutes and no more, and for others as before", async () => {
+  const { clock, counted, ask } = issuing();
+  const all = await Promise.all(Array.from({ length: 50 }, () => ask("gate-2")));
+  expect(all.filter((type) => type === "renewed").length).toBe(3);
+  expect(counted.signed).toBe(3);
+  expect(await ask("gate-3")).toBe("renewed");
+  await clock.advance(180_000);
+  expect(await ask("gate-2")).toBe("renewed");
+});
+
+test("Renewer.answer() counts what it signed, not what it could not sign", async () => {
+  const { counted, ask } = issuing();
+  counted.fails = true;
+  for (let i = 0; i < 5; i++) expect(await ask("gate-2")).toBe("refused");
+  counted.fails = false;
+  expect(await ask("gate-2")).toBe("renewed");
 });

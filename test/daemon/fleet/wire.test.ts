@@ -72,8 +72,15 @@ interface Told {
   readonly statements: readonly Statement[];
 }
 
-function open(name: string, place: { broker: Broker; clock: ManualClock; state: FleetState; told?: Told[] }): Wire {
-  const { broker, clock, state, told = [] } = place;
+interface Place {
+  readonly broker: Broker;
+  readonly clock: ManualClock;
+  readonly state: FleetState;
+  readonly told?: Told[];
+  isMember?(): boolean;
+}
+
+function open(name: string, { broker, clock, state, told = [], isMember = () => true }: Place): Wire {
   let epoch = 0;
   const store = {
     read: () => epoch,
@@ -85,9 +92,10 @@ function open(name: string, place: { broker: Broker; clock: ManualClock; state: 
   const authority = (key: Uint8Array) => authorOf(state, key);
   return new Wire({
     transport: broker.connect(),
-    gate: new Gate({ trustDomain: DOMAIN, authorOf: authority, startedAt: 0 }),
+    gate: new Gate({ trustDomain: DOMAIN, subjects: SUBJECTS, node: name, authorOf: authority, startedAt: 0 }),
     voice: new Voice({ trustDomain: DOMAIN, signer: voice(name), store }),
     ...{ subjects: SUBJECTS, node: name, clock, log },
+    isMember,
     nodeOf: (key) => authority(key)?.node,
     onBroadcast: () => undefined,
     onAsk: () => ({ type: "same", payload: NOTHING }),
@@ -145,5 +153,20 @@ describe("Wire", () => {
     const { bytes } = forger.seal({ subject, type: "root", payload: NOTHING }, clock.now());
     await expect(broker.connect().request(subject, bytes, 1000)).rejects.toMatchObject({ code: "nats_no_answer" });
     expect([broker.answers.length, told.length, findNode(atBen, "ben")?.state]).toEqual([0, 0, "active"]);
+  });
+
+  test("says nothing for a node that has lost its name: neither a broadcast, nor an answer, nor a notice", async () => {
+    const [clock, broker] = [new ManualClock(NOW), new Broker()];
+    const place = { broker, clock };
+    let isMember = false;
+    const ada = open("ada", { ...place, state: fleet.state(), isMember: () => isMember });
+    const ben = open("ben", { ...place, clock: new ManualClock(NOW - 3_600_000), state: fleet.state() });
+    const ask = () => ben.ask("ada", { type: "root", payload: NOTHING }, 1000);
+    await expect(ask()).rejects.toMatchObject({ code: "nats_no_answer" });
+    ben.broadcast("same", NOTHING);
+    expect([ada.broadcast("same", NOTHING), broker.published]).toEqual([false, [SUBJECTS.gossip("ben")]]);
+    isMember = true;
+    await expect(ask()).rejects.toThrow("it says stale");
+    expect(ada.broadcast("same", NOTHING)).toBe(true);
   });
 });
