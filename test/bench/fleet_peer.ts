@@ -99,13 +99,14 @@ export function openVoice(name: string): Voice {
   return new Voice({ trustDomain: DOMAIN, signer: voice(name), store });
 }
 
-export function openGate(state: FleetState): Gate {
-  return new Gate({ trustDomain: DOMAIN, authorOf: (key) => authorOf(state, key), startedAt: Date.now() - 1000 });
+export function openGate(state: FleetState, node: string): Gate {
+  const place = { trustDomain: DOMAIN, subjects: SUBJECTS, node, startedAt: Date.now() - 1000 };
+  return new Gate({ ...place, authorOf: (key) => authorOf(state, key) });
 }
 
 /** A voice in the midst of its life: it says nothing at once, and then waits any part of its interval, as in a fleet whose nodes did not start together. */
-function inTheMidst(): { readonly random: () => number; readonly isMember: () => boolean } {
-  let [hasDrawn, hasLooked] = [false, false];
+export function inTheMidst(): { readonly random: () => number; readonly isMember: () => boolean } {
+  let hasDrawn = false;
   return {
     random() {
       const drawn = Math.random();
@@ -113,11 +114,8 @@ function inTheMidst(): { readonly random: () => number; readonly isMember: () =>
       hasDrawn = true;
       return isFirst ? 2 * drawn - 1.5 : drawn; // OwnVoice waits 0.75 of the interval and half as much again as this
     },
-    isMember() {
-      const isFirst = !hasLooked;
-      hasLooked = true;
-      return !isFirst;
-    },
+    // What it says of itself when it starts comes before its first wait.
+    isMember: () => hasDrawn,
   };
 }
 
@@ -141,8 +139,9 @@ export class SimulatedNode {
     this.state = state;
     this.transport = openTransport(server, name);
     this.#wire = new Wire({
-      ...{ transport: this.transport, gate: openGate(state), voice: openVoice(name), subjects: SUBJECTS },
+      ...{ transport: this.transport, gate: openGate(state, name), voice: openVoice(name), subjects: SUBJECTS },
       ...{ node: name, clock: systemClock, log: QUIET },
+      isMember: () => true,
       nodeOf: (key) => authorOf(state, key)?.node,
       onBroadcast: ({ type, payload }) => {
         const message = parseMessage(type, payload);

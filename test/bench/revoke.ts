@@ -46,7 +46,7 @@ type TakeMessage = (subject: string, data: Uint8Array) => boolean;
 
 function openPeer(path?: string): TakeMessage {
   const state = openState([], path === undefined ? undefined : openStatementStore(openStore(path)));
-  const gate = openGate(state);
+  const gate = openGate(state, "peer");
   return (subject, data) => {
     const answer = gate.admit(data, { subject, now: Date.now() });
     if (!answer.ok) return false;
