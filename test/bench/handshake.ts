@@ -5,6 +5,7 @@ import { bootNode } from "../vm/node.ts";
 import { certificateScript } from "./haproxy.ts";
 import { buildLoad } from "./load.ts";
 import { CLIENT, PLAIN, PLAIN_PORT, RIPRAP_PORT, startRiprap, waitForPort } from "./pair.ts";
+import { leastOf } from "./table.ts";
 
 const HANDSHAKES = 40;
 const OPENSSL = "/srv/plain/openssl";
@@ -56,18 +57,12 @@ export async function measureConnections(): Promise<ConnectionCost[]> {
 }
 
 async function measureEstablished(vm: Vm): Promise<ConnectionCost[]> {
-  const least = new Map<string, ConnectionCost>();
+  const costs: ConnectionCost[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const found = [
-      ...(await measureLoads(vm, "bare kTLS", `${PLAIN} % 127.0.0.1 ${KTLS_PORT} % --ktls`)),
-      ...(await measureLoads(vm, "riprap", `${CLIENT} % 127.0.0.1 ${RIPRAP_PORT} %`)),
-    ];
-    for (const cost of found) {
-      const key = `${cost.who} ${cost.metric}`;
-      if (cost.instructions < (least.get(key)?.instructions ?? Number.POSITIVE_INFINITY)) least.set(key, cost);
-    }
+    costs.push(...(await measureLoads(vm, "bare kTLS", `${PLAIN} % 127.0.0.1 ${KTLS_PORT} % --ktls`)));
+    costs.push(...(await measureLoads(vm, "riprap", `${CLIENT} % 127.0.0.1 ${RIPRAP_PORT} %`)));
   }
-  return [...least.values()];
+  return leastOf(costs);
 }
 
 /** `command` with the load and its extent in the places of its two percent signs. */

@@ -24,6 +24,14 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
 }
 
+/** Of each metric and who it is of the cost with the fewest instructions, in order of first appearance. */
+export function leastOf<T extends { readonly metric: string; readonly who: string; readonly instructions: number }>(
+  costs: readonly T[],
+): T[] {
+  const groups = Map.groupBy(costs, ({ metric, who }) => `${metric}\n${who}`);
+  return [...groups.values()].map((group) => group.reduce((a, b) => (b.instructions < a.instructions ? b : a)));
+}
+
 /** One line per metric and peer, in order of first appearance. */
 export function summarize(rows: readonly Row[]): Summary[] {
   const groups = Map.groupBy(rows, (row) => `${row.metric}\n${row.peer}`);
