@@ -172,13 +172,16 @@ static int resolve(struct riprap_handshake *handshake)
 	}
 }
 
+static void drop_flow(struct riprap_socket *rs)
+{
+	riprap_flow_put(rs->flow);
+	rs->flow = NULL;
+}
+
 /* Ends a connect that sent nothing: the socket is as before. */
 static void undo(struct riprap_handshake *handshake)
 {
-	struct riprap_socket *rs = handshake->rs;
-
-	riprap_flow_put(rs->flow);
-	rs->flow = NULL;
+	drop_flow(handshake->rs);
 	riprap_handshake_finish(handshake, RIPRAP_PHASE_IDLE);
 }
 
@@ -216,8 +219,7 @@ void riprap_connect_step(struct riprap_handshake *handshake)
 	lock_sock(sk);
 	sk->sk_err = -err;
 	release_sock(sk);
-	riprap_flow_put(rs->flow);
-	rs->flow = NULL;
+	drop_flow(rs);
 	riprap_handshake_finish(handshake, RIPRAP_PHASE_FAILED);
 	sk_error_report(sk);
 }
@@ -334,8 +336,7 @@ static void reuse(struct riprap_socket *rs)
 	lockdep_assert_held(&rs->lock);
 	if (rs->phase != RIPRAP_PHASE_FAILED || rs->after)
 		return;
-	riprap_flow_put(rs->flow);
-	rs->flow = NULL;
+	drop_flow(rs);
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
 }
 
@@ -369,16 +370,14 @@ static bool is_free_again(const struct riprap_socket *rs)
 
 static void recycle(struct riprap_socket *rs)
 {
-	mutex_lock(&rs->lock);
-	if (rs->phase == RIPRAP_PHASE_PLAIN && is_free_again(rs)) {
-		riprap_flow_end(rs->flow, RIPRAP_FLOW_CLOSED);
-		riprap_flow_put(rs->flow);
-		rs->flow = NULL;
-		rs->passthrough_seen = 0;
-		clear_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
-		riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
-	}
-	mutex_unlock(&rs->lock);
+	lockdep_assert_held(&rs->lock);
+	if (rs->phase != RIPRAP_PHASE_PLAIN || !is_free_again(rs))
+		return;
+	riprap_flow_end(rs->flow, RIPRAP_FLOW_CLOSED);
+	drop_flow(rs);
+	rs->passthrough_seen = 0;
+	clear_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
 }
 
 /* connect(AF_UNSPEC): TCP lets a socket go; kTLS refuses by itself. */
@@ -388,12 +387,11 @@ static int dissolve(struct riprap_socket *rs, struct sockaddr *address, int len,
 
 	riprap_handshake_abandon(rs);
 	err = rs->inner->connect(rs->socket, address, len, flags);
-	if (!err) {
-		mutex_lock(&rs->lock);
+	mutex_lock(&rs->lock);
+	if (!err)
 		reuse(rs);
-		mutex_unlock(&rs->lock);
-	}
 	recycle(rs);
+	mutex_unlock(&rs->lock);
 	return err;
 }
 
@@ -413,8 +411,11 @@ int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int
 
 	if (len >= (int)sizeof(address->sa_family) && address->sa_family == AF_UNSPEC)
 		return dissolve(rs, address, len, flags);
-	if (riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN && is_free_again(rs))
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN && is_free_again(rs)) {
+		mutex_lock(&rs->lock);
 		recycle(rs);
+		mutex_unlock(&rs->lock);
+	}
 	switch (riprap_socket_phase(rs)) {
 	case RIPRAP_PHASE_IDLE:
 		return begin(rs, address, len, flags);
