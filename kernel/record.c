@@ -7,6 +7,7 @@
 #include <linux/jiffies.h>
 #include <linux/net.h>
 #include <linux/random.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/tcp.h>
 #include <linux/tls.h>
@@ -199,6 +200,25 @@ static bool is_writer_waiting(const struct sock *sk)
 	return !context || mutex_is_locked(&context->tx_lock);
 }
 
+/*
+ * kTLS's sendmsg, or -EAGAIN when its lock is not to be had. A writer may take the lock after the look at it, and
+ * hold it until its peer reads; whoever cuts a connection must not wait for that. kTLS waits for its lock as long
+ * as no signal is pending: so one seems to be.
+ */
+static int send_at_once(struct riprap_socket *rs, struct msghdr *msg, size_t len)
+{
+	int n;
+
+	if (is_writer_waiting(rs->sk))
+		return -EAGAIN;
+	set_thread_flag(TIF_SIGPENDING);
+	n = rs->inner->sendmsg(rs->socket, msg, len);
+	spin_lock_irq(&current->sighand->siglock);
+	recalc_sigpending();
+	spin_unlock_irq(&current->sighand->siglock);
+	return n == -EINTR ? -EAGAIN : n;
+}
+
 int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len)
 {
 	u8 control[CMSG_SPACE(sizeof(type))] __aligned(__alignof__(struct cmsghdr)) = {};
@@ -211,14 +231,12 @@ int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size
 	};
 	int n;
 
-	if (is_writer_waiting(rs->sk))
-		return -EAGAIN;
 	header->cmsg_level = SOL_TLS;
 	header->cmsg_type = TLS_SET_RECORD_TYPE;
 	header->cmsg_len = CMSG_LEN(sizeof(type));
 	*(u8 *)CMSG_DATA(header) = type;
 	iov_iter_kvec(&msg.msg_iter, WRITE, &vec, 1, len);
-	n = rs->inner->sendmsg(rs->socket, &msg, len);
+	n = send_at_once(rs, &msg, len);
 	return n < 0 ? n : n == len ? 0 : -EAGAIN;
 }
 
