@@ -109,7 +109,7 @@ int riprap_negotiate_begin(struct riprap_handshake *handshake)
 		.alpn = ALPN,
 		.suites = { TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256 },
 		.groups = { TLS13_X25519, TLS13_SECP256R1 },
-		.request_client_certificate = true,
+		.mutual = true,
 	};
 	if (!handshake->server)
 		offer_psk(handshake);

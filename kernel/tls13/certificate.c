@@ -71,6 +71,11 @@ int tls13_certificate_request_receive(struct tls13 *t, const u8 *message, size_t
 	return 0;
 }
 
+bool tls13_certificate_is_wanted(const struct tls13 *t)
+{
+	return t->certificate_requested && t->signature_acceptable && t->config.chain_len;
+}
+
 /* `empty`: section 4.4.2.3, a client that cannot give what was asked for says so. */
 int tls13_certificate_send(struct tls13 *t, struct wire_writer *w, bool empty)
 {
@@ -141,6 +146,9 @@ int tls13_certificate_receive(struct tls13 *t, const u8 *message, size_t len)
 		return tls13_fail(t, TLS13_CERTIFICATE_REQUIRED, "The client has no certificate.");
 	if (!list.left)
 		return tls13_fail(t, TLS13_DECODE_ERROR, "The server has no certificate.");
+	if (!t->config.server && t->config.mutual && !tls13_certificate_is_wanted(t))
+		return tls13_fail(t, TLS13_HANDSHAKE_FAILURE,
+				  "The server asks for no certificate that this side has.");
 	if (tls13_transcript_add(t, message, len) || gather_chain(t, &list))
 		return -EPROTO;
 	t->state_after_ask = t->config.server ? TLS13_WAIT_CLIENT_VERIFY : TLS13_WAIT_SERVER_VERIFY;

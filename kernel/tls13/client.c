@@ -112,7 +112,7 @@ int tls13_client_certificate_request(struct tls13 *t, const u8 *message, size_t 
 
 static int send_flight(struct tls13 *t)
 {
-	bool empty = !t->config.chain_len || !t->signature_acceptable;
+	bool empty = !tls13_certificate_is_wanted(t);
 	struct wire_writer w;
 
 	if (tls13_record_send_ccs(t))

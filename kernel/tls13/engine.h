@@ -292,6 +292,8 @@ bool tls13_psk_fits(const struct tls13_config *config, const struct tls13_psk *p
 int tls13_certificate_check_own(const struct tls13_config *config);
 int tls13_certificate_request_send(struct tls13 *t, struct wire_writer *w);
 int tls13_certificate_request_receive(struct tls13 *t, const u8 *message, size_t len);
+/* Client: the server asked, and takes what this side has. */
+bool tls13_certificate_is_wanted(const struct tls13 *t);
 int tls13_certificate_send(struct tls13 *t, struct wire_writer *w, bool empty);
 int tls13_certificate_receive(struct tls13 *t, const u8 *message, size_t len);
 int tls13_certificate_verify_send(struct tls13 *t, struct wire_writer *w);

@@ -72,7 +72,7 @@ static int write_encrypted_extensions(struct tls13 *t, struct wire_writer *w)
 /* EncryptedExtensions to Finished, then the application secrets that hang on them. */
 static int send_flight(struct tls13 *t)
 {
-	bool mutual = t->config.request_client_certificate && !t->resumed;
+	bool mutual = t->config.mutual && !t->resumed;
 	struct wire_writer w;
 
 	tls13_record_open(t, &w);

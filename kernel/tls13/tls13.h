@@ -97,8 +97,12 @@ struct tls13_config {
 	const char *alpn;	/* offered, or required if the client offers any; NULL: none */
 	u16 suites[3];			/* in order of preference, 0-terminated when shorter */
 	u16 groups[2];		/* in order of preference; a client sends a share of the first */
-	/* server: mutual; an empty answer is refused with certificate_required */
-	bool request_client_certificate;
+	/*
+	 * Both sides prove themselves. A server asks for a certificate, and refuses an empty answer with
+	 * certificate_required; a client refuses a server that asks for none that it has, with
+	 * handshake_failure.
+	 */
+	bool mutual;
 };
 
 struct tls13;			/* opaque; sizeof by tls13_size() so that the caller allocates */

@@ -346,7 +346,7 @@ static const char *make_connection(const struct bogo_options *o, int connection)
 		.server = o->server, .chain = credential.chain, .chain_len = credential.chain_len,
 		.sign = credential_sign, .find_psk = o->no_ticket ? NULL : find_psk, .arg = &credential,
 		.suites = { 0x1301, 0x1302, 0x1303 }, .groups = { o->groups[0], o->groups[1] }, .alpn = o->alpn,
-		.request_client_certificate = o->server && o->ask_certificate,
+		.mutual = o->server && o->ask_certificate,
 		.psk = !o->server && ticket_count ? &tickets[ticket_count - 1] : NULL,
 	};
 	int fd = connect_to_runner(o->port);

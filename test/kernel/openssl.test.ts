@@ -180,6 +180,24 @@ describe.skipIf(skipped)("OpenSSL", () => {
   );
 
   test(
+    "tls13_input() refuses OpenSSL when it is to be mutual and OpenSSL asks for no certificate, or for none of ours",
+    async () => {
+      for (const [asked, args] of Object.entries({
+        none: [],
+        rsa: ["-Verify", "2", "-client_sigalgs", "RSA-PSS+SHA256"],
+      }))
+        await withServer(["-tls1_3", ...args], async (port) => {
+          const [strict] = await connect(port, { ...own("a"), mutual: 1, say: "hello" });
+          expect({ asked, ...strict }).toMatchObject({ asked, status: "failed", alert: 40, alertReceived: false });
+        });
+      await withServer(["-tls1_3"], async (port) => {
+        expect((await connect(port, { ...own("a"), say: "hello" }))[0]).toMatchObject({ ...good, answer: "olleh" });
+      });
+    },
+    WITHIN_MS,
+  );
+
+  test(
     "tls13_input() hears protocol_version when OpenSSL speaks TLS 1.2 alone",
     () =>
       withServer(["-tls1_2"], async (port) => {

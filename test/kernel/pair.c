@@ -117,7 +117,7 @@ void pair_open(struct pair *p)
 		c->suites[2] = TLS13_CHACHA20_POLY1305_SHA256;
 		c->groups[0] = TLS13_X25519;
 		c->groups[1] = TLS13_SECP256R1;
-		c->request_client_certificate = true;
+		c->mutual = true;
 	}
 }
 

@@ -341,7 +341,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(name, "alpn"))
 			config.alpn = value;
 		else if (!strcmp(name, "mutual"))
-			config.request_client_certificate = true;
+			config.mutual = true;
 		else if (!strcmp(name, "connections"))
 			connections = atoi(value);
 		else if (!strcmp(name, "update"))

@@ -32,7 +32,7 @@ static void run_full(void)
 				p.config[CLIENT].suites[1] = 0;
 				p.config[CLIENT].groups[0] = groups[g];
 				p.config[CLIENT].groups[1] = groups[!g];
-				p.config[SERVER].request_client_certificate = mutual;
+				p.config[SERVER].mutual = p.config[CLIENT].mutual = mutual;
 				pair_start(&p);
 				pair_run(&p);
 				check_result(&p, suites[s], groups[g], false, false);
@@ -326,10 +326,20 @@ static void run_no_client_certificate(void)
 
 	pair_open(&p);
 	p.config[CLIENT].chain_len = 0;
+	p.config[CLIENT].mutual = false;
 	p.record_hook = keep_last_flight;
 	pair_start(&p);
 	pair_run(&p);
 	check_failed(&p, SERVER, TLS13_CERTIFICATE_REQUIRED);
+	pair_close(&p);
+
+	/* Of a client that is to be mutual the server sees no answer at all. */
+	p.config[CLIENT].mutual = true;
+	p.record_hook = NULL;
+	pair_start(&p);
+	pair_run(&p);
+	check_failed(&p, CLIENT, TLS13_HANDSHAKE_FAILURE);
+	check(p.status[SERVER] == TLS13_FAILED, "the server hears of it");
 	pair_close(&p);
 }
 

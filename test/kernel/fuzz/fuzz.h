@@ -54,7 +54,7 @@ static inline void fuzz_open(struct pair *p, u8 flags)
 		p->ticket_count = 1;
 	}
 	if (flags & 4)
-		p->config[SERVER].request_client_certificate = false;
+		p->config[SERVER].mutual = p->config[CLIENT].mutual = false;
 	pair_start(p);
 }
 

@@ -268,19 +268,9 @@ def leave():
         report(name=name, client=client.communicate()[0].strip())
 
 
-def old():
-    """Knows no version but TLS 1.2."""
-    made = context(False, "good")
-    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        with socket.create_connection((HERE, SERVER_PORT), 30) as plain, made.wrap_socket(plain) as wrapped:
-            report(role="client", outcome=converse(wrapped))
-    except OSError as error:
-        report(role="client", outcome=getattr(error, "reason", None) or error.strerror)
+def serve_one(made):
     listener, client = listen(), managed_client()
     plain, _ = listener.accept()
-    made = context(True, "good")
-    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
     said = "spoke"
     try:
         with plain, made.wrap_socket(plain, server_side=True) as wrapped:
@@ -290,9 +280,30 @@ def old():
     report(role="server", outcome=said, client=client.communicate()[0].strip())
 
 
+def old():
+    """Knows no version but TLS 1.2."""
+    made = context(False, "good")
+    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with socket.create_connection((HERE, SERVER_PORT), 30) as plain, made.wrap_socket(plain) as wrapped:
+            report(role="client", outcome=converse(wrapped))
+    except OSError as error:
+        report(role="client", outcome=getattr(error, "reason", None) or error.strerror)
+    made = context(True, "good")
+    made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_2
+    serve_one(made)
+
+
+def unasking():
+    """A server with a good SVID that wants none of its client."""
+    made = context(True, "good")
+    made.verify_mode = ssl.CERT_NONE
+    serve_one(made)
+
+
 if __name__ == "__main__":
     deed = sys.argv[1]
     if deed == "certificates":
         certificates(sys.argv[2:])
     else:
-        {"stalls": stalls, "drip": drip, "leave": leave, "old": old}[deed]()
+        {"stalls": stalls, "drip": drip, "leave": leave, "old": old, "unasking": unasking}[deed]()
