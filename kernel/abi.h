@@ -218,7 +218,7 @@ enum riprap_reason {
 	RIPRAP_REASON_NOT_TLS		= 20,	/* a passthrough rule, and the program sent plaintext */
 	RIPRAP_REASON_RECORD		= 21,	/* a record did not decrypt */
 	RIPRAP_REASON_ABANDONED		= 22,	/* the program closed the socket before the handshake ended */
-	RIPRAP_REASON_CROWDED		= 23,	/* the oldest of too many inbound handshakes: a newer one took its place */
+	RIPRAP_REASON_CROWDED		= 23,	/* the oldest of too many handshakes of its direction: a newer one took its place */
 };
 
 enum riprap_flow_flag {

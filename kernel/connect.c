@@ -136,8 +136,10 @@ static int go_mutual(struct riprap_handshake *handshake)
 
 	handshake->stage = RIPRAP_STAGE_TCP;
 	err = connect_tcp(handshake->rs, (struct sockaddr *)&handshake->address, handshake->address_len, O_NONBLOCK);
-	if (is_connecting(handshake->rs, err))
+	if (is_connecting(handshake->rs, err)) {
+		riprap_handshake_give_way(handshake);
 		return 0;
+	}
 	handshake->rs->flow->event.reason = RIPRAP_REASON_TCP;
 	handshake->rs->flow->event.error = -err;
 	riprap_flow_end(handshake->rs->flow, RIPRAP_FLOW_FAILED);

@@ -21,8 +21,9 @@
 #define ADMIT_TRIES	8	/* another thread may take the place that was made */
 
 static atomic_t under_way[2];	/* outbound, inbound */
-static LIST_HEAD(inbound);	/* `age` of those that are installed, oldest first */
-static DEFINE_SPINLOCK(inbound_lock);
+/* `age` of those that give way, oldest first */
+static struct list_head yielding[2] = { LIST_HEAD_INIT(yielding[0]), LIST_HEAD_INIT(yielding[1]) };
+static DEFINE_SPINLOCK(yielding_lock);
 
 void riprap_handshake_kick(struct riprap_socket *rs)
 {
@@ -95,19 +96,19 @@ static void on_timer(struct timer_list *timer)
 	riprap_handshake_kick(handshake->rs);
 }
 
-static bool push_out_oldest(void)
+static bool push_out_oldest(bool server)
 {
 	struct riprap_handshake *oldest;
 	struct riprap_socket *rs = NULL;
 
-	spin_lock_bh(&inbound_lock);
-	oldest = list_first_entry_or_null(&inbound, struct riprap_handshake, age);
+	spin_lock_bh(&yielding_lock);
+	oldest = list_first_entry_or_null(&yielding[server], struct riprap_handshake, age);
 	if (oldest) {
 		list_del_init(&oldest->age);
 		rs = oldest->rs;
 		riprap_socket_get(rs);
 	}
-	spin_unlock_bh(&inbound_lock);
+	spin_unlock_bh(&yielding_lock);
 	if (!rs)
 		return false;
 	mutex_lock(&rs->lock);
@@ -118,7 +119,7 @@ static bool push_out_oldest(void)
 	return true;
 }
 
-/* Peers that connect and are silent must not keep out one that speaks: past the bound the oldest gives way. */
+/* Peers that are silent must not keep out one that speaks: past the bound the oldest gives way. */
 static bool admit(bool server)
 {
 	unsigned int tries;
@@ -126,7 +127,7 @@ static bool admit(bool server)
 	for (tries = 0; tries < ADMIT_TRIES; tries++) {
 		if (atomic_add_unless(&under_way[server], 1, RIPRAP_HANDSHAKES_MAX))
 			return true;
-		if (!server || !push_out_oldest())
+		if (!push_out_oldest(server))
 			return false;
 	}
 	return false;
@@ -157,9 +158,9 @@ put_process:
 
 void riprap_handshake_free(struct riprap_handshake *handshake)
 {
-	spin_lock_bh(&inbound_lock);
+	spin_lock_bh(&yielding_lock);
 	list_del_init(&handshake->age);
-	spin_unlock_bh(&inbound_lock);
+	spin_unlock_bh(&yielding_lock);
 	timer_shutdown_sync(&handshake->timer);
 	if (handshake->watching)
 		riprap_process_unwatch(handshake->process, &handshake->watch);
@@ -183,6 +184,14 @@ void riprap_handshake_free(struct riprap_handshake *handshake)
 	kfree_sensitive(handshake);
 }
 
+void riprap_handshake_give_way(struct riprap_handshake *handshake)
+{
+	lockdep_assert_held(&handshake->rs->lock);
+	spin_lock_bh(&yielding_lock);
+	list_add_tail(&handshake->age, &yielding[handshake->server]);
+	spin_unlock_bh(&yielding_lock);
+}
+
 void riprap_handshake_install(struct riprap_handshake *handshake)
 {
 	struct riprap_socket *rs = handshake->rs;
@@ -193,11 +202,8 @@ void riprap_handshake_install(struct riprap_handshake *handshake)
 	WRITE_ONCE(rs->low_water, READ_ONCE(sk->sk_rcvlowat));
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
 	rs->handshake = handshake;
-	if (handshake->server) {
-		spin_lock_bh(&inbound_lock);
-		list_add_tail(&handshake->age, &inbound);
-		spin_unlock_bh(&inbound_lock);
-	}
+	if (handshake->server)
+		riprap_handshake_give_way(handshake);
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_UNDER_WAY);
 	listen_to(rs);
 }

@@ -29,7 +29,7 @@ enum riprap_stage {
 /* All under the socket's `lock`. */
 struct riprap_handshake {
 	struct riprap_socket *rs;
-	struct list_head age;		/* among the inbound ones; under their list's own lock */
+	struct list_head age;		/* among those that give way; under their list's own lock */
 	enum riprap_stage stage;
 	bool server;
 	bool done;			/* the engine has its keys; `out` may still be on its way */
@@ -69,12 +69,17 @@ struct riprap_handshake {
 #define RIPRAP_RECORD_ROOM	(TLS13_RECORD_HEADER + TLS13_RECORD_MAX)
 
 /*
- * Takes over the caller's reference on `process`. Past RIPRAP_HANDSHAKES_MAX an inbound one pushes the oldest
- * out, under that socket's lock. NULL without memory, or outbound past the bound.
+ * Takes over the caller's reference on `process`. Past RIPRAP_HANDSHAKES_MAX of its direction it pushes out the
+ * oldest that gives way, under that socket's lock. NULL without memory, or when none does.
  */
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);
 /* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and what happens to sk kicks it. */
 void riprap_handshake_install(struct riprap_handshake *handshake);
+/*
+ * Under the socket's lock: waits for its peer from here on, and gives way when it is the oldest of too many. Inbound
+ * by install; outbound once its SYN is out, for until then it waits for nobody but the daemon.
+ */
+void riprap_handshake_give_way(struct riprap_handshake *handshake);
 /* For one that was never installed. */
 void riprap_handshake_free(struct riprap_handshake *handshake);
 /*

@@ -11,7 +11,7 @@
 #define RIPRAP_TICKET_SECONDS	600	/* a ticket's life; SVIDs live an hour or less */
 #define RIPRAP_TICKET_RETRY_SECONDS	2	/* between two full handshakes that are to bring a ticket in place of one about to end */
 #define RIPRAP_ASKS_MAX		4096	/* unanswered VERIFY questions; past it a handshake fails */
-#define RIPRAP_HANDSHAKES_MAX	4096	/* under way, each direction, as many as a listen backlog by default: up to 100 KiB each. Inbound the oldest goes first */
+#define RIPRAP_HANDSHAKES_MAX	4096	/* under way, each direction, as many as a listen backlog by default: up to 100 KiB each. The oldest goes first */
 #define RIPRAP_HANDSHAKE_WORKERS	num_online_cpus()	/* handshakes computed at once: with hundreds the daemon, which renews SVIDs, would get no processor */
 #define RIPRAP_QUEUE_FRAMES	16384	/* frames waiting for the daemon before FLOW frames are dropped */
 #define RIPRAP_QUEUE_BYTES	(64u << 20)	/* of frames waiting for the daemon: 65,536 frames of 1 KiB */

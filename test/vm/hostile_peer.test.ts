@@ -22,6 +22,8 @@ const FLOOD_HANDSHAKE_SECONDS = 120;
 const FLOOD = CHOSEN_KERNEL ? 6000 : 10_000;
 /** RIPRAP_HANDSHAKES_MAX of kernel/limits.h. */
 const HANDSHAKES_MAX = 4096;
+/** So many more. */
+const RUSH = 200;
 
 const RULES = `apiVersion: riprap.io/v1
 kind: WorkloadIdentity
@@ -197,6 +199,19 @@ for (const kernel of KERNEL_LINES) {
     );
 
     test(
+      "a server is refused when it asks its client for no certificate, however good its own is",
+      async () => {
+        const flows = await flowsDuring(async () => {
+          expect(await peer("peer", "unasking")).toEqual([
+            { role: "server", outcome: "SSLV3_ALERT_HANDSHAKE_FAILURE", client: "ECONNRESET" },
+          ] as unknown as Line[]);
+        });
+        expect(flows).toMatchObject([{ direction: "outbound", state: "failed", alert: "sent handshake_failure" }]);
+      },
+      VM_TEST_MS,
+    );
+
+    test(
       "both programs get ECONNRESET, and the peer its alert, when bytes come that are no record of the connection",
       async () => {
         let lines: Line[] = [];
@@ -317,6 +332,32 @@ for (const kernel of KERNEL_LINES) {
         // What limits.h says of a handshake, and both ends of every connection.
         expect(before - during).toBeLessThan(HANDSHAKES_MAX * 100 + FLOOD * 16);
         await node.vm.waitFor(`[ $(awk '/MemAvailable/ { print $2 }' /proc/meminfo) -gt ${before - 100_000} ]`);
+      },
+      4 * VM_TEST_MS,
+    );
+
+    test(
+      "another program connects when one has more handshakes under way, with a server that never says a word, than there may be",
+      async () => {
+        const silent = node.vm.spawn([
+          "python3",
+          "-c",
+          "import socket, sys; s = socket.create_server(('127.0.0.1', 7002), backlog=4096); sys.stdin.read()",
+        ]);
+        await node.vm.waitFor("ss -Hltn sport = :7002 | grep -q .");
+        const rush = node.vm.spawn([MANAGED, "rush", "7002", `${HANDSHAKES_MAX + RUSH}`, `${HANDSHAKES_MAX}`]);
+        await rush.waitOutput(/^flood .*\n/m, 2 * VM_TEST_MS);
+        expect(rush.stdout).toStartWith(`flood ${HANDSHAKES_MAX + RUSH} reset ${RUSH} `);
+        expect(await node.vm.check([MANAGED, "connect", "7001", "word"])).toBe("spoke\n");
+        const crowded = (await node.ask("flows", "--limit", "10000")).filter(
+          ({ reason, direction }) => reason === "crowded" && direction === "outbound",
+        );
+        // One more for who connected after it.
+        expect(crowded.length).toBe(RUSH + 1);
+        expect(new Set(crowded.map(({ state, error }) => `${state} ${error}`))).toEqual(new Set(["failed ECONNRESET"]));
+        rush.kill("KILL");
+        silent.endInput();
+        await Promise.all([rush.exited, silent.exited]);
       },
       4 * VM_TEST_MS,
     );

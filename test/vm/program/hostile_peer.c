@@ -8,6 +8,7 @@
  *	hostile_peer later PORT WORD     the same once its input has ended
  *	hostile_peer flood PORT COUNT REST   opens COUNT one after the other, and once all but REST are reset writes
  *	                                 "flood OPENED reset N last I", the last that is; the same when its input ends
+ *	hostile_peer rush PORT COUNT REST    the same, and waits for none of them to be open
  */
 #include "hostile.h"
 
@@ -100,7 +101,7 @@ static void tell_resets(const int *fds, int opened, int expected)
 	printf("flood %d reset %d last %d\n", opened, resets, last);
 }
 
-static int flood(int port, int count, int rest)
+static int flood(int port, int count, int rest, int type)
 {
 	struct sockaddr_in address = address_of(port);
 	int *fds = calloc(count, sizeof(*fds));
@@ -109,9 +110,9 @@ static int flood(int port, int count, int rest)
 
 	want_descriptors();
 	for (int i = 0; fds && i < count; i++) {
-		int fd = tcp_socket();
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | type, 0);
 
-		if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		if (fd < 0 || (connect(fd, (struct sockaddr *)&address, sizeof(address)) && errno != EINPROGRESS))
 			close(fd);
 		else
 			fds[opened++] = fd;
@@ -131,7 +132,9 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		return serve(atoi(argv[2]));
 	if (argc == 5 && !strcmp(argv[1], "flood"))
-		return flood(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+		return flood(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), 0);
+	if (argc == 5 && !strcmp(argv[1], "rush"))
+		return flood(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), SOCK_NONBLOCK);
 	if (argc != 4)
 		return 2;
 	/* Known to the daemon by then, however busy that is. */
