@@ -31,8 +31,11 @@ export const LONGEST_VM_FILES: readonly string[] = [
   "fault",
   "hostile_local",
   "fleet",
+  "systemd",
+  "cost",
   "federation",
   "lab",
+  "key_custody",
 ].map((name) => `test/vm/${name}.test.ts`);
 
 const TIERS: readonly Tier[] = [
