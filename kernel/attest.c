@@ -116,7 +116,7 @@ void riprap_attest_tell_waiting(struct riprap_process *process)
 		return;
 	list_for_each_entry_safe(watch, next, &process->watches, node) {
 		list_del_init(&watch->node);
-		queue_work(riprap_handshake_workqueue, watch->work);
+		queue_delayed_work(riprap_handshake_workqueue, watch->work, 0);
 	}
 }
 

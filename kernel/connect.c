@@ -348,6 +348,7 @@ static int report_failure(struct riprap_socket *rs, struct sockaddr *address, in
 	int err;
 
 	mutex_lock(&rs->lock);
+	riprap_socket_settle(rs);
 	if (rs->phase != RIPRAP_PHASE_FAILED) {
 		err = -EALREADY;
 	} else if (rs->socket->state == SS_CONNECTED) {
@@ -390,9 +391,13 @@ static int dissolve(struct riprap_socket *rs, struct sockaddr *address, int len,
 	riprap_handshake_abandon(rs);
 	err = rs->inner->connect(rs->socket, address, len, flags);
 	mutex_lock(&rs->lock);
+	riprap_socket_settle(rs);
 	if (!err)
 		reuse(rs);
 	recycle(rs);
+	/* Begun by another thread after ours had abandoned what there was: TCP told nobody that it let go. */
+	if (rs->phase == RIPRAP_PHASE_UNDER_WAY)
+		riprap_handshake_kick(rs);
 	mutex_unlock(&rs->lock);
 	return err;
 }
@@ -415,6 +420,7 @@ int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int
 		return dissolve(rs, address, len, flags);
 	if (riprap_socket_phase(rs) == RIPRAP_PHASE_PLAIN && is_free_again(rs)) {
 		mutex_lock(&rs->lock);
+		riprap_socket_settle(rs);
 		recycle(rs);
 		mutex_unlock(&rs->lock);
 	}

@@ -15,8 +15,6 @@
 #include "table.h"
 #include "trace.h"
 
-#define CUT_BATCH	64	/* sockets taken from the list in one hold of its lock */
-
 static LIST_HEAD(flows);
 static DEFINE_SPINLOCK(flows_lock);
 static DEFINE_MUTEX(cut_lock);			/* one cut at a time: guards recheck_verdict */
@@ -218,39 +216,30 @@ static bool is_meant(const struct riprap_flow *flow, const struct riprap_cut *cu
  * @cut: which ones, and the reason that their records will give
  * @peer_id: for RIPRAP_CUT_PEER_ID, NUL-terminated
  *
- * May sleep. Flows opened meanwhile are judged by the state that the caller has
- * already put in force: riprap_handshake_open() looks again once they are live.
+ * May sleep, but for no program's sake: nothing more passes on them, and each ends
+ * as soon as whoever is in an operation of it has left that. Flows opened meanwhile are
+ * judged by the state that the caller has already put in force: riprap_handshake_open()
+ * looks again once they are live.
  *
  * Return: how many were cut.
  */
 u64 riprap_flow_cut(const struct riprap_cut *cut, const char *peer_id)
 {
-	struct riprap_socket *batch[CUT_BATCH];
 	struct riprap_flow *flow;
-	unsigned int i, n;
 	u64 count = 0;
 
 	/* Before the list's lock is taken: a flow that the walk does not find sees it. */
 	atomic64_inc(&cuts);
 	mutex_lock(&cut_lock);
-	do {
-		n = 0;
-		spin_lock_bh(&flows_lock);
-		list_for_each_entry(flow, &flows, node) {
-			if (n == CUT_BATCH)
-				break;
-			if (flow->cutting || !is_meant(flow, cut, peer_id))
-				continue;
-			flow->cutting = true;
-			riprap_socket_get(flow->socket);
-			batch[n++] = flow->socket;
-		}
-		spin_unlock_bh(&flows_lock);
-		for (i = 0; i < n; i++) {
-			count += riprap_socket_cut(batch[i], cut->reason);
-			riprap_socket_put(batch[i]);
-		}
-	} while (n == CUT_BATCH);
+	spin_lock_bh(&flows_lock);
+	list_for_each_entry(flow, &flows, node) {
+		if (flow->cutting || !is_meant(flow, cut, peer_id))
+			continue;
+		flow->cutting = true;
+		riprap_socket_doom(flow->socket, cut->reason);
+		count++;
+	}
+	spin_unlock_bh(&flows_lock);
 	mutex_unlock(&cut_lock);
 	return count;
 }

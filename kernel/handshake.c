@@ -33,7 +33,7 @@ void riprap_handshake_kick(struct riprap_socket *rs)
 	if (atomic_read(&rs->drivers))
 		wake_up(&rs->done);
 	else
-		queue_work(riprap_handshake_workqueue, &rs->work);
+		queue_delayed_work(riprap_handshake_workqueue, &rs->work, 0);
 }
 
 /*
@@ -104,17 +104,19 @@ static bool push_out_oldest(bool server)
 	spin_lock_bh(&yielding_lock);
 	oldest = list_first_entry_or_null(&yielding[server], struct riprap_handshake, age);
 	if (oldest) {
-		list_del_init(&oldest->age);
+		/* Behind the others in case its locks are held. */
+		list_move_tail(&oldest->age, &yielding[server]);
 		rs = oldest->rs;
 		riprap_socket_get(rs);
 	}
 	spin_unlock_bh(&yielding_lock);
 	if (!rs)
 		return false;
-	mutex_lock(&rs->lock);
-	if (rs->handshake == oldest)
-		riprap_handshake_fail(oldest, RIPRAP_REASON_CROWDED, ECONNRESET);
-	mutex_unlock(&rs->lock);
+	if (riprap_socket_trylock(rs)) {
+		if (rs->handshake == oldest)
+			riprap_handshake_fail(oldest, RIPRAP_REASON_CROWDED, ECONNRESET);
+		mutex_unlock(&rs->lock);
+	}
 	riprap_socket_put(rs);
 	return true;
 }
@@ -124,13 +126,10 @@ static bool admit(bool server)
 {
 	unsigned int tries;
 
-	for (tries = 0; tries < ADMIT_TRIES; tries++) {
-		if (atomic_add_unless(&under_way[server], 1, RIPRAP_HANDSHAKES_MAX))
-			return true;
-		if (!push_out_oldest(server))
+	for (tries = 0; !atomic_add_unless(&under_way[server], 1, RIPRAP_HANDSHAKES_MAX); tries++)
+		if (tries == ADMIT_TRIES || !push_out_oldest(server))
 			return false;
-	}
-	return false;
+	return true;
 }
 
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server)
@@ -282,7 +281,7 @@ void riprap_handshake_open(struct riprap_handshake *handshake, u8 phase)
 	}
 	riprap_handshake_finish(handshake, phase);
 	if (fault)
-		riprap_socket_cut_locked(rs, fault);
+		riprap_socket_doom(rs, fault);
 }
 
 int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags)
@@ -420,9 +419,12 @@ static void step(struct riprap_socket *rs)
 
 void riprap_handshake_work(struct work_struct *work)
 {
-	struct riprap_socket *rs = container_of(work, struct riprap_socket, work);
+	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, work);
 
-	mutex_lock(&rs->lock);
+	if (!riprap_socket_trylock(rs)) {
+		queue_delayed_work(riprap_handshake_workqueue, &rs->work, 1);
+		return;
+	}
 	step(rs);
 	mutex_unlock(&rs->lock);
 }
@@ -455,7 +457,7 @@ int riprap_handshake_drive(struct riprap_socket *rs, long *timeout)
 	atomic_dec(&rs->drivers);
 	smp_mb__after_atomic();
 	if (riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
-		queue_work(riprap_handshake_workqueue, &rs->work);
+		queue_delayed_work(riprap_handshake_workqueue, &rs->work, 0);
 	else
 		err = 0;
 	return err;
@@ -468,5 +470,5 @@ void riprap_handshake_abandon(struct riprap_socket *rs)
 		riprap_handshake_fail(rs->handshake, RIPRAP_REASON_ABANDONED, ECONNABORTED);
 	mutex_unlock(&rs->lock);
 	/* Nothing kicks any more: the callbacks, the timer, the watch and the question are gone. */
-	cancel_work_sync(&rs->work);
+	cancel_delayed_work_sync(&rs->work);
 }

@@ -155,7 +155,7 @@ static void answer_waiting_locked(struct entry *entry, struct riprap_peer *peer)
 	list_for_each_entry_safe(ask, next, &entry->waiting, node) {
 		list_del_init(&ask->node);
 		ask->answer = riprap_peer_get(peer);
-		queue_work(riprap_handshake_workqueue, ask->work);
+		queue_delayed_work(riprap_handshake_workqueue, ask->work, 0);
 	}
 }
 
@@ -247,7 +247,7 @@ static void fail_locked(struct entry *entry)
  * Return: 0 (ask->answer is set), -EINPROGRESS (@work will be queued; it may be already), -EAGAIN (too
  * many questions), -ENOTCONN (no daemon, and nothing cached), -ENOMEM, -ENOBUFS (the queue to the daemon is full).
  */
-int riprap_peer_ask(struct riprap_peer_ask *ask, struct work_struct *work, const struct riprap_verify *about,
+int riprap_peer_ask(struct riprap_peer_ask *ask, struct delayed_work *work, const struct riprap_verify *about,
 		    const u8 *chain, size_t chain_len)
 {
 	const struct riprap_part tail = { chain, chain_len };

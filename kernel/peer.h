@@ -21,7 +21,7 @@ struct riprap_peer {		/* immutable, refcounted */
 struct riprap_peer_ask {	/* embedded in the caller's struct; zeroed before first use */
 	u64 ask;
 	struct riprap_peer *answer;	/* referenced, set before `work` is queued */
-	struct work_struct *work;
+	struct delayed_work *work;
 	struct list_head node;
 };
 
@@ -30,7 +30,7 @@ struct riprap_peer_ask {	/* embedded in the caller's struct; zeroed before first
  * question unanswered because the daemon died is answered with alert INTERNAL_ERROR). -EAGAIN: too many
  * questions. -ENOTCONN: no daemon and nothing cached. Never sleeps long.
  */
-int riprap_peer_ask(struct riprap_peer_ask *ask, struct work_struct *work, const struct riprap_verify *about,
+int riprap_peer_ask(struct riprap_peer_ask *ask, struct delayed_work *work, const struct riprap_verify *about,
 		    const u8 *chain, size_t chain_len);
 void riprap_peer_cancel(struct riprap_peer_ask *ask);
 /* Accepted, of the current trust generation, and not past not_after. */

@@ -48,7 +48,7 @@ enum riprap_process_answer riprap_process_answer(struct riprap_process *process,
 /* One-shot: `work` is queued on riprap_workqueue when the answer leaves PENDING (at once if it has). */
 struct riprap_process_watch {
 	struct list_head node;
-	struct work_struct *work;
+	struct delayed_work *work;
 };
 void riprap_process_watch(struct riprap_process *process, struct riprap_process_watch *watch);
 void riprap_process_unwatch(struct riprap_process *process, struct riprap_process_watch *watch);

@@ -9,6 +9,7 @@
 #include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/sockptr.h>
 #include <linux/tcp.h>
 #include <linux/tls.h>
 #include <net/sock.h>
@@ -30,6 +31,7 @@
 #define ALERT_FATAL		2
 #define ALERT_USER_CANCELED	90
 #define KEY_UPDATE		24	/* section 4 */
+#define OPTION_MAX		128	/* the longest of kTLS's keys has 72 bytes */
 #define CLOSE_PATIENCE_MS	200	/* for a writer in kTLS, before the stream ends without close_notify */
 #define CLOSE_ROOM		(128 * 1024)	/* send buffer lent at close: eight records that kTLS may still hold, and ours */
 
@@ -174,9 +176,15 @@ wipe:
 
 int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len)
 {
+	u8 copy[OPTION_MAX] = {};
 	struct socket *stand_in;
 	int err = -ENOTCONN;
 
+	/* Before the lock is taken: the program's memory may never come. */
+	if (len > sizeof(copy))
+		return -EINVAL;
+	if (copy_from_sockptr(copy, value, len))
+		return -EFAULT;
 	mutex_lock(&rs->lock);
 	if (rs->phase != RIPRAP_PHASE_PLAIN)
 		goto unlock;
@@ -185,10 +193,11 @@ int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sock
 		err = PTR_ERR(stand_in);
 		goto unlock;
 	}
-	err = stand_in->ops->setsockopt(stand_in, level, name, value, len);
+	err = stand_in->ops->setsockopt(stand_in, level, name, KERNEL_SOCKPTR(copy), len);
 	return_sk(rs, stand_in);
 unlock:
 	mutex_unlock(&rs->lock);
+	memzero_explicit(copy, sizeof(copy));
 	return err;
 }
 
@@ -201,7 +210,7 @@ static bool is_writer_waiting(const struct sock *sk)
 }
 
 /*
- * kTLS's sendmsg, or -EAGAIN when its lock is not to be had. A writer may take the lock after the look at it, and
+ * kTLS's sendmsg, or -EBUSY when its lock is not to be had. A writer may take the lock after the look at it, and
  * hold it until its peer reads; whoever cuts a connection must not wait for that. kTLS waits for its lock as long
  * as no signal is pending: so one seems to be.
  */
@@ -210,13 +219,13 @@ static int send_at_once(struct riprap_socket *rs, struct msghdr *msg, size_t len
 	int n;
 
 	if (is_writer_waiting(rs->sk))
-		return -EAGAIN;
+		return -EBUSY;
 	set_thread_flag(TIF_SIGPENDING);
 	n = rs->inner->sendmsg(rs->socket, msg, len);
 	spin_lock_irq(&current->sighand->siglock);
 	recalc_sigpending();
 	spin_unlock_irq(&current->sighand->siglock);
-	return n == -EINTR ? -EAGAIN : n;
+	return n == -EINTR ? -EBUSY : n;
 }
 
 int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len)
@@ -264,36 +273,39 @@ void riprap_record_close(struct riprap_socket *rs)
 	release_sock(sk);
 	/* kTLS's own work sends what a program's call left over, and another thread may be in a call: both have the room now. */
 	sk->sk_write_space(sk);
-	while (is_writer_waiting(sk) && time_before(jiffies, patience))
+	while (riprap_record_send(rs, TYPE_ALERT, close_notify, sizeof(close_notify)) == -EBUSY &&
+	       time_before(jiffies, patience))
 		msleep(1);
-	riprap_record_send(rs, TYPE_ALERT, close_notify, sizeof(close_notify));
 	lock_sock(sk);
 	WRITE_ONCE(sk->sk_sndbuf, room);
 	release_sock(sk);
 }
 
-void riprap_record_send_ticket(struct riprap_socket *rs)
+int riprap_record_send_ticket(struct riprap_socket *rs)
 {
 	struct riprap_flow *flow = rs->flow;
 	struct riprap_ticket_owner own = { .instance = flow->event.instance, .spiffe_id = flow->own_id };
 	u8 ticket[RIPRAP_TICKET_LEN], nonce[8], message[256];
 	struct tls13_psk psk;
 	u32 age_add, lifetime;
-	int len;
+	int len, err = 0;
 
 	if (!flow->own_id || !flow->peer || !rs->after->ticket_wanted)
-		return;
+		return 0;
 	lifetime = riprap_ticket_lifetime(flow->peer);
 	if (!lifetime)
-		return;
+		return 0;
 	get_random_bytes(ticket, sizeof(ticket));
 	get_random_bytes(nonce, sizeof(nonce));
 	get_random_bytes(&age_add, sizeof(age_add));
 	len = tls13_write_ticket(rs->after, ticket, sizeof(ticket), lifetime, age_add, nonce, message,
 				 sizeof(message), &psk);
-	if (len > 0 && !riprap_record_send(rs, TYPE_HANDSHAKE, message, len))
+	if (len > 0)
+		err = riprap_record_send(rs, TYPE_HANDSHAKE, message, len);
+	if (len > 0 && !err)
 		riprap_ticket_issue(&own, &psk, flow->peer);
 	memzero_explicit(&psk, sizeof(psk));
+	return err;
 }
 
 /* Reads from kTLS into `data` with the content type beside it. Bytes or -errno. */

@@ -27,15 +27,19 @@ int riprap_record_prepare(struct riprap_socket *rs);
 int riprap_record_install(struct riprap_socket *rs, struct tls13 *engine);
 /* setsockopt(SOL_TCP, TCP_ULP) and SOL_TLS of a program on a plain connection of its own. */
 int riprap_record_setsockopt(struct riprap_socket *rs, int level, int name, sockptr_t value, unsigned int len);
-/* One record of this content type, at once or not at all. Under rs->lock or before the socket is open. */
+/*
+ * One record of this content type, at once or not at all: 0, -EBUSY while a writer is in kTLS, -EAGAIN when there is
+ * no room, or -errno. Under rs->lock or in an operation of the open socket.
+ */
 int riprap_record_send(struct riprap_socket *rs, u8 type, const void *data, size_t len);
-/* Sends the record that MSG_MORE left open. 0, -EAGAIN when there is no room or a writer is at it, or -errno. */
+/* Sends the record that MSG_MORE left open; returns as riprap_record_send(). */
 int riprap_record_flush(struct riprap_socket *rs);
 /*
  * A NewSessionTicket, before the server's first byte and never alone: a client that only writes and then
- * closes would answer it with a reset, and what it wrote would be lost.
+ * closes would answer it with a reset, and what it wrote would be lost. -EBUSY: to be tried again, as
+ * riprap_record_send(); else nothing more is to be done.
  */
-void riprap_record_send_ticket(struct riprap_socket *rs);
+int riprap_record_send_ticket(struct riprap_socket *rs);
 /*
  * What kTLS said to a reader: passed through, unless it means that a record of the peer did not decrypt or was
  * none. Then the peer is told, the connection reset, and the program gets -ECONNRESET, as TCP's words go.

@@ -24,6 +24,8 @@
 #include "socket.h"
 #include "tls13/tls13.h"
 
+#define CUT_RETRY_MS	10	/* while a program holds what its cut has to take: it gets no further meanwhile */
+
 static const struct proto_ops *inet6_operations;	/* not exported; NULL without IPv6 */
 static LIST_HEAD(sockets);
 static DEFINE_SPINLOCK(sockets_lock);
@@ -82,13 +84,23 @@ void riprap_socket_reset(struct riprap_socket *rs, int error)
 	release_sock(sk);
 }
 
-bool riprap_socket_cut_locked(struct riprap_socket *rs, u8 reason)
+bool riprap_socket_trylock(struct riprap_socket *rs)
+{
+	if (!mutex_trylock(&rs->lock))
+		return false;
+	if (!READ_ONCE(rs->sk->sk_lock.owned))
+		return true;
+	mutex_unlock(&rs->lock);
+	return false;
+}
+
+static void cut(struct riprap_socket *rs, u8 reason)
 {
 	static const struct { u8 level, description; } __packed denied = { 2, TLS13_ACCESS_DENIED };
 
 	lockdep_assert_held(&rs->lock);
 	if (!rs->flow || (rs->phase != RIPRAP_PHASE_PLAIN && rs->phase != RIPRAP_PHASE_MUTUAL))
-		return false;
+		return;
 	if (rs->phase == RIPRAP_PHASE_MUTUAL)
 		riprap_record_send(rs, 21, &denied, sizeof(denied));
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_FAILED);
@@ -96,17 +108,48 @@ bool riprap_socket_cut_locked(struct riprap_socket *rs, u8 reason)
 	rs->flow->event.reason = reason;
 	rs->flow->event.error = ECONNRESET;
 	riprap_flow_end(rs->flow, RIPRAP_FLOW_CUT);
-	return true;
 }
 
-bool riprap_socket_cut(struct riprap_socket *rs, u8 reason)
+void riprap_socket_cut(struct riprap_socket *rs, u8 reason)
 {
-	bool live;
-
 	mutex_lock(&rs->lock);
-	live = riprap_socket_cut_locked(rs, reason);
+	cut(rs, reason);
 	mutex_unlock(&rs->lock);
-	return live;
+}
+
+void riprap_socket_settle(struct riprap_socket *rs)
+{
+	lockdep_assert_held(&rs->lock);
+	if (!test_bit(RIPRAP_SOCKET_DOOMED, &rs->flags))
+		return;
+	/* Pairs with riprap_socket_doom(). */
+	smp_rmb();
+	cut(rs, READ_ONCE(rs->cut_reason));
+	clear_bit(RIPRAP_SOCKET_DOOMED, &rs->flags);
+}
+
+static void cut_doomed(struct work_struct *work)
+{
+	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, cut);
+
+	if (riprap_socket_trylock(rs)) {
+		riprap_socket_settle(rs);
+		mutex_unlock(&rs->lock);
+	} else if (queue_delayed_work(riprap_workqueue, &rs->cut, msecs_to_jiffies(CUT_RETRY_MS))) {
+		return;
+	}
+	riprap_socket_put(rs);
+}
+
+void riprap_socket_doom(struct riprap_socket *rs, u8 reason)
+{
+	WRITE_ONCE(rs->cut_reason, reason);
+	/* Pairs with riprap_socket_settle(). */
+	smp_mb__before_atomic();
+	set_bit(RIPRAP_SOCKET_DOOMED, &rs->flags);
+	riprap_socket_get(rs);
+	if (!queue_delayed_work(riprap_workqueue, &rs->cut, 0))
+		riprap_socket_put(rs);
 }
 
 static int socket_release(struct socket *socket)
@@ -118,6 +161,7 @@ static int socket_release(struct socket *socket)
 	riprap_handshake_abandon(rs);
 	cancel_delayed_work_sync(&rs->flush);
 	mutex_lock(&rs->lock);
+	riprap_socket_settle(rs);
 	if (rs->phase == RIPRAP_PHASE_MUTUAL) {
 		riprap_record_close(rs);
 		riprap_record_drain(rs);
@@ -127,6 +171,9 @@ static int socket_release(struct socket *socket)
 	rs->socket = NULL;
 	riprap_flow_end(rs->flow, RIPRAP_FLOW_CLOSED);
 	mutex_unlock(&rs->lock);
+	/* Nobody dooms it any more: its flow is not among the live ones. */
+	if (cancel_delayed_work_sync(&rs->cut))
+		riprap_socket_put(rs);
 	spin_lock_bh(&sockets_lock);
 	list_del(&rs->node);
 	spin_unlock_bh(&sockets_lock);
@@ -299,7 +346,8 @@ struct riprap_socket *riprap_socket_attach(struct socket *socket, bool pinned)
 	refcount_set(&rs->ref, 1);
 	mutex_init(&rs->lock);
 	mutex_init(&rs->control_lock);
-	INIT_WORK(&rs->work, riprap_handshake_work);
+	INIT_DELAYED_WORK(&rs->work, riprap_handshake_work);
+	INIT_DELAYED_WORK(&rs->cut, cut_doomed);
 	INIT_DELAYED_WORK(&rs->flush, riprap_stream_flush);
 	init_waitqueue_head(&rs->done);
 	put_in_operations(rs);

@@ -38,6 +38,7 @@ enum riprap_socket_bit {
 	RIPRAP_SOCKET_PASSTHROUGH,	/* the program's first bytes must look like TLS */
 	RIPRAP_SOCKET_APPROVED,		/* a connect of ours is in tcp_prot.connect */
 	RIPRAP_SOCKET_TRUNCATED,	/* FIN came without close_notify */
+	RIPRAP_SOCKET_DOOMED,		/* to be cut as soon as its locks are free: nothing passes any more */
 };
 
 struct riprap_socket {
@@ -57,7 +58,9 @@ struct riprap_socket {
 	struct tls13_post post;			/* `control_lock`; messages that go on in the next record */
 	struct mutex control_lock;		/* one reader of control records */
 	atomic64_t sent, received;		/* payload bytes of the flow */
-	struct work_struct work;		/* drives the handshake when no program does */
+	struct delayed_work work;		/* drives the handshake when no program does */
+	struct delayed_work cut;		/* pending with a reference; what DOOMED asks for */
+	u8 cut_reason;				/* written before DOOMED */
 	struct delayed_work flush;		/* sends what MSG_MORE held back */
 	struct {				/* sk's own callbacks; sk_callback_lock, and set while UNDER_WAY */
 		void (*data_ready)(struct sock *sk);
@@ -72,8 +75,11 @@ struct riprap_socket {
 	struct rcu_head rcu;
 };
 
+/* As every operation has to see it; `phase` itself under `lock`. */
 static inline u8 riprap_socket_phase(const struct riprap_socket *rs)
 {
+	if (unlikely(test_bit(RIPRAP_SOCKET_DOOMED, &rs->flags)))
+		return RIPRAP_PHASE_FAILED;
 	return smp_load_acquire(&rs->phase);
 }
 
@@ -87,10 +93,17 @@ struct riprap_socket *riprap_socket_of(const struct socket *socket);
 struct riprap_socket *riprap_socket_attach(struct socket *socket, bool pinned);
 void riprap_socket_get(struct riprap_socket *rs);
 void riprap_socket_put(struct riprap_socket *rs);
-/* Ends a live connection: alert if it can be sent at once, then RST. True when it was live. */
-bool riprap_socket_cut(struct riprap_socket *rs, u8 reason);
-/* The same under `lock`. */
-bool riprap_socket_cut_locked(struct riprap_socket *rs, u8 reason);
+/*
+ * Takes `lock` when neither that nor the socket lock is held. A program can hold both for as long as it likes: TCP
+ * copies from its memory under the socket lock, and the memory may never come. Who works for others waits for neither.
+ */
+bool riprap_socket_trylock(struct riprap_socket *rs);
+/* Ends a live connection: alert if it can be sent at once, then RST. In the context of a program of the socket's. */
+void riprap_socket_cut(struct riprap_socket *rs, u8 reason);
+/* The same for a socket of others: no operation that begins from here on passes anything. Waits for nobody, atomic-safe. */
+void riprap_socket_doom(struct riprap_socket *rs, u8 reason);
+/* Under `lock`: a cut that is still to be done is done now. */
+void riprap_socket_settle(struct riprap_socket *rs);
 /* Resets TCP with this positive errno and forgets what it queued. Under `lock`. */
 void riprap_socket_reset(struct riprap_socket *rs, int error);
 /* shutdown(2) of an open connection, close_notify first. Under `lock`. */
@@ -102,7 +115,7 @@ const struct proto_ops *riprap_socket_plain_ops(const struct sock *sk);
 int riprap_socket_init(void);
 void riprap_socket_exit(void);
 
-/* stream.c and poll.c: bytes in and out, and when */
+/* stream.c, flush.c and poll.c: bytes in and out, and when */
 int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len);
 int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len, int flags);
 ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struct pipe_inode_info *pipe, size_t len,
@@ -111,6 +124,7 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 void riprap_stream_splice_eof(struct socket *socket);
 __poll_t riprap_stream_poll(struct file *file, struct socket *socket, struct poll_table_struct *wait);
 void riprap_stream_flush(struct work_struct *work);
+void riprap_stream_flush_later(struct riprap_socket *rs);
 int riprap_stream_available(struct riprap_socket *rs, struct socket *socket);
 
 #endif

@@ -21,7 +21,6 @@
 #include "socket.h"
 
 #define PASSTHROUGH_HEAD	3	/* content type and version: what makes bytes look like TLS */
-#define MORE_MS			200	/* as long as TCP holds back a short segment under TCP_CORK */
 #define AVAILABLE_MAX		(1 << 20)	/* FIONREAD counts up to here: more than any receive buffer's default */
 /* What kTLS knows; the rest means nothing on a stream of records, or must not reach it. */
 #define SEND_FLAGS		(MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_COMPAT | RIPRAP_MSG_SPLICE_PAGES)
@@ -68,28 +67,10 @@ static bool send_ticket(struct riprap_socket *rs)
 	corked = tcp_sk(sk)->nonagle & TCP_NAGLE_CORK;
 	if (!corked)
 		tcp_sock_set_cork(sk, true);
-	riprap_record_send_ticket(rs);
+	/* Another thread is in kTLS: whoever sends next brings it. */
+	if (riprap_record_send_ticket(rs) == -EBUSY)
+		set_bit(RIPRAP_SOCKET_TICKET_DUE, &rs->flags);
 	return !corked;
-}
-
-/*
- * TCP sends what MSG_MORE held back after 200 ms; kTLS would keep its record open for good, and a program
- * that waits for the answer would wait for ever.
- */
-static void flush_later(struct riprap_socket *rs)
-{
-	queue_delayed_work(riprap_workqueue, &rs->flush, msecs_to_jiffies(MORE_MS));
-}
-
-void riprap_stream_flush(struct work_struct *work)
-{
-	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, flush);
-
-	mutex_lock(&rs->lock);
-	/* Whoever holds kTLS's own lock is about to send. */
-	if (rs->phase == RIPRAP_PHASE_MUTUAL && riprap_record_flush(rs) == -EAGAIN)
-		flush_later(rs);
-	mutex_unlock(&rs->lock);
 }
 
 /* kTLS copies: the notification that the program waits for says so, as TCP's does when it had to copy. */
@@ -125,7 +106,7 @@ static int send_mutual(struct riprap_socket *rs, struct socket *socket, struct m
 	if (unlikely(corked))
 		tcp_sock_set_cork(socket->sk, false);
 	if (flags & MSG_MORE)
-		flush_later(rs);
+		riprap_stream_flush_later(rs);
 	if (flags & MSG_ZEROCOPY && n > 0 && !msg->msg_ubuf && sock_flag(socket->sk, SOCK_ZEROCOPY))
 		notify_zerocopy(socket->sk, n);
 	msg->msg_controllen = controllen;
@@ -187,6 +168,15 @@ static int receive_failed(struct riprap_socket *rs)
 	return sock_error(rs->sk) ?: -ECONNRESET;
 }
 
+/* A cut that is still to be done is done first: TCP then says why, as it does of a reset. */
+static int send_failed(struct riprap_socket *rs, unsigned int flags)
+{
+	mutex_lock(&rs->lock);
+	riprap_socket_settle(rs);
+	mutex_unlock(&rs->lock);
+	return sk_stream_error(rs->sk, flags, -EPIPE);
+}
+
 /**
  * riprap_stream_sendmsg() - proto_ops.sendmsg of a managed socket
  * @socket: whose operations are ours
@@ -223,7 +213,7 @@ int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len)
 			n = send_fast_open(socket, msg);
 			break;
 		default:
-			return sk_stream_error(rs->sk, msg->msg_flags, -EPIPE);
+			return send_failed(rs, msg->msg_flags);
 		}
 		if (n)
 			return n;
@@ -433,7 +423,7 @@ static ssize_t sendpage_mutual(struct riprap_socket *rs, struct page *page, int 
 	if (unlikely(corked))
 		tcp_sock_set_cork(rs->sk, false);
 	if (flags & (MSG_MORE | MSG_SENDPAGE_NOTLAST))
-		flush_later(rs);
+		riprap_stream_flush_later(rs);
 	return n;
 }
 
@@ -466,23 +456,13 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 		case RIPRAP_PHASE_IDLE:
 			return sk_stream_error(rs->sk, flags, -EPIPE);
 		default:
-			return sk_stream_error(rs->sk, flags, -EPIPE);
+			return send_failed(rs, flags);
 		}
 	}
 sent:
 	if (n > 0)
 		atomic64_add(n, &rs->sent);
 	return n;
-}
-#endif
-
-#ifdef HAVE_PROTO_OPS_SPLICE_EOF
-void riprap_stream_splice_eof(struct socket *socket)
-{
-	const struct proto_ops *inner = READ_ONCE(riprap_socket_of(socket)->inner);
-
-	if (inner->splice_eof)
-		inner->splice_eof(socket);
 }
 #endif
 
