@@ -95,6 +95,16 @@ for (const kernel of KERNEL_LINES) {
         .filter(Boolean)
         .map((line) => JSON.parse(line) as Line);
     };
+    const lengthenHandshakes = async () => {
+      await node.stopDaemon();
+      await node.writeConfig(`handshakeTimeout: ${FLOOD_HANDSHAKE_SECONDS}s\n`);
+      await node.start();
+    };
+    /** Where a flood takes longer than the longest limit, the first of those that are left are ended by that. */
+    const startLimit = () => {
+      const begun = performance.now();
+      return () => performance.now() - begun < FLOOD_HANDSHAKE_SECONDS * 1000;
+    };
     /** Those that came while `use` ran. */
     const flowsDuring = async (use: () => Promise<void>): Promise<FlowView[]> => {
       const known = new Set((await node.flowsOf({})).map((flow) => flow.flow));
@@ -297,15 +307,11 @@ for (const kernel of KERNEL_LINES) {
     test(
       `the oldest give way, and who speaks is served, when ${FLOOD} connections are half open; memory comes back`,
       async () => {
-        await node.stopDaemon();
-        await node.writeConfig(`handshakeTimeout: ${FLOOD_HANDSHAKE_SECONDS}s\n`);
-        await node.start();
+        await lengthenHandshakes();
         const freeKb = async () => Number(await node.vm.check("awk '/MemAvailable/ { print $2 }' /proc/meminfo"));
         const before = await freeKb();
         const friend = node.vm.spawn([MANAGED, "later", "7001", "word"]);
-        // Where the flood takes longer than the longest limit, the first of those that are left are ended by that.
-        const begun = performance.now();
-        const isWithinLimit = () => performance.now() - begun < FLOOD_HANDSHAKE_SECONDS * 1000;
+        const isWithinLimit = startLimit();
         const flood = node.vm.spawn([PROGRAM, "flood", "7001", `${FLOOD}`, `${HANDSHAKES_MAX}`]);
         const oldest = FLOOD - HANDSHAKES_MAX;
         await flood.waitOutput(/^flood .*\n/m, 2 * VM_TEST_MS);
@@ -345,15 +351,18 @@ for (const kernel of KERNEL_LINES) {
           "import socket, sys; s = socket.create_server(('127.0.0.1', 7002), backlog=4096); sys.stdin.read()",
         ]);
         await node.vm.waitFor("ss -Hltn sport = :7002 | grep -q .");
+        await lengthenHandshakes();
+        const isWithinLimit = startLimit();
         const rush = node.vm.spawn([MANAGED, "rush", "7002", `${HANDSHAKES_MAX + RUSH}`, `${HANDSHAKES_MAX}`]);
         await rush.waitOutput(/^flood .*\n/m, 2 * VM_TEST_MS);
-        expect(rush.stdout).toStartWith(`flood ${HANDSHAKES_MAX + RUSH} reset ${RUSH} `);
+        const isInTime = isWithinLimit();
+        if (isInTime) expect(rush.stdout).toStartWith(`flood ${HANDSHAKES_MAX + RUSH} reset ${RUSH} `);
         expect(await node.vm.check([MANAGED, "connect", "7001", "word"])).toBe("spoke\n");
         const crowded = (await node.ask("flows", "--limit", "10000")).filter(
           ({ reason, direction }) => reason === "crowded" && direction === "outbound",
         );
         // One more for who connected after it.
-        expect(crowded.length).toBe(RUSH + 1);
+        if (isInTime) expect(crowded.length).toBe(RUSH + 1);
         expect(new Set(crowded.map(({ state, error }) => `${state} ${error}`))).toEqual(new Set(["failed ECONNRESET"]));
         rush.kill("KILL");
         silent.endInput();
