@@ -5,7 +5,7 @@ import { LOAD_MODULE, PROGRAM_DIR } from "../vm/lab/product.ts";
 import type { Vm } from "../vm/lab.ts";
 import { bootNode, enrolNodes } from "../vm/node.ts";
 import { buildLoad } from "./load.ts";
-import { leastOf, median, type Row } from "./table.ts";
+import { median, type Row } from "./table.ts";
 
 const PORT = 9400;
 const CONNECTS = 400;
@@ -48,20 +48,21 @@ interface Printed {
   readonly exec: number;
 }
 
-/** As rows of one round: two boots agree, so that more would say the same. */
+/** The n-th measurement of a thing is of round n. */
 export function costRows(costs: readonly Cost[]): Row[] {
-  return costs.map(({ metric, who, instructions }) => ({
-    round: 1,
-    peer: who,
-    metric: `${metric}, instructions`,
-    value: instructions,
-  }));
+  const rounds = new Map<string, number>();
+  return costs.map(({ metric, who, instructions }) => {
+    const key = `${metric}\n${who}`;
+    const round = (rounds.get(key) ?? 0) + 1;
+    rounds.set(key, round);
+    return { round, peer: who, metric: `${metric}, instructions`, value: instructions };
+  });
 }
 
 /**
  * Boots a guest that counts instructions and measures; managed connects under policies of each of `sizes` rules. What no rule selects is
- * measured in turn without and with the module, once more with each size, and the least of each counts: whatever else the one processor did
- * meanwhile only ever adds.
+ * measured in turn without and with the module, once more with each size; a verdict in each of TABLES tables, and as often the eBPF program.
+ * A gate takes the least of each: whatever else the one processor did meanwhile only ever adds.
  */
 export async function measureCost(sizes: readonly number[]): Promise<Cost[]> {
   const [program, verdict] = [await buildLoad("cost"), await buildLoad("verdict")];
@@ -73,9 +74,9 @@ export async function measureCost(sizes: readonly number[]): Promise<Cost[]> {
     vm.spawn([UNMANAGED, "sink", String(PORT)]);
     await vm.waitFor(`ss -ltn | grep -q ':${PORT} '`);
     const costs = await measure(vm, "unmanaged, no module", UNMANAGED);
-    for (const size of VERDICT_SIZES) costs.push(await measureLookup(vm, size));
+    for (const size of VERDICT_SIZES) costs.push(...(await measureLookup(vm, size)));
     await vm.check(LOAD_MODULE);
-    for (const size of VERDICT_SIZES) costs.push(await measureVerdict(vm, size));
+    for (const size of VERDICT_SIZES) costs.push(...(await measureVerdict(vm, size)));
     const instructions = Number(await vm.check(`${PROGRAM_DIR}/authority_key time ${SIGNATURES}`));
     costs.push({ metric: "signature of the CA", who: "riprap", instructions });
     await vm.check("rmmod riprap");
@@ -91,7 +92,7 @@ export async function measureCost(sizes: readonly number[]): Promise<Cost[]> {
       costs.push(...(await measure(vm, "unmanaged, module loaded", UNMANAGED)));
       costs.push(...(await measure(vm, `managed, ${size} rules`, MANAGED)));
     }
-    return leastOf(costs);
+    return costs;
   } finally {
     await node.stop();
   }
@@ -111,25 +112,22 @@ async function measure(vm: Vm, who: string, program: string): Promise<Cost[]> {
   ];
 }
 
-async function measureLookup(vm: Vm, size: number): Promise<Cost> {
+async function measureLookup(vm: Vm, size: number): Promise<Cost[]> {
   const group = `${CGROUP}/lookup${size}`;
   await vm.check(`mkdir -p ${CGROUP}; mountpoint -q ${CGROUP} || mount -t cgroup2 none ${CGROUP}; mkdir ${group}`);
   const command = `${UNMANAGED} connect 127.0.0.1 ${PORT} ${TRACED} ${group} ${size}`;
-  const instructions = await timeFunction(vm, "__cgroup_bpf_run_filter_sock_addr", command);
-  return { metric: "verdict", who: `eBPF hash, ${size} entries`, instructions };
+  const taken = await timeFunction(vm, "__cgroup_bpf_run_filter_sock_addr", command);
+  return taken.map((instructions) => ({ metric: "verdict", who: `eBPF hash, ${size} entries`, instructions }));
 }
 
-async function measureVerdict(vm: Vm, size: number): Promise<Cost> {
+async function measureVerdict(vm: Vm, size: number): Promise<Cost[]> {
   const command = `${VERDICT} 127.0.0.1 ${PORT} ${size} ${TABLES} ${CONNECTS_PER_TABLE}`;
-  const instructions = await timeFunction(vm, "riprap_table_verdict", command, TABLES);
-  return { metric: "verdict", who: `riprap, ${size} rules`, instructions };
+  const taken = await timeFunction(vm, "riprap_table_verdict", command);
+  return taken.map((instructions) => ({ metric: "verdict", who: `riprap, ${size} rules`, instructions }));
 }
 
-/**
- * Median instructions of a kernel function while the command runs, less what tracing itself adds (taken from one that does nothing); of a command that
- * does its work in `parts`, of the part where it takes least.
- */
-async function timeFunction(vm: Vm, name: string, command: string, parts = 1): Promise<number> {
+/** Median instructions of a kernel function in each of TABLES parts of the command, less what tracing itself adds (taken from one that does nothing). */
+async function timeFunction(vm: Vm, name: string, command: string): Promise<number[]> {
   const { stdout } = await vm.run(
     `mountpoint -q ${TRACING} || mount -t tracefs none ${TRACING}
 cd ${TRACING} && echo > trace && echo ${name} > set_ftrace_filter && echo ${EMPTY} >> set_ftrace_filter && echo function_graph > current_tracer
@@ -138,10 +136,11 @@ cat trace; echo nop > current_tracer; echo > set_ftrace_filter`,
     { timeout: 300_000 },
   );
   const taken = takenBy(stdout, name);
-  const medians = Array.from({ length: parts }, (_, part) =>
-    median(taken.slice((part * taken.length) / parts, ((part + 1) * taken.length) / parts)),
+  const added = median(takenBy(stdout, EMPTY));
+  return Array.from(
+    { length: TABLES },
+    (_, part) => median(taken.slice((part * taken.length) / TABLES, ((part + 1) * taken.length) / TABLES)) - added,
   );
-  return Math.min(...medians) - median(takenBy(stdout, EMPTY));
 }
 
 /** In instructions. Lines read "0)   1.024 us    |  look_up [riprap]();". */

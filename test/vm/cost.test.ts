@@ -2,6 +2,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { type Cost, measureCost } from "../bench/cost.ts";
 import { type ConnectionCost, measureConnections } from "../bench/handshake.ts";
+import { leastOf } from "../bench/table.ts";
 import { BOOT_TEST_MS, describeDebianVm } from "./tier.ts";
 
 describeDebianVm("the module's cost in instructions (skipped in a kernel whose checks cost more)", () => {
@@ -14,7 +15,7 @@ describeDebianVm("the module's cost in instructions (skipped in a kernel whose c
   }
 
   beforeAll(async () => {
-    costs = await measureCost([10, 100, 1000]);
+    costs = leastOf(await measureCost([10, 100, 1000]));
   }, BOOT_TEST_MS * 3);
 
   test("connect() of a process that no rule selects costs at most 1.5 % more when the module is loaded", () => {
