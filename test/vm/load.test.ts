@@ -1,7 +1,7 @@
 // Many connections and many processes, with SVIDs that live ten seconds and a daemon that is killed meanwhile: what the kernel held before, it
 // holds again afterwards. `RIPRAP_LOAD=full` makes the figures of docs/load.md, which take an hour.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { RunResult } from "./lab/agent.ts";
+import type { RunResult, VmProcess } from "./lab/agent.ts";
 import { CHOSEN_KERNEL, SLOWDOWN } from "./lab/kernel.ts";
 import { LOAD_MODULE, PROGRAM_DIR } from "./lab/product.ts";
 import { startTalker, watchWire } from "./load/drain.ts";
@@ -126,9 +126,10 @@ describeVm("a node under load", () => {
     const reasons = new Set(broken.map(({ reason }) => reason));
     expect(reasons.difference(SVID_ENDED), told).toEqual(new Set());
   };
-  const serve = async (program: string, port: number): Promise<void> => {
-    node.vm.spawn([program, "serve", `${port}`]);
+  const serve = async (program: string, port: number): Promise<VmProcess> => {
+    const server = node.vm.spawn([program, "serve", `${port}`]);
     await node.vm.waitFor(`ss -Hltn sport = :${port} | grep -q .`);
+    return server;
   };
 
   beforeAll(async () => {
@@ -277,12 +278,12 @@ describeVm("a node under load", () => {
       await node.vm.check("pkill load-server; true");
       await node.riprap("kernel", "unload", "--drain-timeout", "30s");
 
-      await serve(PROGRAM, PLAIN_PORT);
+      const plain = await serve(PROGRAM, PLAIN_PORT);
       const others = node.vm.spawn([PROGRAM, "connect", `${PLAIN_PORT}`, "10000000", "20"]);
       for (let round = 0; round < SIZE.loads; round++) await node.vm.check(`${LOAD_MODULE} && rmmod riprap`);
       expect(others.running).toBe(true);
       others.kill("KILL");
-      await node.vm.check(`pkill -f '${PROGRAM} serve'`);
+      plain.kill("KILL");
       await node.start();
       await serve(SERVER, PORT);
       expect((await load(CLIENT, "connect", PORT, 50, 10)).stdout).toBe("ok 50\n");
