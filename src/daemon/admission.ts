@@ -131,9 +131,10 @@ export class Admission {
   }
 
   #assign(workload: Workload, decided: { assignment: Assignment; subject: number }, link: OpenLink): void {
-    const { issuance } = this.#parts;
+    const { issuance, registry } = this.#parts;
     const { state, instance } = workload;
-    const { assignment, subject } = decided;
+    const { subject } = decided;
+    const assignment = registry.share(decided.assignment);
     if ("assignment" in state && isAssigned(workload, assignment)) {
       workload.state = { ...state, assignment };
       return;

@@ -67,6 +67,8 @@ export class Registry {
   readonly #pids = new Map<number, readonly Workload[]>();
   readonly #numbers = new Map<string, number>();
   readonly #subjects = new Map<number, SpiffeId>();
+  /** The last one of each ID. */
+  readonly #assignments = new Map<string, Assignment>();
   #nextSubject: number;
 
   /** Numbers go up from `firstSubject`. */
@@ -128,6 +130,16 @@ export class Registry {
     this.#pids.clear();
     this.#numbers.clear();
     this.#subjects.clear();
+    this.#assignments.clear();
+  }
+
+  /** The equal one that another process has, or this: processes of one rule hold it together. */
+  share(assignment: Assignment): Assignment {
+    const id = assignment.spiffeId.toString();
+    const known = this.#assignments.get(id);
+    if (known !== undefined && Bun.deepEquals({ ...assignment, spiffeId: known.spiffeId }, known)) return known;
+    if (this.#numbers.has(id)) this.#assignments.set(id, assignment);
+    return assignment;
   }
 
   /** What the compiler needs: every subject number in use. */
@@ -173,6 +185,7 @@ export class Registry {
       if (used.has(text)) continue;
       this.#numbers.delete(text);
       this.#subjects.delete(number);
+      this.#assignments.delete(text);
     }
   }
 

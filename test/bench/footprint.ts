@@ -9,6 +9,7 @@ import { buildBinary } from "../run/build.ts";
 import type { Row } from "./table.ts";
 
 const BARE_SERVER = join(import.meta.dir, "bare_server.ts");
+const IDENTITY_WEIGHT = join(import.meta.dir, "identity_weight.ts");
 const SETTLE_MS = 3000;
 
 /** What the daemon loads beside its own code: a bare server with each alone says what each brings. */
@@ -48,7 +49,15 @@ export async function measureFootprint(rounds: number, output: string): Promise<
     }
   }
   for (const library of LIBRARIES) rows.push(await weighLibrary(output, library));
+  rows.push(weighIdentity());
   return rows;
+}
+
+function weighIdentity(): Row {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, IDENTITY_WEIGHT]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  const metric = "the daemon's heap for each process with an identity, bytes";
+  return { round: 1, peer: "riprap", metric, value: Number(stdout.toString()) };
 }
 
 function buildBare(outfile: string, source: string): void {

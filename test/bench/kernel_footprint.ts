@@ -5,6 +5,8 @@ import { bootNode, type RiprapNode } from "../vm/node.ts";
 import type { Row } from "./table.ts";
 
 const PROCESSES = 100;
+/** Started after them: of the daemon's memory for the first hundred, most is heap that is taken in steps. */
+const MORE_PROCESSES = 400;
 const PLAIN = "/srv/plain/sleep";
 const MANAGED = "/srv/managed/sleep";
 const SETTLE_MS = 5000;
@@ -47,7 +49,10 @@ export async function measureKernelFootprint(): Promise<Row[]> {
     await startSleepers(vm, MANAGED, PROCESSES);
     await waitForIdentities(node, 20 + PROCESSES);
     const managed = await weigh(node);
-    return rowsOf(idle, plain, managed);
+    await startSleepers(vm, MANAGED, MORE_PROCESSES);
+    await waitForIdentities(node, 20 + PROCESSES + MORE_PROCESSES);
+    const more = await weigh(node);
+    return [...rowsOf(idle, plain, managed), slopeRow(managed, more)];
   } finally {
     await node.stop();
   }
@@ -64,6 +69,12 @@ function rowsOf(idle: Weight, plain: Weight, managed: Weight): Row[] {
     row("riprap", "resident memory of the daemon in charge of the module, MiB", idle.daemonRss / KIB / KIB),
     row("riprap", `resident memory of the daemon with ${PROCESSES} identities, MiB`, managed.daemonRss / KIB / KIB),
   ];
+}
+
+function slopeRow(managed: Weight, more: Weight): Row {
+  const value = (more.daemonRss - managed.daemonRss) / MORE_PROCESSES / KIB;
+  const metric = `resident memory of the daemon for each of ${MORE_PROCESSES} identities more, KiB`;
+  return { round: 1, peer: "riprap", metric, value };
 }
 
 async function startSleepers(vm: Vm, program: string, count: number): Promise<void> {
