@@ -18,6 +18,7 @@
 #include "limits.h"
 #include "process_record.h"
 #include "table.h"
+#include "work.h"
 
 static bool is_dead_group(const struct signal_struct *signal)
 {

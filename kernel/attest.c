@@ -16,6 +16,7 @@
 #include "process_record.h"
 #include "ticket.h"
 #include "trace.h"
+#include "work.h"
 
 /* Of the last START; the defaults hold before the first. */
 static struct {

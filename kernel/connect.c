@@ -11,6 +11,7 @@
 
 #include "compat.h"
 #include "connect.h"
+#include "crowd.h"
 #include "decide.h"
 #include "device.h"
 #include "flow.h"
@@ -84,9 +85,10 @@ static int connect_tcp(struct riprap_socket *rs, struct sockaddr *address, int l
 {
 	int err;
 
-	set_bit(RIPRAP_SOCKET_APPROVED, &rs->flags);
+	lockdep_assert_held(&rs->lock);
+	WRITE_ONCE(rs->approver, current);
 	err = rs->plain->connect(rs->socket, address, len, flags);
-	clear_bit(RIPRAP_SOCKET_APPROVED, &rs->flags);
+	WRITE_ONCE(rs->approver, NULL);
 	return err;
 }
 
@@ -137,7 +139,7 @@ static int go_mutual(struct riprap_handshake *handshake)
 	handshake->stage = RIPRAP_STAGE_TCP;
 	err = connect_tcp(handshake->rs, (struct sockaddr *)&handshake->address, handshake->address_len, O_NONBLOCK);
 	if (is_connecting(handshake->rs, err)) {
-		riprap_handshake_give_way(handshake);
+		riprap_crowd_give_way(handshake);
 		return 0;
 	}
 	handshake->rs->flow->event.reason = RIPRAP_REASON_TCP;
@@ -240,6 +242,68 @@ static bool is_peer_silent(struct riprap_socket *rs)
 }
 
 /*
+ * A socket whose connection failed before it was open can be used again. One that has been mutual cannot: kTLS
+ * stays on it, with its keys, and readers may still look at its flow.
+ */
+static void reuse(struct riprap_socket *rs)
+{
+	lockdep_assert_held(&rs->lock);
+	if (rs->phase != RIPRAP_PHASE_FAILED || rs->after)
+		return;
+	drop_flow(rs);
+	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
+}
+
+/* What a connection failed with: reported once. 0: that was done, and the socket is free. */
+static int take_failure(struct riprap_socket *rs, struct sockaddr *address, int len)
+{
+	int err;
+
+	mutex_lock(&rs->lock);
+	riprap_socket_settle(rs);
+	if (rs->phase != RIPRAP_PHASE_FAILED) {
+		err = -EALREADY;
+	} else if (rs->socket->state == SS_CONNECTED) {
+		err = -EISCONN;
+	} else if (rs->after) {
+		err = sock_error(rs->sk) ?: -EISCONN;
+	} else {
+		/* TCP has ended: it reports its error and lets the socket go, and waits for nothing. */
+		err = rs->socket->state == SS_UNCONNECTED ? sock_error(rs->sk) :
+							    rs->plain->connect(rs->socket, address, len, O_NONBLOCK);
+		reuse(rs);
+	}
+	mutex_unlock(&rs->lock);
+	return err;
+}
+
+/* A plain connect that failed by itself leaves a socket that is free again. */
+static bool is_free_again(const struct riprap_socket *rs)
+{
+	return rs->socket->state == SS_UNCONNECTED && inet_sk_state_load(rs->sk) == TCP_CLOSE;
+}
+
+/* What came of the connection that was waited for. Begins no other, whatever other threads have done to this one. */
+static int result_of(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
+{
+	int err = 0;
+
+	switch (riprap_socket_phase(rs)) {
+	case RIPRAP_PHASE_FAILED:
+		err = take_failure(rs, address, len);
+		break;
+	case RIPRAP_PHASE_PLAIN:
+	case RIPRAP_PHASE_MUTUAL:
+		if (!is_free_again(rs))
+			return rs->inner->connect(rs->socket, address, len, flags);
+		break;
+	default:
+		break;
+	}
+	return err ?: -ECONNABORTED;
+}
+
+/*
  * Waits for what is under way and gives connect()'s result. TCP's own connect does the rest: it
  * reports the error and makes the socket usable again, or turns it to connected. A server that only
  * queued the connection must not hold up a program that may be the one to accept it: connect() then
@@ -265,14 +329,14 @@ static int wait_for_result(struct riprap_socket *rs, struct sockaddr *address, i
 	}
 	if (err)
 		return err == -EAGAIN ? pending : err;
-	return riprap_connect(socket, address, len, flags);
+	return result_of(rs, address, len, flags);
 }
 
 /* No other thread was first, and none is still in an operation of a plain connection that this socket had before. */
 static bool may_begin(struct riprap_socket *rs)
 {
 	lockdep_assert_held(&rs->lock);
-	/* Pairs with enter_plain() of stream.c. */
+	/* Pairs with riprap_stream_enter_plain(). */
 	smp_mb();
 	return rs->phase == RIPRAP_PHASE_IDLE && !atomic_read(&rs->inside);
 }
@@ -329,48 +393,6 @@ static int begin(struct riprap_socket *rs, struct sockaddr *address, int len, in
 	return wait_for_result(rs, address, len, flags, -EINPROGRESS);
 }
 
-/*
- * A socket whose connection failed before it was open can be used again. One that has been mutual cannot: kTLS
- * stays on it, with its keys, and readers may still look at its flow.
- */
-static void reuse(struct riprap_socket *rs)
-{
-	lockdep_assert_held(&rs->lock);
-	if (rs->phase != RIPRAP_PHASE_FAILED || rs->after)
-		return;
-	drop_flow(rs);
-	riprap_socket_set_phase(rs, RIPRAP_PHASE_IDLE);
-}
-
-/* A failure that came while nobody waited: reported once. */
-static int report_failure(struct riprap_socket *rs, struct sockaddr *address, int len, int flags)
-{
-	int err;
-
-	mutex_lock(&rs->lock);
-	riprap_socket_settle(rs);
-	if (rs->phase != RIPRAP_PHASE_FAILED) {
-		err = -EALREADY;
-	} else if (rs->socket->state == SS_CONNECTED) {
-		err = -EISCONN;
-	} else if (rs->after) {
-		err = sock_error(rs->sk) ?: -EISCONN;
-	} else {
-		/* TCP has ended: it reports its error and lets the socket go, and waits for nothing. */
-		err = rs->socket->state == SS_UNCONNECTED ? sock_error(rs->sk) :
-							    rs->plain->connect(rs->socket, address, len, O_NONBLOCK);
-		reuse(rs);
-	}
-	mutex_unlock(&rs->lock);
-	return err ?: begin(rs, address, len, flags);
-}
-
-/* A plain connect that failed by itself leaves a socket that is free again. */
-static bool is_free_again(const struct riprap_socket *rs)
-{
-	return rs->socket->state == SS_UNCONNECTED && inet_sk_state_load(rs->sk) == TCP_CLOSE;
-}
-
 static void recycle(struct riprap_socket *rs)
 {
 	lockdep_assert_held(&rs->lock);
@@ -415,6 +437,7 @@ static int dissolve(struct riprap_socket *rs, struct sockaddr *address, int len,
 int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int flags)
 {
 	struct riprap_socket *rs = riprap_socket_of(socket);
+	int err;
 
 	if (len >= (int)sizeof(address->sa_family) && address->sa_family == AF_UNSPEC)
 		return dissolve(rs, address, len, flags);
@@ -432,7 +455,8 @@ int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int
 			return -EISCONN;
 		return wait_for_result(rs, address, len, flags, -EALREADY);
 	case RIPRAP_PHASE_FAILED:
-		return report_failure(rs, address, len, flags);
+		err = take_failure(rs, address, len);
+		return err ?: begin(rs, address, len, flags);
 	default:
 		return rs->inner->connect(socket, address, len, flags);
 	}
@@ -440,13 +464,15 @@ int riprap_connect(struct socket *socket, struct sockaddr *address, int len, int
 
 int riprap_connect_check(struct riprap_socket *rs, const struct sockaddr *address, int len)
 {
-	struct riprap_handshake *handshake = rs->handshake;
+	struct riprap_handshake *handshake;
 	struct riprap_verdict verdict;
 	struct in6_addr remote;
 	u16 port;
 
-	if (!test_bit(RIPRAP_SOCKET_APPROVED, &rs->flags))
+	/* Another thread's approval is not ours: only the approver holds the lock under which there is a handshake. */
+	if (READ_ONCE(rs->approver) != current)
 		return -EACCES;
+	handshake = rs->handshake;
 	/* Unmanaged, or not an address at all. */
 	if (!handshake || !rs->flow || !read_address(rs->sk, address, len, &remote, &port))
 		return 0;

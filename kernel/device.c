@@ -61,8 +61,6 @@ static struct {
 	.write_lock = __MUTEX_INITIALIZER(device.write_lock),
 };
 
-struct workqueue_struct *riprap_workqueue;
-struct workqueue_struct *riprap_handshake_workqueue;
 struct riprap_counters riprap_counters;
 
 /**
@@ -455,31 +453,13 @@ static struct miscdevice device_node = {
 };
 
 /**
- * riprap_device_init() - make the work queues; /dev/riprap comes with riprap_device_publish()
- *
- * Return: 0 or -ENOMEM.
- */
-int riprap_device_init(void)
-{
-	riprap_workqueue = alloc_workqueue("riprap", WQ_UNBOUND, 0);
-	if (!riprap_workqueue)
-		return -ENOMEM;
-	riprap_handshake_workqueue = alloc_workqueue("riprap_handshake", WQ_UNBOUND, RIPRAP_HANDSHAKE_WORKERS);
-	if (!riprap_handshake_workqueue) {
-		destroy_workqueue(riprap_workqueue);
-		return -ENOMEM;
-	}
-	device.boot_nonce = get_random_u64();
-	return 0;
-}
-
-/**
  * riprap_device_publish() - let the daemon in; last, when every room is ready
  *
  * Return: 0 or -errno of misc_register().
  */
 int riprap_device_publish(void)
 {
+	device.boot_nonce = get_random_u64();
 	return misc_register(&device_node);
 }
 
@@ -487,10 +467,4 @@ int riprap_device_publish(void)
 void riprap_device_unpublish(void)
 {
 	misc_deregister(&device_node);
-}
-
-void riprap_device_exit(void)
-{
-	destroy_workqueue(riprap_handshake_workqueue);
-	destroy_workqueue(riprap_workqueue);
 }

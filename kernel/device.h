@@ -6,12 +6,8 @@
 #include <linux/atomic.h>
 #include <linux/gfp.h>
 #include <linux/types.h>
-#include <linux/workqueue.h>
 
 #include "abi.h"
-
-extern struct workqueue_struct *riprap_workqueue;		/* short work that may sleep: keys, adoptions, time limits */
-extern struct workqueue_struct *riprap_handshake_workqueue;	/* steps of handshakes, RIPRAP_HANDSHAKE_WORKERS at once */
 
 bool riprap_device_is_started(void);	/* the daemon has sent START and holds the device */
 
@@ -31,11 +27,9 @@ void riprap_device_ack(u32 what, u64 generation, int error, u64 sequence);
 /* Counts openings of the device; 0 while it is closed. A record reported in this epoch is known to this daemon. */
 u64 riprap_device_epoch(void);
 
-/* The work queue first, /dev/riprap last: no daemon comes before every room is ready. */
-int riprap_device_init(void);
+/* Last: no daemon comes before every room is ready. */
 int riprap_device_publish(void);
 void riprap_device_unpublish(void);
-void riprap_device_exit(void);
 
 /* Counters of struct riprap_query_done, by name. */
 struct riprap_counters {

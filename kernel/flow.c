@@ -59,7 +59,8 @@ void riprap_flow_note_verdict(struct riprap_flow *flow, const struct riprap_verd
 
 u64 riprap_flow_cuts(void)
 {
-	return atomic64_read(&cuts);
+	/* Before what is then decided by the state in force. */
+	return atomic64_read_acquire(&cuts);
 }
 
 static void map_address(u8 out[16], const struct sock *sk, __be32 v4, const struct in6_addr *v6)
@@ -228,8 +229,8 @@ u64 riprap_flow_cut(const struct riprap_cut *cut, const char *peer_id)
 	struct riprap_flow *flow;
 	u64 count = 0;
 
-	/* Before the list's lock is taken: a flow that the walk does not find sees it. */
-	atomic64_inc(&cuts);
+	/* After the state is in force, and before the list's lock is taken: a flow that the walk does not find sees both. */
+	atomic64_inc_return(&cuts);
 	mutex_lock(&cut_lock);
 	spin_lock_bh(&flows_lock);
 	list_for_each_entry(flow, &flows, node) {

@@ -4,9 +4,9 @@
 #include <net/sock.h>
 
 #include "compat.h"
-#include "device.h"
 #include "record.h"
 #include "socket.h"
+#include "work.h"
 
 #define MORE_MS		200	/* as long as TCP holds back a short segment under TCP_CORK */
 
@@ -16,7 +16,7 @@
  */
 void riprap_stream_flush_later(struct riprap_socket *rs)
 {
-	queue_delayed_work(riprap_workqueue, &rs->flush, msecs_to_jiffies(MORE_MS));
+	queue_delayed_work(riprap_flush_workqueue, &rs->flush, msecs_to_jiffies(MORE_MS));
 }
 
 /* Whoever holds kTLS's own lock is about to send. */
@@ -47,12 +47,14 @@ void riprap_stream_flush(struct work_struct *work)
 void riprap_stream_splice_eof(struct socket *socket)
 {
 	struct riprap_socket *rs = riprap_socket_of(socket);
-	const struct proto_ops *inner = READ_ONCE(rs->inner);
 
 	/* kTLS's own would wait for another thread's send, and no signal would end that. */
-	if (riprap_socket_phase(rs) == RIPRAP_PHASE_MUTUAL)
+	if (riprap_socket_phase(rs) == RIPRAP_PHASE_MUTUAL) {
 		flush_now(rs);
-	else if (inner->splice_eof)
-		inner->splice_eof(socket);
+	} else if (riprap_stream_enter_plain(rs)) {
+		if (rs->inner->splice_eof)
+			rs->inner->splice_eof(socket);
+		riprap_stream_leave_plain(rs);
+	}
 }
 #endif

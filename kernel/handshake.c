@@ -8,22 +8,18 @@
 #include <net/sock.h>
 #include <net/tcp.h>
 
+#include "crowd.h"
 #include "decide.h"
 #include "device.h"
 #include "flow.h"
 #include "handshake.h"
 #include "identity.h"
-#include "limits.h"
 #include "negotiate.h"
 #include "record.h"
 #include "socket.h"
+#include "work.h"
 
-#define ADMIT_TRIES	8	/* another thread may take the place that was made */
-
-static atomic_t under_way[2];	/* outbound, inbound */
-/* `age` of those that give way, oldest first */
-static struct list_head yielding[2] = { LIST_HEAD_INIT(yielding[0]), LIST_HEAD_INIT(yielding[1]) };
-static DEFINE_SPINLOCK(yielding_lock);
+#define RETRY_SHIFT_MAX	8	/* of a jiffy: about a second, while a program holds its socket */
 
 void riprap_handshake_kick(struct riprap_socket *rs)
 {
@@ -32,8 +28,24 @@ void riprap_handshake_kick(struct riprap_socket *rs)
 	smp_mb__after_atomic();
 	if (atomic_read(&rs->drivers))
 		wake_up(&rs->done);
+	else if (READ_ONCE(rs->retry_shift))
+		mod_delayed_work(riprap_handshake_workqueue, &rs->work, 0);
 	else
 		queue_delayed_work(riprap_handshake_workqueue, &rs->work, 0);
+}
+
+/* A late kick, from a pointer that was read before unlisten(), must not queue work for a socket that goes. Under sk_callback_lock. */
+static void kick_if_under_way(struct riprap_socket *rs)
+{
+	if (rs && riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
+		riprap_handshake_kick(rs);
+}
+
+void riprap_handshake_kick_under_way(struct riprap_socket *rs)
+{
+	read_lock_bh(&rs->sk->sk_callback_lock);
+	kick_if_under_way(rs);
+	read_unlock_bh(&rs->sk->sk_callback_lock);
 }
 
 /*
@@ -42,14 +54,9 @@ void riprap_handshake_kick(struct riprap_socket *rs)
  */
 static void on_event(struct sock *sk)
 {
-	struct riprap_socket *rs;
-
 	read_lock_bh(&sk->sk_callback_lock);
 	/* None while kTLS has the stand-in: what comes then is looked for right afterwards. */
-	rs = sk->sk_socket ? riprap_socket_of(sk->sk_socket) : NULL;
-	/* A late one, from a pointer that was read before unlisten(), must not queue work for a socket that goes. */
-	if (rs && riprap_socket_phase(rs) == RIPRAP_PHASE_UNDER_WAY)
-		riprap_handshake_kick(rs);
+	kick_if_under_way(sk->sk_socket ? riprap_socket_of(sk->sk_socket) : NULL);
 	read_unlock_bh(&sk->sk_callback_lock);
 }
 
@@ -96,47 +103,11 @@ static void on_timer(struct timer_list *timer)
 	riprap_handshake_kick(handshake->rs);
 }
 
-static bool push_out_oldest(bool server)
-{
-	struct riprap_handshake *oldest;
-	struct riprap_socket *rs = NULL;
-
-	spin_lock_bh(&yielding_lock);
-	oldest = list_first_entry_or_null(&yielding[server], struct riprap_handshake, age);
-	if (oldest) {
-		/* Behind the others in case its locks are held. */
-		list_move_tail(&oldest->age, &yielding[server]);
-		rs = oldest->rs;
-		riprap_socket_get(rs);
-	}
-	spin_unlock_bh(&yielding_lock);
-	if (!rs)
-		return false;
-	if (riprap_socket_trylock(rs)) {
-		if (rs->handshake == oldest)
-			riprap_handshake_fail(oldest, RIPRAP_REASON_CROWDED, ECONNRESET);
-		mutex_unlock(&rs->lock);
-	}
-	riprap_socket_put(rs);
-	return true;
-}
-
-/* Peers that are silent must not keep out one that speaks: past the bound the oldest gives way. */
-static bool admit(bool server)
-{
-	unsigned int tries;
-
-	for (tries = 0; !atomic_add_unless(&under_way[server], 1, RIPRAP_HANDSHAKES_MAX); tries++)
-		if (tries == ADMIT_TRIES || !push_out_oldest(server))
-			return false;
-	return true;
-}
-
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server)
 {
 	struct riprap_handshake *handshake;
 
-	if (!admit(server))
+	if (!riprap_crowd_enter(server))
 		goto put_process;
 	handshake = kzalloc(sizeof(*handshake), GFP_KERNEL);
 	if (!handshake)
@@ -149,7 +120,7 @@ struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct r
 	return handshake;
 
 uncount:
-	atomic_dec(&under_way[server]);
+	riprap_crowd_forget(server);
 put_process:
 	riprap_process_put(process);
 	return NULL;
@@ -157,9 +128,7 @@ put_process:
 
 void riprap_handshake_free(struct riprap_handshake *handshake)
 {
-	spin_lock_bh(&yielding_lock);
-	list_del_init(&handshake->age);
-	spin_unlock_bh(&yielding_lock);
+	riprap_crowd_leave(handshake);
 	timer_shutdown_sync(&handshake->timer);
 	if (handshake->watching)
 		riprap_process_unwatch(handshake->process, &handshake->watch);
@@ -171,24 +140,11 @@ void riprap_handshake_free(struct riprap_handshake *handshake)
 		riprap_peer_put(handshake->peer);
 	if (handshake->psk_peer)
 		riprap_peer_put(handshake->psk_peer);
-	if (handshake->engine) {
-		tls13_wipe(handshake->engine);
-		kvfree_sensitive(handshake->engine, tls13_size());
-	}
-	kvfree_sensitive(handshake->record, RIPRAP_RECORD_ROOM);
+	riprap_negotiate_free(handshake);
 	if (handshake->identity)
 		riprap_identity_put(handshake->identity);
 	riprap_process_put(handshake->process);
-	atomic_dec(&under_way[handshake->server]);
 	kfree_sensitive(handshake);
-}
-
-void riprap_handshake_give_way(struct riprap_handshake *handshake)
-{
-	lockdep_assert_held(&handshake->rs->lock);
-	spin_lock_bh(&yielding_lock);
-	list_add_tail(&handshake->age, &yielding[handshake->server]);
-	spin_unlock_bh(&yielding_lock);
 }
 
 void riprap_handshake_install(struct riprap_handshake *handshake)
@@ -201,10 +157,11 @@ void riprap_handshake_install(struct riprap_handshake *handshake)
 	WRITE_ONCE(rs->low_water, READ_ONCE(sk->sk_rcvlowat));
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
 	rs->handshake = handshake;
-	if (handshake->server)
-		riprap_handshake_give_way(handshake);
 	riprap_socket_set_phase(rs, RIPRAP_PHASE_UNDER_WAY);
 	listen_to(rs);
+	/* Now that a kick reaches it. */
+	if (handshake->server)
+		riprap_crowd_give_way(handshake);
 }
 
 void riprap_handshake_arm(struct riprap_handshake *handshake, unsigned int ms)
@@ -279,9 +236,10 @@ void riprap_handshake_open(struct riprap_handshake *handshake, u8 phase)
 		if (unlikely(riprap_flow_cuts() != handshake->cuts))
 			fault = fault_of(handshake, phase);
 	}
-	riprap_handshake_finish(handshake, phase);
+	/* First: whoever sees it open sees that it is to be cut. */
 	if (fault)
 		riprap_socket_doom(rs, fault);
+	riprap_handshake_finish(handshake, phase);
 }
 
 int riprap_handshake_make_flow(struct riprap_handshake *handshake, u16 flags)
@@ -362,7 +320,7 @@ void riprap_handshake_fail(struct riprap_handshake *handshake, u8 reason, int er
 		riprap_flow_note_addresses(rs->flow);
 		rs->flow->event.reason = reason;
 		rs->flow->event.error = error;
-		if (handshake->engine)
+		if (handshake->started)
 			atomic64_inc(&riprap_counters.handshakes_failed);
 		riprap_flow_end(rs->flow, is_denial(reason) ? RIPRAP_FLOW_DENIED : RIPRAP_FLOW_FAILED);
 	}
@@ -401,6 +359,10 @@ static void step(struct riprap_socket *rs)
 	smp_mb__after_atomic();
 	if (!handshake)
 		return;
+	if (READ_ONCE(handshake->crowded)) {
+		riprap_handshake_fail(handshake, RIPRAP_REASON_CROWDED, ECONNRESET);
+		return;
+	}
 	if (handshake->stage == RIPRAP_STAGE_TLS || handshake->stage == RIPRAP_STAGE_VERIFY) {
 		riprap_negotiate_step(handshake);
 		return;
@@ -417,15 +379,37 @@ static void step(struct riprap_socket *rs)
 		riprap_handshake_start_tls(handshake);
 }
 
+/* A program holds the socket: what others need is given back meanwhile, for it has no more use for it. */
+static void step_later(struct riprap_socket *rs)
+{
+	struct riprap_handshake *handshake;
+
+	if (mutex_trylock(&rs->lock)) {
+		handshake = rs->handshake;
+		if (handshake && (READ_ONCE(handshake->crowded) || riprap_negotiate_is_late(handshake))) {
+			riprap_crowd_leave(handshake);
+			riprap_negotiate_free(handshake);
+		}
+		mutex_unlock(&rs->lock);
+	}
+	queue_delayed_work(riprap_handshake_workqueue, &rs->work, 1 << rs->retry_shift);
+	if (rs->retry_shift < RETRY_SHIFT_MAX)
+		WRITE_ONCE(rs->retry_shift, rs->retry_shift + 1);
+}
+
 void riprap_handshake_work(struct work_struct *work)
 {
 	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, work);
+	struct riprap_turn turn;
 
 	if (!riprap_socket_trylock(rs)) {
-		queue_delayed_work(riprap_handshake_workqueue, &rs->work, 1);
+		step_later(rs);
 		return;
 	}
+	WRITE_ONCE(rs->retry_shift, 0);
+	riprap_crowd_begin_turn(&turn);
 	step(rs);
+	riprap_crowd_end_turn(&turn);
 	mutex_unlock(&rs->lock);
 }
 

@@ -29,9 +29,11 @@ enum riprap_stage {
 /* All under the socket's `lock`. */
 struct riprap_handshake {
 	struct riprap_socket *rs;
-	struct list_head age;		/* among those that give way; under their list's own lock */
+	struct list_head age;		/* among those that give way; crowd.c's own lock */
 	enum riprap_stage stage;
 	bool server;
+	bool crowded;			/* others need its place: ends at its next step */
+	bool uncounted;			/* gave its place back; under the lock of `age` */
 	bool done;			/* the engine has its keys; `out` may still be on its way */
 	bool failing;			/* an alert is being sent; then `reason` and `error` */
 	u8 reason;
@@ -69,17 +71,12 @@ struct riprap_handshake {
 #define RIPRAP_RECORD_ROOM	(TLS13_RECORD_HEADER + TLS13_RECORD_MAX)
 
 /*
- * Takes over the caller's reference on `process`. Past RIPRAP_HANDSHAKES_MAX of its direction it pushes out the
- * oldest that gives way, under that socket's lock. NULL without memory, or when none does.
+ * Takes over the caller's reference on `process`. Past RIPRAP_HANDSHAKES_MAX of its direction the oldest that gives
+ * way is told to end. NULL without memory, or when none does.
  */
 struct riprap_handshake *riprap_handshake_new(struct riprap_socket *rs, struct riprap_process *process, bool server);
 /* Under the socket's lock: makes it the socket's, which is then UNDER_WAY, and what happens to sk kicks it. */
 void riprap_handshake_install(struct riprap_handshake *handshake);
-/*
- * Under the socket's lock: waits for its peer from here on, and gives way when it is the oldest of too many. Inbound
- * by install; outbound once its SYN is out, for until then it waits for nobody but the daemon.
- */
-void riprap_handshake_give_way(struct riprap_handshake *handshake);
 /* For one that was never installed. */
 void riprap_handshake_free(struct riprap_handshake *handshake);
 /*
@@ -102,6 +99,8 @@ void riprap_handshake_watch_process(struct riprap_handshake *handshake);
 
 /* Something happened: wakes the driver, or queues the work item. Atomic-safe. */
 void riprap_handshake_kick(struct riprap_socket *rs);
+/* The same for whoever holds no more than a reference: nothing is queued for a socket that goes. */
+void riprap_handshake_kick_under_way(struct riprap_socket *rs);
 /*
  * Drives the handshake in the caller's context until the socket left UNDER_WAY. 0, -EAGAIN (*timeout
  * passed), or the errno of an interrupted call; the work item then goes on. Never under a lock.

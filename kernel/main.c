@@ -17,6 +17,7 @@
 #include "table.h"
 #include "ticket.h"
 #include "tls13_port.h"
+#include "work.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -27,7 +28,7 @@ static const struct rung {
 	int (*up)(void);
 	void (*down)(void);
 } rungs[] = {
-	{ "work queue", riprap_device_init, riprap_device_exit },
+	{ "work queues", riprap_work_init, riprap_work_exit },
 	{ "P-256", riprap_ecdsa_init, NULL },
 	{ "rule table", riprap_table_init, riprap_table_exit },
 	{ "peer cache", riprap_peer_init, riprap_peer_exit },

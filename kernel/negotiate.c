@@ -122,6 +122,23 @@ int riprap_negotiate_begin(struct riprap_handshake *handshake)
 	return tls13_start(handshake->engine, config);
 }
 
+void riprap_negotiate_free(struct riprap_handshake *handshake)
+{
+	if (handshake->engine) {
+		tls13_wipe(handshake->engine);
+		kvfree_sensitive(handshake->engine, tls13_size());
+	}
+	kvfree_sensitive(handshake->record, RIPRAP_RECORD_ROOM);
+	handshake->engine = NULL;
+	handshake->record = NULL;
+}
+
+bool riprap_negotiate_is_late(const struct riprap_handshake *handshake)
+{
+	return (handshake->stage == RIPRAP_STAGE_TLS || handshake->stage == RIPRAP_STAGE_VERIFY) &&
+	       time_after(jiffies, handshake->deadline);
+}
+
 /* 1: all is sent, 0: wait for room, or -errno. */
 static int flush(struct riprap_handshake *handshake)
 {
@@ -372,7 +389,7 @@ void riprap_negotiate_step(struct riprap_handshake *handshake)
 	bool go_on = true;
 	int err;
 
-	if (time_after(jiffies, handshake->deadline)) {
+	if (riprap_negotiate_is_late(handshake)) {
 		riprap_handshake_fail(handshake, RIPRAP_REASON_TIMEOUT, handshake->server ? ECONNRESET : ETIMEDOUT);
 		return;
 	}

@@ -3,6 +3,8 @@
 #ifndef RIPRAP_NEGOTIATE_H
 #define RIPRAP_NEGOTIATE_H
 
+#include <linux/types.h>
+
 struct riprap_handshake;
 
 /* Under the socket's lock. Sets up the engine; 0 or -errno. */
@@ -11,5 +13,9 @@ int riprap_negotiate_begin(struct riprap_handshake *handshake);
 u8 riprap_negotiate_fault(struct riprap_handshake *handshake);
 /* Under the socket's lock: goes as far as it can without waiting. May end the handshake. */
 void riprap_negotiate_step(struct riprap_handshake *handshake);
+/* Under the socket's lock: wipes the engine and what it works on. Only the handshake's end may follow. */
+void riprap_negotiate_free(struct riprap_handshake *handshake);
+/* Under the socket's lock: past its limit, so that the next step ends it. */
+bool riprap_negotiate_is_late(const struct riprap_handshake *handshake);
 
 #endif

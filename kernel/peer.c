@@ -15,6 +15,7 @@
 #include "limits.h"
 #include "peer.h"
 #include "trace.h"
+#include "work.h"
 
 #define INTERNAL_ERROR 80	/* TLS alert of a question that nobody answers: RFC 8446 section 6 */
 

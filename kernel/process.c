@@ -24,6 +24,7 @@
 #include "limits.h"
 #include "process_record.h"
 #include "table.h"
+#include "work.h"
 
 static DEFINE_SPINLOCK(table_lock);	/* writers of both tables; readers use RCU */
 static DEFINE_HASHTABLE(by_signal, RIPRAP_PROCESS_BUCKETS_LOG);

@@ -76,20 +76,25 @@ static unsigned int fill_crypto_info(union crypto_info *info, const struct tls13
 /*
  * kTLS reads and writes sk->sk_socket->ops, and for a moment in between leaves plain ones there. So it
  * gets a socket of its own to write to: the program's never has any operations but ours, and kTLS's
- * global tables never see ours.
+ * global tables never see ours. Whoever reads sk->sk_socket meanwhile, and only then waits (setsockopt(2) for the
+ * program's memory), comes back to the stand-in: it lives as long as there can be a call, and its operations are ours.
  */
 static struct socket *borrow_sk(struct riprap_socket *rs)
 {
 	struct sock *sk = rs->sk;
-	struct socket *stand_in;
+	struct socket *stand_in = rs->stand_in;
 	int err;
 
-	err = sock_create_lite(sk->sk_family, SOCK_STREAM, IPPROTO_TCP, &stand_in);
-	if (err)
-		return ERR_PTR(err);
-	stand_in->state = SS_CONNECTED;
-	stand_in->ops = rs->inner;
-	stand_in->sk = sk;
+	lockdep_assert_held(&rs->lock);
+	if (!stand_in) {
+		err = sock_create_lite(sk->sk_family, SOCK_STREAM, IPPROTO_TCP, &stand_in);
+		if (err)
+			return ERR_PTR(err);
+		stand_in->state = SS_CONNECTED;
+		stand_in->sk = sk;
+		rs->stand_in = stand_in;
+	}
+	WRITE_ONCE(stand_in->ops, rs->inner);
 	write_lock_bh(&sk->sk_callback_lock);
 	sk_set_socket(sk, stand_in);
 	write_unlock_bh(&sk->sk_callback_lock);
@@ -105,6 +110,20 @@ static void return_sk(struct riprap_socket *rs, struct socket *stand_in)
 	write_unlock_bh(&sk->sk_callback_lock);
 	/* Ordered before the change of phase that makes others read it. */
 	WRITE_ONCE(rs->inner, stand_in->ops);
+	WRITE_ONCE(stand_in->ops, &rs->ops);
+	/* A plain connection's writer may have begun to wait for room meanwhile. */
+	if (test_and_clear_bit(SOCK_NOSPACE, &stand_in->flags)) {
+		set_bit(SOCK_NOSPACE, &rs->socket->flags);
+		sk->sk_write_space(sk);
+	}
+}
+
+void riprap_record_release(struct riprap_socket *rs)
+{
+	struct socket *stand_in = rs->stand_in;
+
+	if (!stand_in)
+		return;
 	stand_in->ops = NULL;
 	stand_in->sk = NULL;
 	sock_release(stand_in);

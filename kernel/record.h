@@ -20,6 +20,8 @@ enum riprap_record_control {
  * whose peer has already sent its FIN, and a client may do so right behind its Finished. Under rs->lock.
  */
 int riprap_record_prepare(struct riprap_socket *rs);
+/* After the last operation of the program's socket. */
+void riprap_record_release(struct riprap_socket *rs);
 /*
  * Hands the engine's traffic keys to kTLS. socket->ops stays ours throughout; `inner` is kTLS's afterwards.
  * 0 or -errno of kTLS: the connection is then useless. Under rs->lock.

@@ -16,6 +16,7 @@
 #include "accept.h"
 #include "compat.h"
 #include "connect.h"
+#include "crowd.h"
 #include "device.h"
 #include "flow.h"
 #include "handshake.h"
@@ -23,8 +24,10 @@
 #include "record.h"
 #include "socket.h"
 #include "tls13/tls13.h"
+#include "work.h"
 
-#define CUT_RETRY_MS	10	/* while a program holds what its cut has to take: it gets no further meanwhile */
+#define CUT_RETRY_MS	10	/* doubled each time, while a program holds what its cut has to take: it gets no further meanwhile */
+#define CUT_RETRIES_MAX	7	/* times that it is doubled: about a second */
 
 static const struct proto_ops *inet6_operations;	/* not exported; NULL without IPv6 */
 static LIST_HEAD(sockets);
@@ -128,16 +131,40 @@ void riprap_socket_settle(struct riprap_socket *rs)
 	clear_bit(RIPRAP_SOCKET_DOOMED, &rs->flags);
 }
 
+/*
+ * A program is in an operation that began before, and holds its lock. It goes no further than the segment or record
+ * that it is at: kTLS looks for an error at each, TCP for room at each, and then for the end. Without the lock.
+ */
+static void stop_operations(struct riprap_socket *rs)
+{
+	struct sock *sk = rs->sk;
+
+	WRITE_ONCE(sk->sk_err, ECONNRESET);
+	WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
+	WRITE_ONCE(sk->sk_sndbuf, SOCK_MIN_SNDBUF);
+	sk->sk_state_change(sk);
+	sk->sk_write_space(sk);
+}
+
 static void cut_doomed(struct work_struct *work)
 {
 	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, cut);
+	unsigned long delay = msecs_to_jiffies(CUT_RETRY_MS << rs->cut_retries);
 
 	if (riprap_socket_trylock(rs)) {
+		rs->cut_retries = 0;
 		riprap_socket_settle(rs);
 		mutex_unlock(&rs->lock);
-	} else if (queue_delayed_work(riprap_workqueue, &rs->cut, msecs_to_jiffies(CUT_RETRY_MS))) {
-		return;
+		goto put;
 	}
+	/* Not at once: an operation that ends by itself leaves room for the alert. */
+	if (rs->cut_retries && test_bit(RIPRAP_SOCKET_DOOMED, &rs->flags))
+		stop_operations(rs);
+	if (rs->cut_retries < CUT_RETRIES_MAX)
+		rs->cut_retries++;
+	if (queue_delayed_work(riprap_cut_workqueue, &rs->cut, delay))
+		return;
+put:
 	riprap_socket_put(rs);
 }
 
@@ -148,7 +175,7 @@ void riprap_socket_doom(struct riprap_socket *rs, u8 reason)
 	smp_mb__before_atomic();
 	set_bit(RIPRAP_SOCKET_DOOMED, &rs->flags);
 	riprap_socket_get(rs);
-	if (!queue_delayed_work(riprap_workqueue, &rs->cut, 0))
+	if (!queue_delayed_work(riprap_cut_workqueue, &rs->cut, 0))
 		riprap_socket_put(rs);
 }
 
@@ -179,6 +206,7 @@ static int socket_release(struct socket *socket)
 	spin_unlock_bh(&sockets_lock);
 	atomic_dec(&riprap_counters.sockets_managed);
 	err = inner->release(socket);
+	riprap_record_release(rs);
 	riprap_socket_put(rs);
 	return err;
 }
@@ -395,5 +423,6 @@ void riprap_socket_exit(void)
 	WARN_ON_ONCE(!list_empty(&sockets));
 	/* The last release may still stand between module_put() and its return, and its memory waits for RCU. */
 	rcu_barrier();
+	riprap_crowd_exit();
 	riprap_record_exit();
 }

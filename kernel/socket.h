@@ -36,7 +36,6 @@ enum riprap_socket_bit {
 	RIPRAP_SOCKET_TICKET_DUE,	/* a server's ticket goes out with its first byte */
 	RIPRAP_SOCKET_LOOK_AHEAD,	/* tickets may stand before the first byte: poll() looks */
 	RIPRAP_SOCKET_PASSTHROUGH,	/* the program's first bytes must look like TLS */
-	RIPRAP_SOCKET_APPROVED,		/* a connect of ours is in tcp_prot.connect */
 	RIPRAP_SOCKET_TRUNCATED,	/* FIN came without close_notify */
 	RIPRAP_SOCKET_DOOMED,		/* to be cut as soon as its locks are free: nothing passes any more */
 };
@@ -53,14 +52,18 @@ struct riprap_socket {
 	u8 passthrough_seen;			/* bytes of the program's first record header that were checked */
 	unsigned long flags;			/* enum riprap_socket_bit */
 	struct riprap_handshake *handshake;	/* `lock`; set in UNDER_WAY */
+	struct task_struct *approver;		/* whose connect of ours is in tcp_prot.connect; compared alone */
+	struct socket *stand_in;		/* `lock`; kept to the end once kTLS had it */
 	struct riprap_flow *flow;		/* `lock`; constant while PLAIN or MUTUAL */
 	struct tls13_after *after;		/* `control_lock`; what tickets and rekeying need */
 	struct tls13_post post;			/* `control_lock`; messages that go on in the next record */
 	struct mutex control_lock;		/* one reader of control records */
 	atomic64_t sent, received;		/* payload bytes of the flow */
 	struct delayed_work work;		/* drives the handshake when no program does */
+	u8 retry_shift;				/* of `work`, which alone uses it */
 	struct delayed_work cut;		/* pending with a reference; what DOOMED asks for */
 	u8 cut_reason;				/* written before DOOMED */
+	u8 cut_retries;				/* of `cut`, which alone uses it */
 	struct delayed_work flush;		/* sends what MSG_MORE held back */
 	struct {				/* sk's own callbacks; sk_callback_lock, and set while UNDER_WAY */
 		void (*data_ready)(struct sock *sk);
@@ -116,6 +119,13 @@ int riprap_socket_init(void);
 void riprap_socket_exit(void);
 
 /* stream.c, flush.c and poll.c: bytes in and out, and when */
+/*
+ * Around an operation of TCP's own. It may sleep before it takes the socket lock, on a fault of the program's memory
+ * too. The socket must not have become another connection by then, where the bytes would be in the clear: none begins
+ * while somebody is inside. False: look at the phase again.
+ */
+bool riprap_stream_enter_plain(struct riprap_socket *rs);
+void riprap_stream_leave_plain(struct riprap_socket *rs);
 int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len);
 int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len, int flags);
 ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struct pipe_inode_info *pipe, size_t len,

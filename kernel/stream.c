@@ -29,25 +29,31 @@
 /* Does it begin like a TLS connection? Looks, and consumes nothing. */
 static int check_passthrough(struct riprap_socket *rs, struct iov_iter *iter)
 {
-	u8 head[PASSTHROUGH_HEAD];
-	size_t i, n = min_t(size_t, iov_iter_count(iter), PASSTHROUGH_HEAD - rs->passthrough_seen);
-	size_t got = copy_from_iter(head, n, iter);
+	u8 head[PASSTHROUGH_HEAD], seen;
+	size_t i, n, got;
 
-	iov_iter_revert(iter, got);
-	if (got < n)
-		return -EFAULT;
-	for (i = 0; i < n; i++) {
-		u8 at = rs->passthrough_seen + i;
-		/* handshake, or the alert of a server that refuses; 3.x */
-		bool good = at == 0 ? head[i] == 22 || head[i] == 21 : at == 1 ? head[i] == 3 : head[i] <= 4;
+	/* Another thread may have been first while this one's memory came: then its own bytes are the next. */
+	do {
+		seen = READ_ONCE(rs->passthrough_seen);
+		if (seen >= PASSTHROUGH_HEAD)
+			return 0;
+		n = min_t(size_t, iov_iter_count(iter), PASSTHROUGH_HEAD - seen);
+		got = copy_from_iter(head, n, iter);
+		iov_iter_revert(iter, got);
+		if (got < n)
+			return -EFAULT;
+		for (i = 0; i < n; i++) {
+			u8 at = seen + i;
+			/* handshake, or the alert of a server that refuses; 3.x */
+			bool good = at == 0 ? head[i] == 22 || head[i] == 21 : at == 1 ? head[i] == 3 : head[i] <= 4;
 
-		if (!good) {
-			riprap_socket_cut(rs, RIPRAP_REASON_NOT_TLS);
-			return -EACCES;
+			if (!good) {
+				riprap_socket_cut(rs, RIPRAP_REASON_NOT_TLS);
+				return -EACCES;
+			}
 		}
-	}
-	rs->passthrough_seen += n;
-	if (rs->passthrough_seen == PASSTHROUGH_HEAD)
+	} while (cmpxchg(&rs->passthrough_seen, seen, seen + n) != seen);
+	if (seen + n == PASSTHROUGH_HEAD)
 		clear_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags);
 	return 0;
 }
@@ -130,12 +136,7 @@ static int send_fast_open(struct socket *socket, struct msghdr *msg)
 	return riprap_connect(socket, msg->msg_name, msg->msg_namelen, flags);
 }
 
-/*
- * An operation of TCP's own may sleep before it takes the socket lock, on a fault of the program's memory too. The
- * socket must not have become another connection by then, where the bytes would be in the clear: none begins while
- * somebody is inside. False: look at the phase again.
- */
-static bool enter_plain(struct riprap_socket *rs)
+bool riprap_stream_enter_plain(struct riprap_socket *rs)
 {
 	atomic_inc(&rs->inside);
 	/* Pairs with may_begin() of connect.c. */
@@ -146,7 +147,7 @@ static bool enter_plain(struct riprap_socket *rs)
 	return false;
 }
 
-static void leave_plain(struct riprap_socket *rs)
+void riprap_stream_leave_plain(struct riprap_socket *rs)
 {
 	smp_mb__before_atomic();
 	atomic_dec(&rs->inside);
@@ -197,12 +198,12 @@ int riprap_stream_sendmsg(struct socket *socket, struct msghdr *msg, size_t len)
 			n = send_mutual(rs, socket, msg, len);
 			goto sent;
 		case RIPRAP_PHASE_PLAIN:
-			if (!enter_plain(rs))
+			if (!riprap_stream_enter_plain(rs))
 				continue;
 			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &msg->msg_iter) : 0;
 			if (!n)
 				n = rs->inner->sendmsg(socket, msg, len);
-			leave_plain(rs);
+			riprap_stream_leave_plain(rs);
 			goto sent;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_sndtimeo(rs->sk, msg->msg_flags & MSG_DONTWAIT));
@@ -328,10 +329,10 @@ int riprap_stream_recvmsg(struct socket *socket, struct msghdr *msg, size_t len,
 			n = receive_mutual(rs, socket, msg, len, flags);
 			goto received;
 		case RIPRAP_PHASE_PLAIN:
-			if (!enter_plain(rs))
+			if (!riprap_stream_enter_plain(rs))
 				continue;
 			n = rs->inner->recvmsg(socket, msg, len, flags);
-			leave_plain(rs);
+			riprap_stream_leave_plain(rs);
 			goto received;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_rcvtimeo(rs->sk, flags & MSG_DONTWAIT));
@@ -388,10 +389,10 @@ ssize_t riprap_stream_splice_read(struct socket *socket, loff_t *position, struc
 			n = splice_mutual(rs, socket, position, pipe, len, tls_flags);
 			goto received;
 		case RIPRAP_PHASE_PLAIN:
-			if (!enter_plain(rs))
+			if (!riprap_stream_enter_plain(rs))
 				continue;
 			n = rs->inner->splice_read(socket, position, pipe, len, flags);
-			leave_plain(rs);
+			riprap_stream_leave_plain(rs);
 			goto received;
 		case RIPRAP_PHASE_IDLE:
 			return receive_idle(rs->sk);
@@ -440,13 +441,13 @@ ssize_t riprap_stream_sendpage(struct socket *socket, struct page *page, int off
 			n = sendpage_mutual(rs, page, offset, size, flags);
 			goto sent;
 		case RIPRAP_PHASE_PLAIN:
-			if (!enter_plain(rs))
+			if (!riprap_stream_enter_plain(rs))
 				continue;
 			iov_iter_bvec(&iter, WRITE, &vec, 1, size);
 			n = test_bit(RIPRAP_SOCKET_PASSTHROUGH, &rs->flags) ? check_passthrough(rs, &iter) : 0;
 			if (!n)
 				n = rs->inner->sendpage(socket, page, offset, size, flags);
-			leave_plain(rs);
+			riprap_stream_leave_plain(rs);
 			goto sent;
 		case RIPRAP_PHASE_UNDER_WAY:
 			n = wait_until_open(rs, sock_sndtimeo(rs->sk, flags & MSG_DONTWAIT));
