@@ -359,6 +359,7 @@ static void step(struct riprap_socket *rs)
 	smp_mb__after_atomic();
 	if (!handshake)
 		return;
+	handshake->held = false;
 	if (READ_ONCE(handshake->crowded)) {
 		riprap_handshake_fail(handshake, RIPRAP_REASON_CROWDED, ECONNRESET);
 		return;
@@ -379,22 +380,26 @@ static void step(struct riprap_socket *rs)
 		riprap_handshake_start_tls(handshake);
 }
 
-/* A program holds the socket: what others need is given back meanwhile, for it has no more use for it. */
 static void step_later(struct riprap_socket *rs)
 {
-	struct riprap_handshake *handshake;
-
-	if (mutex_trylock(&rs->lock)) {
-		handshake = rs->handshake;
-		if (handshake && (READ_ONCE(handshake->crowded) || riprap_negotiate_is_late(handshake))) {
-			riprap_crowd_leave(handshake);
-			riprap_negotiate_free(handshake);
-		}
-		mutex_unlock(&rs->lock);
-	}
 	queue_delayed_work(riprap_handshake_workqueue, &rs->work, 1 << rs->retry_shift);
 	if (rs->retry_shift < RETRY_SHIFT_MAX)
 		WRITE_ONCE(rs->retry_shift, rs->retry_shift + 1);
+}
+
+/* A program holds the socket: what others need is given back meanwhile, for it has no more use for it. */
+static void give_back(struct riprap_socket *rs)
+{
+	struct riprap_handshake *handshake;
+
+	if (!mutex_trylock(&rs->lock))
+		return;
+	handshake = rs->handshake;
+	if (handshake && (READ_ONCE(handshake->crowded) || riprap_negotiate_is_late(handshake))) {
+		riprap_crowd_leave(handshake);
+		riprap_negotiate_free(handshake);
+	}
+	mutex_unlock(&rs->lock);
 }
 
 void riprap_handshake_work(struct work_struct *work)
@@ -403,13 +408,17 @@ void riprap_handshake_work(struct work_struct *work)
 	struct riprap_turn turn;
 
 	if (!riprap_socket_trylock(rs)) {
+		give_back(rs);
 		step_later(rs);
 		return;
 	}
-	WRITE_ONCE(rs->retry_shift, 0);
 	riprap_crowd_begin_turn(&turn);
 	step(rs);
 	riprap_crowd_end_turn(&turn);
+	if (rs->handshake && rs->handshake->held)
+		step_later(rs);
+	else
+		WRITE_ONCE(rs->retry_shift, 0);
 	mutex_unlock(&rs->lock);
 }
 

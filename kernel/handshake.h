@@ -33,6 +33,7 @@ struct riprap_handshake {
 	enum riprap_stage stage;
 	bool server;
 	bool crowded;			/* others need its place: ends at its next step */
+	bool held;			/* by its program: the last step of a worker came to no end */
 	bool uncounted;			/* gave its place back; under the lock of `age` */
 	bool done;			/* the engine has its keys; `out` may still be on its way */
 	bool failing;			/* an alert is being sent; then `reason` and `error` */

@@ -4,6 +4,7 @@
  * says, answers its questions, and hands the keys to kTLS. What follows the
  * last handshake record stays in TCP's queue for kTLS.
  */
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <net/sock.h>
 #include <net/tcp.h>
@@ -384,6 +385,16 @@ static bool follow(struct riprap_handshake *handshake, enum tls13_status status)
 	return true;
 }
 
+/*
+ * A worker does not begin to wait for a program that took the socket while it computed: `held`, and it comes back. A
+ * program that drives its own handshake waits for its own other threads.
+ */
+static bool is_held(struct riprap_handshake *handshake)
+{
+	handshake->held = current->flags & PF_WQ_WORKER && READ_ONCE(handshake->rs->sk->sk_lock.owned);
+	return handshake->held;
+}
+
 void riprap_negotiate_step(struct riprap_handshake *handshake)
 {
 	bool go_on = true;
@@ -399,7 +410,7 @@ void riprap_negotiate_step(struct riprap_handshake *handshake)
 		handshake->stage = RIPRAP_STAGE_TLS;
 		go_on = follow(handshake, judge_peer(handshake));
 	}
-	while (go_on) {
+	while (go_on && !is_held(handshake)) {
 		err = flush(handshake);
 		if (err < 0 && !handshake->failing) {
 			fail_tcp(handshake, err);

@@ -57,15 +57,14 @@ const TTL_SECONDS = (STRICT ? 10 : 30) * SLOWDOWN;
  */
 const ALLOWANCE: Allowance = {
   objects: CHOSEN_KERNEL ? Number.POSITIVE_INFINITY : 4,
-  of:
-    CHOSEN_KERNEL === "race"
-      ? {}
-      : {
-          // The last packets of connections that have just ended, until they are acknowledged: four were seen.
-          ...{ skbuff_head_cache: 8, skbuff_fclone_cache: 8, skbuff_small_head: 8 },
-          // Threads that the kernel makes for work that has piled up, and keeps for five minutes.
-          ...{ task_struct: 8, cred_jar: 8, pid: 8 },
-        },
+  of: CHOSEN_KERNEL
+    ? {}
+    : {
+        // The last packets of connections that have just ended, until they are acknowledged: four were seen.
+        ...{ skbuff_head_cache: 8, skbuff_fclone_cache: 8, skbuff_small_head: 8 },
+        // Threads that the kernel makes for work that has piled up, and keeps for five minutes.
+        ...{ task_struct: 8, cred_jar: 8, pid: 8 },
+      },
   // Frames on their way to the daemon: 500 bytes were seen.
   moduleBytes: 4 << 10,
   // The daemon's page tables, and pools of the kernel that were filled for the first time: 400 KiB were seen at this size.
