@@ -12,6 +12,8 @@ import type { FleetJournal } from "./event.ts";
 const REFUSED_MAX = 256;
 /** Signatures that are looked at in vain for one sender: some milliseconds in all. */
 const UNSIGNED_MAX = 64;
+/** Contradictions that are written down for one author: one who makes them to order would wash everything else away. */
+const CONFLICTS_MAX = 64;
 const OWN_WORDS: ReadonlySet<string> = new Set(["presence", "endpoint", "bundle"]);
 
 export interface RefusedWord {
@@ -27,6 +29,8 @@ export class Chronicle {
   readonly #refused = new Set<string>();
   /** Words of each sender that were not signed. */
   readonly #unsigned = new Map<string, number>();
+  /** Contradictions of each author. */
+  readonly #contradicted = new Map<string, number>();
   readonly #verify: (statement: Statement) => boolean;
   conflicts = 0;
 
@@ -120,10 +124,18 @@ export class Chronicle {
     }
   }
 
+  /** Counted always; written down once, as long as one author has not too many, and of a node's word of itself not at all. Never throws. */
   conflict(winner: Statement, loser: Statement): void {
     this.conflicts += 1;
+    const once = `conflict ${winner.hash} ${loser.hash}`;
+    if (OWN_WORDS.has(winner.kind) || this.#refused.has(once)) return;
+    const earlier = this.#contradicted.get(loser.authorId) ?? 0;
+    if (earlier >= CONFLICTS_MAX) return;
+    if (this.#contradicted.size >= REFUSED_MAX) this.#contradicted.clear();
+    this.#contradicted.set(loser.authorId, earlier + 1);
+    this.#note(once);
     const [stands, falls] = [winner, loser].map(({ hash, authorId }) => `${hash.slice(0, 16)} by ${authorId}`);
-    this.#journal.record("conflict", winner.key, `${stands} stands, ${falls} does not`);
+    this.#write("conflict", winner.key, `${stands} stands, ${falls} does not`);
     this.#log.warn("two words of the fleet contradict one another", {
       key: winner.key,
       stands: winner.hash,

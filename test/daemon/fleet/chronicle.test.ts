@@ -127,3 +127,29 @@ test("refused() verifies no more of a sender who has shown what he is, and goes 
     `refused ${word(EVE, "b").key}`,
   ]);
 });
+
+test("conflict() is shown once, counted each time, and of a node's word of itself counted alone", () => {
+  const [winner, loser] = [word(EVE, "a"), word(BOB, "a")];
+  for (let i = 0; i < 3; i++) chronicle.conflict(winner, loser);
+  chronicle.conflict(saySeen("eve"), saySeen("eve", { revision: 2 }));
+  expect(shown()).toEqual([`conflict ${winner.key}`]);
+  expect(chronicle.conflicts).toBe(4);
+});
+
+test("conflict() shows so many of one author and no more, and another's all the same", () => {
+  for (let i = 0; i < 100; i++) chronicle.conflict(word(BOB, `w${i}`), word(EVE, `w${i}`));
+  chronicle.conflict(word(EVE, "a"), word(BOB, "a"));
+  expect(shown().length).toBe(65);
+});
+
+test("conflict() does not throw when the journal cannot be written: what follows from the others must not wait for it", () => {
+  const journal = {
+    record: () => {
+      throw new Error("database or disk is full");
+    },
+  };
+  const log = createLog({ level: "error", clock: new ManualClock(NOW), write: (line) => void logged.push(line) });
+  const broken = new Chronicle(journal as never, log);
+  broken.conflict(word(EVE, "a"), word(BOB, "a"));
+  expect(logged.join()).toContain("cannot be written");
+});
