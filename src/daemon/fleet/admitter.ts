@@ -122,7 +122,7 @@ export class Admitter {
   create({ admission, lifetimeMs, createdBy, servers, credentials = "" }: NewToken): MadeToken {
     const { tokens, trustDomain, roots, clock, fleet, ca } = this.#parts;
     this.#requireIssuer("make a token");
-    if (tokens.list().length >= TOKENS_MAX)
+    if (tokens.countLive(clock.now()) >= TOKENS_MAX)
       throw new RiprapError("too_many", `Cannot make a token: there are ${TOKENS_MAX}; wait until some have ended`);
     const brokerCa = certificatesForToken(ca);
     const made = createToken(

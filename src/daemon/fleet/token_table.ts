@@ -9,9 +9,9 @@ const SECRET_NAME = "join";
 const MIGRATIONS = [
   "CREATE TABLE fleet_token (id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL, record TEXT NOT NULL) STRICT;",
 ];
-/** Tokens are made by people; more are a script that went wrong. */
+/** That have not ended. Tokens are made by people; more are a script that went wrong. */
 export const TOKENS_MAX = 4096;
-/** A token is listed for a week after its end: long enough to see who came with it. */
+/** A token is listed for a week after its end, when no more have ended since than there may be: long enough to see who came with it. */
 const KEEP_MS = 7 * 24 * 3600 * 1000;
 
 export interface TokenTable {
@@ -22,7 +22,8 @@ export interface TokenTable {
   put(record: TokenRecord): void;
   /** By their end. */
   list(): readonly TokenRecord[];
-  prune(now: number): void;
+  /** How many have not ended. Those that have are forgotten in their time, the first first. */
+  countLive(now: number): number;
 }
 
 export function openTokenTable(store: Store, keys: KeyStore): TokenTable {
@@ -31,8 +32,12 @@ export function openTokenTable(store: Store, keys: KeyStore): TokenTable {
   const put = store.prepare(
     "INSERT INTO fleet_token VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET expires_at = ?2, record = ?3",
   );
-  const list = store.prepare<{ record: string }>("SELECT record FROM fleet_token ORDER BY expires_at LIMIT 4096");
-  const prune = store.prepare("DELETE FROM fleet_token WHERE expires_at < ?");
+  const list = store.prepare<{ record: string }>("SELECT record FROM fleet_token ORDER BY expires_at");
+  const live = store.prepare<{ count: number }>("SELECT count(*) AS count FROM fleet_token WHERE expires_at >= ?");
+  const forget = store.prepare(
+    `DELETE FROM fleet_token WHERE expires_at < ?1 OR id IN (
+       SELECT id FROM fleet_token WHERE expires_at < ?2 ORDER BY expires_at DESC LIMIT -1 OFFSET ${TOKENS_MAX})`,
+  );
   const parse = ({ record }: { record: string }) => JSON.parse(record) as TokenRecord;
   let secret: JoinSecret | undefined;
   return {
@@ -46,7 +51,10 @@ export function openTokenTable(store: Store, keys: KeyStore): TokenTable {
     },
     put: (record) => void put.run(record.id, record.expiresAt, JSON.stringify(record)),
     list: () => list.all().map(parse),
-    prune: (now) => void prune.run(now - KEEP_MS),
+    countLive(now) {
+      forget.run(now - KEEP_MS, now);
+      return live.get(now)?.count ?? 0;
+    },
   };
 }
 
