@@ -66,8 +66,8 @@ export class Courier {
   /** By trust domain: the time of the last message that was believed. */
   readonly #last = new Map<string, number>();
   readonly #told = new Map<string, string>();
-  #heardFrom = Number.NEGATIVE_INFINITY;
-  #heardCount = 0;
+  /** Messages of each trust domain that is listened to, since when. */
+  readonly #counted = new Map<string, { readonly from: number; readonly count: number }>();
   #transport: Transport | undefined;
   /** A bundle is a value that never changes: the last one is numbered once. */
   #numbered: { readonly bundle: TrustBundle; readonly published: NumberedBundle } | undefined;
@@ -96,6 +96,7 @@ export class Courier {
       if (wanted.has(name)) continue;
       subscription.close();
       this.#heard.delete(name);
+      this.#counted.delete(name);
     }
     for (const [name, { trustDomain }] of wanted) {
       if (this.#heard.has(name)) continue;
@@ -141,7 +142,8 @@ export class Courier {
 
   #judge(trustDomain: TrustDomain, { subject, data }: { subject: string; data: Uint8Array }): BundleFault | undefined {
     const { book, clock } = this.#parts;
-    if (this.#isTooOften(clock.now())) return ["too_often", `more than ${HEARD_MAX} messages came within a second`];
+    if (this.#isTooOften(trustDomain, clock.now()))
+      return ["too_often", `more than ${HEARD_MAX} messages came within a second`];
     if (data.length > BUNDLE_MESSAGE_MAX) return ["too_large", `the message has more than ${BUNDLE_MESSAGE_MAX} bytes`];
     const resource = book.configured().find((each) => each.trustDomain.equals(trustDomain));
     if (resource === undefined) return ["unknown_domain", "no rule trusts it"];
@@ -154,11 +156,13 @@ export class Courier {
     return early ?? this.#takeFrom(resource, message);
   }
 
-  /** Chains are verified for anybody who may publish there: that is what has to have a bound. */
-  #isTooOften(now: number): boolean {
-    if (Math.abs(now - this.#heardFrom) >= HEARD_IN_MS) [this.#heardFrom, this.#heardCount] = [now, 0];
-    this.#heardCount += 1;
-    return this.#heardCount > HEARD_MAX;
+  /** Chains are verified for anybody who may publish there: that is what has to have a bound, of each trust domain its own. */
+  #isTooOften({ name }: TrustDomain, now: number): boolean {
+    const heard = this.#counted.get(name);
+    const isFresh = heard === undefined || Math.abs(now - heard.from) >= HEARD_IN_MS;
+    const count = isFresh ? 1 : heard.count + 1;
+    this.#counted.set(name, { from: isFresh ? now : heard.from, count });
+    return count > HEARD_MAX;
   }
 
   #takeFrom(resource: ForeignTrustDomain, message: BundleMessage): BundleFault | undefined {

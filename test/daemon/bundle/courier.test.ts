@@ -289,6 +289,15 @@ describe("Courier", () => {
     expect(counts()).toMatchObject({ taken: 1 });
   });
 
+  test("hear() listens to one partner when another says too much", async () => {
+    configure();
+    const noisy = TrustDomain.parse("noisy.test");
+    const subject = fleetSubjects(noisy.name).bundle;
+    for (let i = 0; i < 100; i++) sides.ours.courier.hear(noisy, { subject, data: new Uint8Array(10) });
+    hear(new Uint8Array(10));
+    expect(counts()).toMatchObject({ too_often: 84, malformed: 1 });
+  });
+
   test("run() says what was changed once, with a greater number, and nothing that is too large for a message", async () => {
     const { authority, store } = sides.partner;
     let bundle = sides.partner.bundle;
