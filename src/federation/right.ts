@@ -105,7 +105,9 @@ function revocationFault(statement: Statement): RightFault | undefined {
   const { keep } = parseBody("revocation", statement);
   if (/^(operator|issuer):/.test(statement.name)) return undefined;
   if (keep.length > 0)
-    return ["body_invalid", "only the end of an operator or an issuing node lets stand what was said"];
+    return statement.name.startsWith("node:")
+      ? undefined
+      : ["body_invalid", "only the end of an operator or a node lets stand what was said"];
   return statement.body.length > REVOCATION_BYTES_MAX
     ? ["body_invalid", `it has more than ${REVOCATION_BYTES_MAX} bytes`]
     : undefined;
@@ -115,13 +117,30 @@ function revocationFault(statement: Statement): RightFault | undefined {
 function findRole<R extends "issuer" | "operator">(role: R, statement: Statement, { standing }: RightContext) {
   const grants = standing.grantsOfKey(role, keyHex(statement.author));
   const revoked = grants.find(({ name }) => standing.isSilenced(role, name, statement.hash));
+  const node = role === "issuer" ? revokedNodeOf(statement, standing) : undefined;
   const fault: RightFault | undefined =
     grants.length === 0
       ? ["author_unknown", `its author ${statement.authorId} is no ${role}`]
-      : revoked === undefined
-        ? undefined
-        : ["author_revoked", `the ${role} ${revoked.name} is revoked`];
+      : revoked !== undefined
+        ? ["author_revoked", `the ${role} ${revoked.name} is revoked`]
+        : node === undefined
+          ? undefined
+          : ["author_revoked", `the node ${node} is revoked`];
   return { fault, grants };
+}
+
+/**
+ * An issuing node is a node: revoked as one it issues no more. Its word of itself stands all the same, for by that its key is known to be the revoked
+ * node's: a first node has admitted itself.
+ */
+function revokedNodeOf(statement: Statement, standing: Standing): string | undefined {
+  const key = keyHex(statement.author);
+  const nodes = standing.grantsOfKey("node", key);
+  // With another key, or none, it would be the end of what silences it.
+  const isOwnEntry = statement.kind === "node" && !statement.isDeleted && parseBody("node", statement).key === key;
+  return nodes.find(
+    ({ name }) => !(isOwnEntry && name === statement.name) && standing.isSilenced("node", name, statement.hash),
+  )?.name;
 }
 
 function judgeNode(statement: Statement, context: RightContext): RightFault | undefined {

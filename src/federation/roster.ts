@@ -163,10 +163,12 @@ export function keepOf(
   target: RevocationTarget,
   keep: Keep = "all",
 ): readonly string[] {
-  if ((target.type !== "operator" && target.type !== "issuer") || keep === "none") return [];
-  const grant = state.standing.grantOf(target.type, target.value);
-  if (grant === undefined) return [];
-  const stands = state.listByAuthor(keyIdOf(Buffer.from(grant.body.key, "hex")));
+  if (keep === "none") return [];
+  const key = speakingKey(state, target);
+  if (key === undefined) return [];
+  const all = state.listByAuthor(keyIdOf(Buffer.from(key, "hex")));
+  // What a node says of itself ends with it.
+  const stands = target.type === "node" ? all.filter(({ kind }) => kind === "node" || kind === "revocation") : all;
   const said = keep === "all" ? stands : stands.filter(({ kind }) => kind === "revocation");
   if (said.length <= KEEP_MAX) return said.map(({ hash }) => hash.slice(0, 32));
   const less =
@@ -175,9 +177,16 @@ export function keepOf(
     target.type === "operator"
       ? "with riprap apply --fleet and riprap revoke"
       : "with riprap fleet renew and riprap revoke";
-  const remedy = `${less} nothing; what is to stand have another ${target.type} say first, ${again}`;
+  const remedy = `${less} nothing; what is to stand have another ${target.type === "operator" ? "operator" : "issuing node"} say first, ${again}`;
   const fact = `${said.length} statements of its key are to stand, and one revocation names ${KEEP_MAX}`;
   throw new RiprapError("revocation_too_much", `Cannot revoke ${writeTarget(target)}: ${fact}; ${remedy}`);
+}
+
+/** Of an operator, an issuing node, or a node that is one: the key that may have set more than itself. */
+function speakingKey({ standing }: RosterState, { type, value }: RevocationTarget): string | undefined {
+  if (type === "operator" || type === "issuer") return standing.grantOf(type, value)?.body.key;
+  const key = type === "node" ? standing.grantOf("node", value)?.body.key : undefined;
+  return key !== undefined && standing.grantsOfKey("issuer", key).length > 0 ? key : undefined;
 }
 
 /** Where workloads listen, by what their nodes say; nothing of a node that is revoked. */
@@ -229,7 +238,9 @@ function describeNode(state: RosterState, { name, body, statement }: Grant<"node
 
 function isIssuer({ standing }: RosterState, key: string): boolean {
   const grants = standing.grantsOfKey("issuer", key);
-  return grants.length > 0 && grants.every(({ name }) => standing.revocationsOf(`issuer:${name}`).length === 0);
+  const isRevoked = (role: "issuer" | "node") =>
+    standing.grantsOfKey(role, key).some(({ name }) => standing.revocationsOf(`${role}:${name}`).length > 0);
+  return grants.length > 0 && !isRevoked("issuer") && !isRevoked("node");
 }
 
 function presenceOf(state: RosterState, name: string): NodePresence | undefined {
