@@ -313,12 +313,15 @@ function authenticatorOf(proof: NatsProof) {
   return proof.kind === "nkey" ? nkeyAuthenticator(proof.seed) : credsAuthenticator(proof.text);
 }
 
+/** Of a node, of who joins, and of the client library's own. Whoever asks names it, and we answer with our own rights: nowhere else. */
+const INBOX = /^_INBOX[._]/;
+
 function asMessage(message: Msg): Message {
   return {
     subject: message.subject,
     data: message.data,
     respond: (data) => {
-      if (data.length <= MESSAGE_BYTES_MAX && message.reply) message.respond(data);
+      if (data.length <= MESSAGE_BYTES_MAX && INBOX.test(message.reply ?? "")) message.respond(data);
     },
   };
 }

@@ -4,7 +4,7 @@
 export interface Message {
   readonly subject: string;
   readonly data: Uint8Array;
-  /** Answers the one who asked; nothing happens when nobody did. */
+  /** Answers the one who asked, where answers go; nothing happens when nobody did, or somebody wants it elsewhere. */
   respond(data: Uint8Array): void;
 }
 
