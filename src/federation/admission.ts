@@ -38,6 +38,7 @@ export const JOIN_REFUSALS = [
   "join_denied",
   "node_revoked",
   "node_exists",
+  "join_nkey",
 ] as const;
 export type JoinRefusalCode = (typeof JOIN_REFUSALS)[number];
 
@@ -80,7 +81,8 @@ export function judgeJoin(
       nodeName: bearer.nodeName,
       key: bearer.key,
       mayReplace: record.admission.mayReplace,
-    });
+    }) ??
+    nkeyFault(context.state, { nodeName: bearer.nodeName, nkey: request.nkey });
   if (fault !== undefined) return { verdict: refuse(fault), record: next };
   const { use } = record;
   if (use.state === "used") return { verdict: { outcome: "grant", bearer: use.bearer, isRetry: true }, record: next };
@@ -135,6 +137,21 @@ export function admissionFault(
   return present === undefined || present.body.key === key || mayReplace
     ? undefined
     : ["node_exists", `there is a node ${nodeName} with another key; choose another name, or let the token replace it`];
+}
+
+/** Nobody proves that an nkey is his: with another's in the roster the broker would have one user twice, and take no configuration. */
+function nkeyFault(
+  state: RosterState,
+  { nodeName, nkey }: { readonly nodeName: string; readonly nkey: string },
+): Fault | undefined {
+  if (nkey === "") return undefined;
+  const { standing } = state;
+  const other = state.list("node").find(({ name }) => {
+    if (name === nodeName || standing.revocationsOf(`node:${name}`).length > 0) return false;
+    return standing.grantOf("node", name)?.body.nkey === nkey;
+  });
+  const remedy = "give the node an nkey of its own (natsCredentials)";
+  return other === undefined ? undefined : ["join_nkey", `its nkey is that of the node ${other.name}; ${remedy}`];
 }
 
 export interface AdmissionClaim {

@@ -30,6 +30,7 @@ const NKEY = /^U[A-Z2-7]{55}$/;
 export function natsConfig(input: NatsConfigInput): string {
   const subjects = fleetSubjects(input.trustDomain);
   const users = [...input.users].sort((a, b) => (a.node < b.node ? -1 : 1));
+  requireOwnNkeys(users);
   const { imports = [], isAccountAlone = false } = input;
   const hasOpenDoor = input.hasEnrolment && !isAccountAlone;
   const foreign = imports.map((name) => fleetSubjects(TrustDomain.parse(name).name).bundle);
@@ -60,6 +61,20 @@ export function natsConfig(input: NatsConfigInput): string {
     ...(isAccountAlone ? [] : ["}"]),
     "",
   ].join("\n");
+}
+
+/** A server takes no configuration that has one user twice. */
+function requireOwnNkeys(users: readonly NatsUser[]): void {
+  const owners = new Map<string, string>();
+  for (const { node, nkey } of users) {
+    const other = owners.get(nkey);
+    owners.set(nkey, node);
+    if (other === undefined) continue;
+    throw new RiprapError(
+      "nkey_twice",
+      `Cannot write the NATS configuration: ${other} and ${node} have one nkey, and no server takes a user twice; give one of them a seed file of its own (natsCredentials)`,
+    );
+  }
 }
 
 /** `RIPRAP_edge_example`: letters that need no quotes. */

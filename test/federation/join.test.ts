@@ -13,6 +13,7 @@ import {
 } from "../../src/federation/admission.ts";
 import type { FleetState } from "../../src/federation/fleet_state.ts";
 import { type JoinReply, openJoin, parseJoin, refuseJoin, startJoin } from "../../src/federation/join.ts";
+import { createNkey } from "../../src/federation/nats.ts";
 import {
   createToken,
   openJoinSecret,
@@ -59,13 +60,14 @@ interface Ask {
   readonly time?: number;
   /** In the enrolment document, where it is another. */
   readonly inner?: string;
+  readonly nkey?: string;
 }
 
-const request = ({ name = "dora", csr = "Y3Ny", time = NOW, inner = name }: Ask = {}) => ({
+const request = ({ name = "dora", csr = "Y3Ny", time = NOW, inner = name, nkey = "" }: Ask = {}) => ({
   time,
   nodeName: name,
   enrolment: `{"nodeName": ${JSON.stringify(inner)}, "csr": "${csr}"}`,
-  nkey: "",
+  nkey,
   version: "1",
 });
 
@@ -325,6 +327,18 @@ describe("admission", () => {
     const claim = { nodeName: "x", key: hex(voice("x").publicKey), authority: authorityId("ben"), mayReplace: true };
     expect(admissionFault(state, claim)?.[0]).toBe("node_revoked");
     expect(admissionFault(state, { ...claim, authority: authorityId("x") })).toBeUndefined();
+  });
+
+  test("judgeJoin() lets nobody in with another node's nkey, unless that node is revoked", () => {
+    const state = fleet.state();
+    const nkey = createNkey().publicKey;
+    take(state, sayNode(voice("iris"), "ben", { nkey }, { revision: 2 }));
+    const { token, record } = make();
+    expect(codeOf(judge(record, ask(token, { nkey }).bytes, { state }))).toBe("join_nkey");
+    expect(codeOf(judge(record, ask(token, { nkey: createNkey().publicKey }).bytes, { state }))).toBe("grant");
+    expect(codeOf(judge(record, ask(token, { name: "ben", nkey }).bytes, { state }))).toBe("grant");
+    take(state, sayRevoked(voice("olga"), { type: "node", value: "ben" }));
+    expect(codeOf(judge(record, ask(token, { nkey }).bytes, { state }))).toBe("grant");
   });
 
   test("judgeJoin() lets nobody take the name of a node that is there, unless the token says so", () => {

@@ -139,6 +139,14 @@ describe("natsConfig()", () => {
     20_000,
   );
 
+  test("refuses two nodes with one nkey, which no server takes, and names both", () => {
+    const users = ["alpha", "beta"].map((node) => ({ node, nkey: keys.alpha.publicKey, isIssuer: false }));
+    const print = () => natsConfig({ trustDomain: "edge.example", users, hasStore: false, hasEnrolment: false });
+    expect(print).toThrow(
+      expect.objectContaining({ code: "nkey_twice", message: expect.stringMatching(/alpha and beta/) }),
+    );
+  });
+
   test("refuses what is no public nkey, which could end its line and begin another", () => {
     const wrong = { node: "alpha", nkey: `${keys.alpha.publicKey}\n}`, isIssuer: true };
     expect(() =>

@@ -19,7 +19,7 @@ import {
 
 const TEST_MS = 180_000;
 const JOIN_MS = 2000;
-const TRIES = 12;
+const JOINS = 5;
 const NOTHING_SAID = { revoked: [], refusedChains: new Map(), takenChains: new Map() };
 
 describe.skipIf(NATS_SERVER === null).each([true, false])(
@@ -141,15 +141,15 @@ describe.skipIf(NATS_SERVER === null).each([true, false])(
       "riprap join is over within two seconds on an idle fleet",
       async () => {
         const took: number[] = [];
-        // The best of three; of more, where a machine has so much else to do that it is late for all three.
-        while (took.length < TRIES && (took.length < 3 || Math.min(...took) >= JOIN_MS)) {
+        while (took.length < JOINS) {
           const token = await node(0).token();
           const begun = performance.now();
           await node(3).join(token, { nodeName: `late-${took.length}`, elsewhere: true });
           took.push(Math.round(performance.now() - begun));
         }
         process.stdout.write(`join over TLS and a leaf, the whole command: ${took.join(", ")} ms\n`);
-        expect(Math.min(...took)).toBeLessThan(JOIN_MS);
+        const median = took.toSorted((a, b) => a - b)[(JOINS - 1) / 2];
+        expect(median).toBeLessThan(JOIN_MS);
       },
       TEST_MS,
     );
