@@ -109,6 +109,13 @@ static int flood(int port, int count, int rest, int type)
 	int opened = 0;
 
 	want_descriptors();
+	/* The first waits: what waits for the daemon, which does not know of the process yet, gives way to nobody. */
+	if (type & SOCK_NONBLOCK) {
+		int first = tcp_socket();
+
+		connect(first, (struct sockaddr *)&address, sizeof(address));
+		close(first);
+	}
 	for (int i = 0; fds && i < count; i++) {
 		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | type, 0);
 
