@@ -19,7 +19,13 @@
 #include "socket.h"
 #include "work.h"
 
-#define RETRY_SHIFT_MAX	8	/* of a jiffy: about a second, while a program holds its socket */
+/*
+ * While a program holds its socket the work tries again after one jiffy, 4,
+ * 16 and so on: thousands of held sockets must cost little. The handshake's
+ * limit kicks all the same.
+ */
+#define RETRY_SHIFT_STEP	2
+#define RETRY_SHIFT_MAX		12
 
 void riprap_handshake_kick(struct riprap_socket *rs)
 {
@@ -384,7 +390,7 @@ static void step_later(struct riprap_socket *rs)
 {
 	queue_delayed_work(riprap_handshake_workqueue, &rs->work, 1 << rs->retry_shift);
 	if (rs->retry_shift < RETRY_SHIFT_MAX)
-		WRITE_ONCE(rs->retry_shift, rs->retry_shift + 1);
+		WRITE_ONCE(rs->retry_shift, rs->retry_shift + RETRY_SHIFT_STEP);
 }
 
 /* A program holds the socket: what others need is given back meanwhile, for it has no more use for it. */
