@@ -33,13 +33,13 @@ export async function makeRootRequest(stateDir: string, wanted: Wanted): Promise
   const { openStatementStore } = await import("../federation/fleet_store.ts");
   const { keepOf } = await import("../federation/roster.ts");
   const { unsaidRoots } = await import("../daemon/fleet/root_voice.ts");
-  const { DOMAIN_BUNDLE } = await import("../federation/succession.ts");
+  const { DOMAIN_BUNDLE } = await import("../federation/statement.ts");
   return await asOwner(stateDir, () =>
     withAuthority(stateDir, async (authority, store) => {
       const { trustDomain, nodeName, bundle } = authority;
       const keys = openNodeKeys(stateDir);
       const state = new FleetState({ trustDomain, roots: publicKeysOf(bundle), store: openStatementStore(store) });
-      const revisionOf = (kind: RootAsk["kind"], name: string) => (state.get(kind, name)?.revision ?? 0) + 1;
+      const revisionOf = (kind: RootAsk["kind"], name: string) => state.nextRevision(kind, name);
       const hexOf = (key: Uint8Array) => Buffer.from(key).toString("hex");
       const asks: RootAsk[] = [];
       let csr = "";

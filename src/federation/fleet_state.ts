@@ -12,6 +12,7 @@ import { judgeRight, type RightContext } from "./right.ts";
 import { Standing } from "./standing.ts";
 import {
   compareStatements,
+  isSuccession,
   parseStatement,
   rankOf,
   STATEMENT_KINDS,
@@ -20,7 +21,7 @@ import {
   type StatementKind,
   verifyStatement,
 } from "./statement.ts";
-import { isSuccession, Succession } from "./succession.ts";
+import { Succession } from "./succession.ts";
 
 /** A certificate that ended an hour ago needs no revocation, whatever the clocks. */
 const EXPIRY_GRACE_MS = 3600 * 1000;
@@ -133,6 +134,11 @@ export class FleetState {
     return this.#succession.entries;
   }
 
+  /** The records that say it, the latest first. */
+  get rootRecords(): readonly Statement[] {
+    return this.#succession.records;
+  }
+
   /** Whether a root's key may say something new. */
   isRootTrusted(publicKey: Uint8Array): boolean {
     return this.#succession.isTrusted(keyHex(publicKey));
@@ -153,9 +159,15 @@ export class FleetState {
 
   /** A draft that would take the place of what stands under its key. Of two revocations of the greatest revision the later one stands. */
   draft(draft: Omit<StatementDraft, "trustDomain" | "revision">, author: string): StatementDraft {
-    const key = draft.kind === "revocation" ? `revocation/${draft.name}@${author}` : `${draft.kind}/${draft.name}`;
-    const revision = Math.min(U48_MAX, (this.#held.get(key)?.revision ?? 0) + 1);
+    const revision = this.nextRevision(draft.kind, draft.name, author);
     return { ...draft, trustDomain: this.trustDomain, scope: draft.scope ?? writeScope({ type: "all" }), revision };
+  }
+
+  /** Beyond that of whatever stands under the key; without an author it is no revocation's. */
+  nextRevision(kind: StatementKind, name: string, author = ""): number {
+    const key = kind === "revocation" ? `${kind}/${name}@${author}` : `${kind}/${name}`;
+    const held = isSuccession({ kind, name }) ? this.rootRecords[0] : this.#held.get(key);
+    return Math.min(U48_MAX, (held?.revision ?? 0) + 1);
   }
 
   /** Of every resource, whoever it is for: what a node acknowledges. */
@@ -220,7 +232,7 @@ export class FleetState {
     if (fault !== undefined) return refuse(...fault);
     if (now !== undefined && isAhead(statement, now))
       return refuse("revision_ahead", "its revision is beyond the clock of this node");
-    if (this.standing.isCovered(statement)) return { outcome: "duplicate" };
+    if (this.#isCovered(statement)) return { outcome: "duplicate" };
     const isSame = held !== undefined && held.revision === statement.revision;
     if (held !== undefined && compareStatements(statement, held) < 0) {
       const conflict = isSame && isSigned() ? { winner: held, loser: statement } : undefined;
@@ -247,11 +259,13 @@ export class FleetState {
   #cover({ name, key, authorId }: Statement): Change[] {
     if (tryParseSerialSetName(name) === undefined) return [];
     const covered = this.listByAuthor(authorId).filter((statement) => this.standing.isCovered(statement, key));
-    for (const statement of covered) {
-      this.#forget(statement);
-      this.#keep(statement.key);
-    }
-    return covered.map((statement) => ({ type: "covered", statement }));
+    return covered.flatMap((statement) => this.#dropCovered(statement));
+  }
+
+  #dropCovered(statement: Statement): Change[] {
+    const keys = this.#forget(statement);
+    this.#keep(statement.key);
+    return [{ type: "covered", statement }, ...this.#judgeAll(keys)];
   }
 
   #remove(statement: Statement, reason: string): Change[] {
@@ -287,7 +301,7 @@ export class FleetState {
     this.#generation.add(statement);
     this.#holdings.add(statement);
     this.#undo?.push(() => this.#forget(statement));
-    return isSuccession(statement) ? this.#succession.follow(statement) : this.standing.add(statement);
+    return isSuccession(statement) ? this.#succession.add(statement) : this.standing.add(statement);
   }
 
   /** Out of every index; answers the keys whose words must be judged again. */
@@ -303,7 +317,7 @@ export class FleetState {
     this.#generation.remove(statement);
     this.#holdings.remove(statement);
     this.#undo?.push(() => this.#note(statement));
-    return isSuccession(statement) ? this.#succession.follow(undefined) : this.standing.remove(statement);
+    return isSuccession(statement) ? this.#succession.remove(statement) : this.standing.remove(statement);
   }
 
   /** All of what `work` changes, in memory and in the store, or nothing: what is not kept must not be in force until the next start alone. */
@@ -337,10 +351,23 @@ export class FleetState {
     const changes: Change[] = [];
     for (const statement of this.listByAuthor(keyIdOf(Buffer.from(key, "hex")))) {
       if (this.#held.get(statement.key) !== statement) continue;
-      const fault = judgeRight(statement, this.#rights);
-      if (fault !== undefined) changes.push(...this.#remove(statement, fault[1]));
+      if (isSuccession(statement)) changes.push(...this.#judgeRecord(statement));
+      else {
+        const fault = judgeRight(statement, this.#rights);
+        if (fault !== undefined) changes.push(...this.#remove(statement, fault[1]));
+      }
     }
     return changes;
+  }
+
+  #judgeRecord(statement: Statement): Change[] {
+    if (this.#succession.isCovered(statement)) return this.#dropCovered(statement);
+    const fault = this.#succession.fault(statement);
+    return fault === undefined ? [] : this.#remove(statement, fault[1]);
+  }
+
+  #isCovered(statement: Statement): boolean {
+    return isSuccession(statement) ? this.#succession.isCovered(statement) : this.standing.isCovered(statement);
   }
 }
 
@@ -355,7 +382,7 @@ function isAhead({ kind, revision }: Statement, now: number): boolean {
 /** Roots and grants before what rests on them. */
 function sortByKind(statements: readonly Statement[]): Statement[] {
   const rank = (statement: Statement) => (isSuccession(statement) ? -1 : STATEMENT_KINDS.indexOf(statement.kind));
-  return [...statements].sort((a, b) => rank(a) - rank(b));
+  return [...statements].sort((a, b) => rank(a) - rank(b) || (isSuccession(a) ? compareStatements(a, b) : 0));
 }
 
 function readStore(store: StatementStore): Statement[] {

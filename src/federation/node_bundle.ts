@@ -2,8 +2,7 @@
 import { TrustDomain } from "../spiffe_id.ts";
 import { type JwtKey, parseTrustBundle, writeTrustBundle } from "../trust_bundle.ts";
 import type { RosterState } from "./roster.ts";
-import type { Statement } from "./statement.ts";
-import { DOMAIN_BUNDLE } from "./succession.ts";
+import { DOMAIN_BUNDLE, type Statement } from "./statement.ts";
 
 /** A key that signs, the next and the last, for both algorithms. */
 export const NODE_KEYS_MAX = 8;

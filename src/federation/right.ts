@@ -14,8 +14,8 @@ import { keyHex, P256_KEY_BYTES } from "./curve.ts";
 import { readResourceClaim } from "./resource_claim.ts";
 import { readSerialSet } from "./serial_set.ts";
 import type { Grant, Standing } from "./standing.ts";
-import type { Statement } from "./statement.ts";
-import { isSuccession, type SuccessionFault } from "./succession.ts";
+import { isSuccession, type Statement } from "./statement.ts";
+import type { SuccessionFault } from "./succession.ts";
 
 export type RightRefusalCode =
   | "statement_invalid"
@@ -63,7 +63,7 @@ export function judgeRight(statement: Statement, context: RightContext): RightFa
   const fault = formFault(statement);
   if (fault !== undefined) return fault;
   if (statement.author.length !== P256_KEY_BYTES) return JUDGES[statement.kind](statement, context);
-  // Its own judge is the record that stands.
+  // Its own judge is what stands of the roots: Succession.
   if (isSuccession(statement)) return undefined;
   if (!context.isRootWord(statement.author, statement.hash))
     return ["root_unknown", "its author is no root of the trust domain that may say it"];

@@ -12,8 +12,8 @@ import {
   writeBody,
 } from "./body.ts";
 import type { Signer } from "./curve.ts";
-import { type Statement, signStatement } from "./statement.ts";
-import { DOMAIN_BUNDLE, endorse, fingerprintOf } from "./succession.ts";
+import { DOMAIN_BUNDLE, type Statement, signStatement } from "./statement.ts";
+import { endorse, fingerprintOf } from "./succession.ts";
 
 export const ROOT_DOCUMENT_MAX = 256 * 1024;
 const REQUEST = "riprap-root-request";

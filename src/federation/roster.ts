@@ -20,12 +20,11 @@ import type { AuthorStanding } from "./gate.ts";
 import { readSerialSet } from "./serial_set.ts";
 import type { Grant } from "./standing.ts";
 import type { Statement } from "./statement.ts";
-import { DOMAIN_BUNDLE } from "./succession.ts";
 
 /** A key has one role by one name; a person may have given it two. */
 const GRANTS_TOLD_MAX = 4;
 
-export type RosterState = Pick<FleetState, "standing" | "get" | "list">;
+export type RosterState = Pick<FleetState, "standing" | "get" | "list" | "rootRecords">;
 
 /** The node of this name, revoked or not. */
 export function findNode(state: RosterState, name: string): FleetNode | undefined {
@@ -130,9 +129,8 @@ export function whyRevoked(state: RosterState, node: string): readonly Statement
   if (revoked === undefined) return [];
   const author = keyHex(revoked.statement.author);
   const grants = (["issuer", "operator"] as const).flatMap((role) => state.standing.grantsOfKey(role, author));
-  const roots = state.get("bundle", DOMAIN_BUNDLE);
   return [
-    ...(roots === undefined ? [] : [roots]),
+    ...state.rootRecords,
     ...grants.slice(0, GRANTS_TOLD_MAX).map(({ statement }) => statement),
     revoked.statement,
   ];

@@ -25,6 +25,9 @@ export const STATEMENT_KINDS = [
 ] as const;
 export type StatementKind = (typeof STATEMENT_KINDS)[number];
 
+/** The name of the bundle that says which roots there are; no node can be heard under it. */
+export const DOMAIN_BUNDLE = "domain";
+
 /** A resource of many rules, a list of some hundred endpoints, or the hashes that outlive a revoked key fit. */
 export const BODY_BYTES_MAX = 64 * 1024;
 /** A SPIFFE ID with the word before it. */
@@ -65,7 +68,7 @@ export interface Statement extends StatementContent {
   readonly signature: Uint8Array;
   /** All of it as it travels. */
   readonly bytes: Uint8Array;
-  /** What it stands under: `kind/name`; for a revocation the author too, because one person's word must not take the place of another's. */
+  /** What it stands under: see statementKey. */
   readonly key: string;
   /** keyIdOf its author. */
   readonly authorId: string;
@@ -99,8 +102,8 @@ export function parseStatement(bytes: Uint8Array): Statement {
     const signature = reader.bytes8(SIGNATURE_BYTES_MAX);
     reader.end();
     const authorId = keyIdOf(content.author);
-    const key = statementKey(content.kind, content.name, authorId);
     const digest = hash("sha256", signedBytes(head), "hex");
+    const key = statementKey(content, authorId, digest);
     return { ...content, signature, bytes: new Uint8Array(bytes), key, authorId, hash: digest };
   } catch (cause) {
     throw new RiprapError("statement_malformed", `Cannot read the statement: ${(cause as Error).message}`, { cause });
@@ -113,9 +116,18 @@ export function verifyStatement(statement: Statement): boolean {
   return verifySignature(signedBytes(head), statement.signature, statement.author);
 }
 
-/** What a statement stands under. The author counts for revocations alone. */
-export function statementKey(kind: StatementKind, name: string, authorId: string): string {
-  return kind === "revocation" ? `${kind}/${name}@${authorId}` : `${kind}/${name}`;
+export function isSuccession({ kind, name }: Pick<Statement, "kind" | "name">): boolean {
+  return kind === "bundle" && name === DOMAIN_BUNDLE;
+}
+
+/**
+ * What a statement stands under: `kind/name`. For a revocation the author too, because one person's word must not take the place of another's; a record
+ * of the roots stands beside every other that does not contain it.
+ */
+function statementKey(about: Pick<Statement, "kind" | "name">, authorId: string, digest: string): string {
+  const key = `${about.kind}/${about.name}`;
+  if (isSuccession(about)) return `${key}@${digest.slice(0, 32)}`;
+  return about.kind === "revocation" ? `${key}@${authorId}` : key;
 }
 
 /**

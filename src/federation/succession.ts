@@ -4,18 +4,22 @@ import { RiprapError } from "../error.ts";
 import { parseBody, ROOT_ENTRIES_MAX, ROOT_KEEP_MAX, type RootEntry, writeBody } from "./body.ts";
 import { keyHex, rootPoint, type Signer, verifySignature } from "./curve.ts";
 import { OctetWriter } from "./octet.ts";
-import type { Statement } from "./statement.ts";
+import { containsRoots, isLater, joinRoots } from "./root_join.ts";
+import { compareStatements, type Statement } from "./statement.ts";
 
-/** The name of the statement that says it; no node can be heard under it. */
-export const DOMAIN_BUNDLE = "domain";
 /** What an earlier root signs about a later one begins with this, so that no other signed thing can be taken for it. */
 const DOMAIN = "riprap root succession 1";
-const STATES: readonly RootEntry["state"][] = ["trusted", "retired", "revoked"];
 
-export type SuccessionFault = readonly [code: "root_unknown" | "root_retired" | "roots_rolled_back", fact: string];
+/** Records that stand at once: each root's last one, and what two holders of one root's key said without knowing of one another. */
+const RECORDS_MAX = 64;
+const RECORDS_OF_ROOT_MAX = 4;
 
-export function isSuccession({ kind, name }: Pick<Statement, "kind" | "name">): boolean {
-  return kind === "bundle" && name === DOMAIN_BUNDLE;
+export type SuccessionFault = readonly [code: "root_unknown" | "root_retired" | "author_full", fact: string];
+
+/** A record that stands. */
+interface Held {
+  readonly statement: Statement;
+  readonly roots: readonly RootEntry[];
 }
 
 /** The certificate of an entry, DER. */
@@ -33,72 +37,126 @@ export function keyOf(entry: RootEntry): string {
   return keyHex(rootPoint(certificateOf(entry)) ?? new Uint8Array());
 }
 
-/** What of the roots stands on a node: by the record that it has, or by the roots that it was enrolled with. */
+/**
+ * What of the roots stands on a node: by the records that it has, or by the roots that it was enrolled with. Records that were said without knowing of
+ * one another stand side by side and count together, so that it does not matter which came first.
+ */
 export class Succession {
   readonly #trustDomain: string;
   readonly #base: ReadonlySet<string>;
-  #entries: readonly RootEntry[] | undefined;
-  /** Key to what still stands of its words; undefined: all of them. */
-  #keep: ReadonlyMap<string, ReadonlySet<string> | undefined>;
+  /** By hash. */
+  readonly #held = new Map<string, Held>();
+  #view: View;
 
   /** `roots`: P-256 points that the node was enrolled with. */
   constructor(trustDomain: string, roots: readonly Uint8Array[]) {
     this.#trustDomain = trustDomain;
     this.#base = new Set(roots.map(keyHex));
-    this.#keep = trustAll(this.#base);
+    this.#view = this.#viewOf([]);
   }
 
   /** In the order in which they came; undefined while nobody has spoken of them. */
   get entries(): readonly RootEntry[] | undefined {
-    return this.#entries;
+    return this.#view.entries;
   }
 
-  /** Every key that may speak, or whose former words stand. */
-  keys(): readonly string[] {
-    return [...this.#keep.keys()];
+  /** Those that stand, the latest first. */
+  get records(): readonly Statement[] {
+    return inOrder([...this.#held.values()])
+      .map(({ statement }) => statement)
+      .reverse();
   }
 
   /** Whether the key may speak of the roots now. */
   isTrusted(key: string): boolean {
-    return this.#keep.has(key) && this.#keep.get(key) === undefined;
+    return isTrusted(this.#view, key);
   }
 
   /** Whether a root said this while it could: of one that retired or was revoked, the words that its successor named. */
   stands(key: Uint8Array, statementHash: string): boolean {
     const text = keyHex(key);
-    const keep = this.#keep.get(text);
-    return this.#keep.has(text) && (keep === undefined || keep.has(statementHash.slice(0, 32)));
+    const { keep } = this.#view;
+    return keep.has(text) && (keep.get(text)?.has(statementHash.slice(0, 32)) ?? true);
   }
 
-  /** Why a record may not take the place of what stands; undefined when it may. Its signature is not looked at. */
+  /**
+   * Whether what stands without this record says all of it: another record of its author does, or, of an author that may speak no more, all that stand
+   * do together. What a root that speaks has said stands beside what others say, whose own right may end.
+   */
+  isCovered(statement: Statement): boolean {
+    const { roots } = parseBody("roots", statement);
+    const others = this.#others(statement);
+    const isSaid = others.some(
+      (other) =>
+        other.statement.authorId === statement.authorId &&
+        containsRoots(other.roots, roots) &&
+        (!containsRoots(roots, other.roots) || other.statement.hash > statement.hash),
+    );
+    if (isSaid) return true;
+    const view = this.#viewOf(others);
+    return !isTrusted(view, keyHex(statement.author)) && containsRoots(view.entries ?? [], roots);
+  }
+
+  /** Why a record may not stand beside the others; undefined when it may. Its signature is not looked at. */
   fault(statement: Statement): SuccessionFault | undefined {
     const { roots } = parseBody("roots", statement);
     const author = keyHex(statement.author);
-    const lost = (this.#entries ?? []).find((held) => !isKept(held, roots));
-    if (lost !== undefined)
-      return ["roots_rolled_back", `it goes back on the root ${fingerprintOf(lost)}, which is ${lost.state} here`];
-    if (!this.#reach(roots).has(author))
-      return ["root_unknown", "no root that this node knows has brought in its author"];
-    return roots.some((entry) => keyOf(entry) === author && entry.state === "trusted")
+    const others = this.#others(statement);
+    const view = this.#viewOf(others);
+    if (!this.#reach(view, roots).has(author))
+      return view.keep.has(author)
+        ? ["root_retired", "its author is a root that may speak no more"]
+        : ["root_unknown", "no root that this node knows has brought in its author"];
+    if (!roots.some((entry) => keyOf(entry) === author && entry.state === "trusted"))
+      return ["root_retired", "its author says of itself that it may speak no more"];
+    const left = others.filter(
+      (held) => held.statement.authorId !== statement.authorId || !containsRoots(roots, held.roots),
+    );
+    const own = left.filter((held) => held.statement.authorId === statement.authorId);
+    return left.length < RECORDS_MAX && own.length < RECORDS_OF_ROOT_MAX
       ? undefined
-      : ["root_retired", "its author is a root that may speak no more"];
+      : [
+          "author_full",
+          `${left.length} records of the roots stand, ${own.length} of them its author's, and no more may`,
+        ];
   }
 
-  /** From now on; undefined: as the node was enrolled. Answers the keys whose words must be judged again. */
-  follow(statement: Statement | undefined): string[] {
-    const before = this.keys();
-    this.#entries = statement === undefined ? undefined : parseBody("roots", statement).roots;
-    this.#keep = this.#entries === undefined ? trustAll(this.#base) : keepOf(this.#entries);
-    return [...new Set([...before, ...this.keys()])];
+  /** From now on. Answers the keys whose words must be judged again. */
+  add(statement: Statement): string[] {
+    return this.#change(() => this.#held.set(statement.hash, { statement, ...parseBody("roots", statement) }));
   }
 
-  /** The keys that a node comes to from the roots that it trusts now, each brought in by one before it. */
-  #reach(roots: readonly RootEntry[]): ReadonlySet<string> {
-    const reached = new Set([...this.#keep.keys()].filter((key) => this.isTrusted(key)));
+  /** No more. Answers the keys whose words must be judged again. */
+  remove({ hash }: Statement): string[] {
+    return this.#change(() => this.#held.delete(hash));
+  }
+
+  #change(work: () => void): string[] {
+    const before = [...this.#view.keep.keys()];
+    work();
+    this.#view = this.#viewOf([...this.#held.values()]);
+    return [...new Set([...before, ...this.#view.keep.keys()])];
+  }
+
+  #others({ hash }: Statement): Held[] {
+    return [...this.#held.values()].filter(({ statement }) => statement.hash !== hash);
+  }
+
+  #viewOf(records: readonly Held[]): View {
+    if (records.length === 0)
+      return { entries: undefined, keep: new Map([...this.#base].map((key) => [key, undefined])) };
+    const entries = joinRoots(inOrder(records).map(({ roots }) => roots));
+    return { entries, keep: keepOf(entries) };
+  }
+
+  /** The keys that a node comes to from the roots that it trusts, each brought in by one before it. */
+  #reach(view: View, roots: readonly RootEntry[]): ReadonlySet<string> {
+    const reached = new Set([...view.keep.keys()].filter((key) => isTrusted(view, key)));
     for (const entry of roots) {
       const by = roots.find((other) => fingerprintOf(other) === entry.by);
       const [key, sponsor] = [keyOf(entry), by === undefined ? "" : keyOf(by)];
-      if (key === "" || !reached.has(sponsor)) continue;
+      // One that has ended is not brought in a second time.
+      if (key === "" || view.keep.has(key) || !reached.has(sponsor)) continue;
       const signed = endorsementBytes(this.#trustDomain, Buffer.from(key, "hex"));
       if (verifySignature(signed, Buffer.from(entry.endorsement, "hex"), Buffer.from(sponsor, "hex"))) reached.add(key);
     }
@@ -106,8 +164,19 @@ export class Succession {
   }
 }
 
-function trustAll(keys: Iterable<string>): ReadonlyMap<string, undefined> {
-  return new Map([...keys].map((key) => [key, undefined]));
+/** What some records come to. */
+interface View {
+  readonly entries: readonly RootEntry[] | undefined;
+  /** Key to what still stands of its words; undefined: all of them. */
+  readonly keep: ReadonlyMap<string, ReadonlySet<string> | undefined>;
+}
+
+function isTrusted({ keep }: View, key: string): boolean {
+  return keep.has(key) && keep.get(key) === undefined;
+}
+
+function inOrder(records: readonly Held[]): readonly Held[] {
+  return [...records].sort((a, b) => compareStatements(a.statement, b.statement));
 }
 
 /** Of two certificates of one key the end of either ends its words. */
@@ -151,7 +220,7 @@ export function nextEntries(
   const known = new Set(held?.map(({ certificate }) => certificate));
   const kept = (held ?? []).map((entry): RootEntry => {
     const now = roots.find(({ certificate }) => named(certificate) === entry.certificate);
-    if (now === undefined || STATES.indexOf(now.state) <= STATES.indexOf(entry.state)) return entry;
+    if (now === undefined || !isLater(now.state, entry.state)) return entry;
     // What a retired root had said by then stands when it is revoked too, and nothing that it said later.
     return { ...entry, state: now.state, keep: entry.state === "trusted" ? now.keep : entry.keep };
   });
@@ -197,12 +266,6 @@ export function endorse(entries: readonly RootEntry[], { trustDomain, author }: 
     if (index === 0 || entry.endorsement !== "") return entry;
     return { ...entry, by, endorsement: keyHex(author.sign(endorsementBytes(trustDomain, point))) };
   });
-}
-
-/** States go one way: who is retired or revoked comes back in no later record. */
-function isKept(held: RootEntry, roots: readonly RootEntry[]): boolean {
-  const now = roots.find(({ certificate }) => certificate === held.certificate);
-  return now !== undefined && STATES.indexOf(now.state) >= STATES.indexOf(held.state);
 }
 
 function endorsementBytes(trustDomain: string, point: Uint8Array): Uint8Array {

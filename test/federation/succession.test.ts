@@ -1,6 +1,5 @@
 // Roots that come, retire and are revoked, as the other nodes hear of them: who may say it, what stands of the words of one that is gone, and no way back.
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { buildCaCertificate } from "../../src/ca/x509.ts";
 import { parseBody, ROOT_KEEP_MAX, type RootEntry, writeBody } from "../../src/federation/body.ts";
 import { keyIdOf, type Signer } from "../../src/federation/curve.ts";
 import { FleetState } from "../../src/federation/fleet_state.ts";
@@ -10,52 +9,25 @@ import {
   parseRootRequest,
   writeRootRequest,
 } from "../../src/federation/root_request.ts";
-import { BODY_BYTES_MAX, type Statement, signStatement } from "../../src/federation/statement.ts";
-import { isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../src/federation/succession.ts";
-import { TrustDomain } from "../../src/spiffe_id.ts";
+import { BODY_BYTES_MAX, isSuccession, type Statement, signStatement } from "../../src/federation/statement.ts";
+import { type KnownRoot, nextEntries, nextRecord } from "../../src/federation/succession.ts";
 import { draw, random as seeded } from "../random.ts";
 import { DOMAIN, hex, makeFleet, makeRoot, memoryStore, NOW, outcomeOf, say, take, voice } from "./fleet_fixture.ts";
+import { RootFixture, signRecord } from "./root_fixture.ts";
 
 // A busy machine makes and verifies signatures slowly.
 setDefaultTimeout(30_000);
 
 const fleet = makeFleet();
 const roots = { first: fleet.root, second: makeRoot("second"), third: makeRoot("third"), thief: makeRoot("thief") };
-const certificates = new Map<Signer, Uint8Array>();
+let made: RootFixture;
 
 beforeAll(async () => {
-  for (const [name, root] of Object.entries(roots)) certificates.set(root, await certificate(name, root));
+  made = await RootFixture.make(roots);
 });
 
-function certificate(commonName: string, key: Signer): Promise<Uint8Array> {
-  const trustDomain = TrustDomain.parse(DOMAIN);
-  const issuer = { commonName, key: { ...key, custody: "file" as const, close: () => undefined } };
-  const dates = { notBefore: NOW, notAfter: NOW + 3_600_000 };
-  return buildCaCertificate({
-    ...{ trustDomain, commonName, serial: "01", point: key.publicKey, ...dates, constrain: false, issuer },
-  });
-}
-
-type State = RootEntry["state"];
-
-/** The record after `held`, by `author`: each root with its state and what of its words stands. */
-function record(
-  held: Statement | undefined,
-  author: Signer,
-  all: readonly (readonly [Signer, State, (readonly string[])?])[],
-): Statement {
-  const known = all.map(
-    ([root, state, keep = []]): KnownRoot => ({ certificate: certificates.get(root) as Uint8Array, state, keep }),
-  );
-  const entries = held === undefined ? undefined : parseBody("roots", held).roots;
-  const body = nextRecord(entries, known, { trustDomain: DOMAIN, author });
-  if (body === undefined) throw new Error("it says nothing new");
-  return sign(author, body, (held?.revision ?? 0) + 1);
-}
-
-function sign(author: Signer, body: Uint8Array, revision: number): Statement {
-  return signStatement({ trustDomain: DOMAIN, kind: "bundle", name: "domain", revision, time: NOW, body }, author);
-}
+const record: RootFixture["record"] = (...about) => made.record(...about);
+const known = (...signers: readonly Signer[]) => signers.map((root) => made.known([root, "trusted"]));
 
 /** What a root said and stands, by its hashes. */
 function wordsOf(state: FleetState, root: Signer): string[] {
@@ -103,24 +75,21 @@ describe("a root that comes", () => {
     const alone = record(undefined, roots.thief, [[roots.thief, "trusted"]]);
     expect(outcomeOf(state, alone)).toBe("root_unknown");
     const { roots: entries } = parseBody("roots", rotation().came);
-    expect(outcomeOf(state, sign(voice("iris"), writeBody("roots", { roots: entries }), 1))).toBe("right_missing");
-    const [first, second] = entries as [RootEntry, RootEntry];
-    const foreign = nextRecord(
-      undefined,
-      [roots.first, roots.second].map((root) => ({
-        certificate: certificates.get(root) as Uint8Array,
-        state: "trusted" as const,
-        keep: [],
-      })),
-      { trustDomain: "else.example", author: roots.first },
+    expect(outcomeOf(state, signRecord(voice("iris"), writeBody("roots", { roots: entries }), 1))).toBe(
+      "right_missing",
     );
+    const [first, second] = entries as [RootEntry, RootEntry];
+    const foreign = nextRecord(undefined, known(roots.first, roots.second), {
+      trustDomain: "else.example",
+      author: roots.first,
+    });
     const { roots: lent } = parseBody("roots", { body: foreign as Uint8Array });
-    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: lent }), 1))).toBe("root_unknown");
+    expect(outcomeOf(state, signRecord(roots.second, writeBody("roots", { roots: lent }), 1))).toBe("root_unknown");
     const altered = {
       ...second,
-      certificate: Buffer.from(certificates.get(roots.thief) as Uint8Array).toString("base64"),
+      certificate: Buffer.from(made.certificateOf(roots.thief)).toString("base64"),
     };
-    expect(outcomeOf(state, sign(roots.thief, writeBody("roots", { roots: [first, altered] }), 1))).toBe(
+    expect(outcomeOf(state, signRecord(roots.thief, writeBody("roots", { roots: [first, altered] }), 1))).toBe(
       "root_unknown",
     );
     expect(state.roots).toBeUndefined();
@@ -136,7 +105,7 @@ describe("a root that comes", () => {
     expect(outcomeOf(state, signStatement({ ...draft, isDeleted: true, body: new Uint8Array() }, roots.first))).toBe(
       "statement_invalid",
     );
-    expect(outcomeOf(state, sign(roots.first, Buffer.from('{"roots":[]}'), 1))).toBe("body_invalid");
+    expect(outcomeOf(state, signRecord(roots.first, Buffer.from('{"roots":[]}'), 1))).toBe("body_invalid");
   });
 });
 
@@ -185,26 +154,24 @@ describe("a root that retires or is revoked", () => {
     take(state, last);
     expect(state.roots?.map(({ state: each }) => each)).toEqual(["revoked", "retired", "trusted"]);
     expect(state.standing.grantOf("node", "ada")).toBeDefined();
-    for (const older of [came, retired, revoked, third]) expect(outcomeOf(state, older)).toBe("stale");
+    for (const older of [came, retired, revoked, third]) expect(outcomeOf(state, older)).toBe("duplicate");
   });
 
-  test("apply() refuses a record that goes back, whatever its revision, and one by a root that may speak no more", () => {
+  test("apply() goes back by no record, whatever its revision, and takes none by a root that may speak no more", () => {
     const state = fleet.state();
     const { came, retired, revoked } = rotation(state);
     take(state, revoked);
     const { roots: before } = parseBody("roots", came);
     const { roots: now } = parseBody("roots", revoked);
     // The second root itself must not take it back, and a stolen first one cannot.
-    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: before }), 9))).toBe("roots_rolled_back");
-    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: now.slice(1) }), 9))).toBe(
-      "roots_rolled_back",
-    );
+    for (const back of [before, now.slice(1)])
+      expect(outcomeOf(state, signRecord(roots.second, writeBody("roots", { roots: back }), 9))).toBe("duplicate");
     const stolen = record(came, roots.first, [
       [roots.first, "trusted"],
       [roots.second, "revoked"],
       [roots.thief, "trusted"],
     ]);
-    expect(outcomeOf(state, sign(roots.first, stolen.body, 9))).toBe("roots_rolled_back");
+    expect(outcomeOf(state, signRecord(roots.first, stolen.body, 9))).toBe("root_retired");
     const after = record(retired, roots.first, [
       [roots.first, "retired"],
       [roots.second, "trusted"],
@@ -212,14 +179,17 @@ describe("a root that retires or is revoked", () => {
     ]);
     const fresh = fleet.state();
     take(fresh, retired);
-    expect(outcomeOf(fresh, after)).toBe("roots_rolled_back");
+    expect(outcomeOf(fresh, after)).toBe("root_retired");
     const { roots: lent } = parseBody("roots", after);
     const meek = lent.map((entry, i): RootEntry => (i === 0 ? { ...entry, state: "retired" } : entry));
-    for (const author of [roots.first, roots.thief])
-      expect(outcomeOf(fresh, sign(author, writeBody("roots", { roots: meek }), 9))).toBe("root_unknown");
+    for (const [author, code] of [
+      [roots.first, "root_retired"],
+      [roots.thief, "root_unknown"],
+    ] as const)
+      expect(outcomeOf(fresh, signRecord(author, writeBody("roots", { roots: meek }), 9))).toBe(code);
     // Nor can the one that speaks end itself, and leave nobody.
     const none = now.map((entry): RootEntry => ({ ...entry, state: "revoked" }));
-    expect(outcomeOf(state, sign(roots.second, writeBody("roots", { roots: none }), 9))).toBe("root_retired");
+    expect(outcomeOf(state, signRecord(roots.second, writeBody("roots", { roots: none }), 9))).toBe("root_retired");
   });
 
   test("FleetState reads from its store what it had, in whatever order the rows come, with the roots of its enrolment alone", () => {
@@ -238,12 +208,7 @@ describe("a root that retires or is revoked", () => {
 });
 
 test("grantRootRequest() has an offline root bring in the roots that a node asks for, and tells the person first", () => {
-  const known = [roots.first, roots.second].map((root) => ({
-    certificate: certificates.get(root) as Uint8Array,
-    state: "trusted" as const,
-    keep: [],
-  }));
-  const entries = nextEntries(undefined, known) ?? [];
+  const entries = nextEntries(undefined, known(roots.first, roots.second)) ?? [];
   const asks = [{ kind: "bundle", name: "domain", revision: 1, body: { roots: entries } }] as const;
   const asked = parseRootRequest(writeRootRequest({ trustDomain: DOMAIN, node: "iris", csr: "", asks }));
   expect(describeRootRequest(asked).join()).toMatch(/the roots .* [0-9a-f]{64} trusted, [0-9a-f]{64} trusted$/);
@@ -259,12 +224,9 @@ test("grantRootRequest() has an offline root bring in the roots that a node asks
 test("nextRecord() says nothing when nothing is new, and takes no root back that the table of this node has again", () => {
   const { revoked } = rotation();
   const { roots: held } = parseBody("roots", revoked);
-  const known = [roots.first, roots.second].map((root) => ({
-    certificate: certificates.get(root) as Uint8Array,
-    state: "trusted" as const,
-    keep: [],
-  }));
-  expect(nextRecord(held, known, { trustDomain: DOMAIN, author: roots.second })).toBeUndefined();
+  expect(
+    nextRecord(held, known(roots.first, roots.second), { trustDomain: DOMAIN, author: roots.second }),
+  ).toBeUndefined();
 });
 
 describe("the bounds of a record", () => {
@@ -284,14 +246,14 @@ describe("the bounds of a record", () => {
 
   test("nextEntries() refuses more words or more roots than that, and says what to do", () => {
     const held = full(ROOT_KEEP_MAX - 1).slice(0, 15);
-    const known = (count: number): KnownRoot => ({
-      ...{ certificate: certificates.get(roots.first) as Uint8Array, state: "retired", keep: words(count) },
+    const retired = (count: number): KnownRoot => ({
+      ...{ certificate: made.certificateOf(roots.first), state: "retired", keep: words(count) },
     });
-    expect(nextEntries(held, [known(1)])?.length).toBe(16);
+    expect(nextEntries(held, [retired(1)])?.length).toBe(16);
     const refused = (message: string) =>
       expect.objectContaining({ code: "roots_too_much", message: expect.stringContaining(message) });
-    expect(() => nextEntries(held, [known(2)])).toThrow(refused("have a root that goes on speaking say them again"));
-    expect(() => nextEntries(full(0), [known(0)])).toThrow(refused("it has had 17"));
+    expect(() => nextEntries(held, [retired(2)])).toThrow(refused("have a root that goes on speaking say them again"));
+    expect(() => nextEntries(full(0), [retired(0)])).toThrow(refused("it has had 17"));
   });
 });
 
@@ -303,7 +265,7 @@ test("apply() throws nothing on a record of random members, and takes none", () 
   for (let i = 0; i < 300; i++) {
     const bytes = Buffer.from(text);
     for (let j = 0; j < 3; j++) bytes[draw(random, bytes.length)] = draw(random, 256);
-    const outcome = state.apply(sign(roots.thief, new Uint8Array(bytes), 1 + draw(random, 5)), NOW);
+    const outcome = state.apply(signRecord(roots.thief, new Uint8Array(bytes), 1 + draw(random, 5)), NOW);
     expect(outcome.outcome).toBe("refused");
   }
   expect(state.roots).toBeUndefined();

@@ -25,7 +25,6 @@ import {
   refuseJoin,
 } from "../../federation/join.ts";
 import type { Statement } from "../../federation/statement.ts";
-import { DOMAIN_BUNDLE } from "../../federation/succession.ts";
 import { createToken, type TokenBearer, type TokenRecord } from "../../federation/token.ts";
 import type { Message, Transport } from "../../federation/transport.ts";
 import type { Admission } from "../../fleet.ts";
@@ -330,13 +329,11 @@ export class Admitter {
   /** From the root to the new node's own entry, and to this one's, whom it can ask for all the rest. */
   #introduction(nodeName: string): readonly Statement[] {
     const { fleet } = this.#parts;
-    const roots = fleet.state.get("bundle", DOMAIN_BUNDLE);
     const issuers = [...fleet.state.list("issuer"), ...fleet.state.list("operator")];
     const nodes = [fleet.state.get("node", nodeName), fleet.state.get("node", this.#parts.nodeName)];
-    const first = roots === undefined ? [] : [roots];
     // Its own entry must be among them, whatever the number of issuing nodes: the rest it asks for.
     const own = nodes.filter((statement) => statement !== undefined);
-    return [...first, ...own, ...issuers].slice(0, STATEMENTS_MAX);
+    return [...own, ...fleet.state.rootRecords, ...issuers].slice(0, STATEMENTS_MAX);
   }
 
   #requireIssuer(what: string): void {

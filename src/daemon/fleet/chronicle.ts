@@ -3,8 +3,7 @@
 import { describeError } from "../../error.ts";
 import type { Change } from "../../federation/outcome.ts";
 import { readSerialSet } from "../../federation/serial_set.ts";
-import { type Statement, verifyStatement } from "../../federation/statement.ts";
-import { isSuccession } from "../../federation/succession.ts";
+import { isSuccession, type Statement, verifyStatement } from "../../federation/statement.ts";
 import { tryParseSerialSetName } from "../../fleet.ts";
 import type { Log } from "../log.ts";
 import type { FleetJournal } from "./event.ts";

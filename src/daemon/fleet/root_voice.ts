@@ -7,7 +7,8 @@ import { keyIdOf, rootPoint } from "../../federation/curve.ts";
 import { FleetState } from "../../federation/fleet_state.ts";
 import { openStatementStore } from "../../federation/fleet_store.ts";
 import type { Change } from "../../federation/outcome.ts";
-import { DOMAIN_BUNDLE, isSuccession, type KnownRoot, nextEntries, nextRecord } from "../../federation/succession.ts";
+import { DOMAIN_BUNDLE, isSuccession } from "../../federation/statement.ts";
+import { type KnownRoot, nextEntries, nextRecord } from "../../federation/succession.ts";
 import { say } from "./member.ts";
 
 /** A root brings in the next one first, and the next one says then that the first has retired. */
