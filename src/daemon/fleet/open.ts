@@ -58,6 +58,8 @@ export interface FleetRoom {
   endOf(svid: { readonly authority: string; readonly value: string }): number | undefined;
   /** Has the root above this node's intermediate retired? */
   isRootEnding(): boolean;
+  /** Does this node's entry in the roster lack the authority that it signs with? */
+  isUnnamed(): boolean;
 }
 
 const CREDENTIAL_BYTES_MAX = 16_384;
@@ -116,6 +118,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
   const ownRoot = () => authority.info().issuer.root;
   const isRootEnding = () =>
     fleet.state.roots?.some((entry) => entry.state !== "trusted" && fingerprintOf(entry) === ownRoot()) === true;
+  const isUnnamed = () => fleet.self?.authorities.includes(authorityIdOf(authorityKey())) === false;
   const sign: ConstructorParameters<typeof Admitter>[0]["sign"] = async (request, as) => {
     if (isRootEnding()) throw rootRetired();
     return signEnrolment({ stateDir, request, ...as, clock });
@@ -131,6 +134,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
       return { notBefore: issuer.notBefore.getTime(), notAfter: issuer.notAfter.getTime() };
     },
     isRootEnding,
+    isUnnamed,
     isRevoked: () => fleet.state.standing.revocationsOf(`authority:${authorityIdOf(authorityKey())}`).length > 0,
     async sign(request, idPrefixes) {
       if (isRootEnding()) throw rootRetired();
@@ -146,7 +150,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     return svid?.authority === issuer ? svid.notAfter.getTime() : undefined;
   };
   const operator = () => openOperatorKey(keys);
-  return { fleet, admitter, renewer, sets, servers, operator, endOf, isRootEnding };
+  return { fleet, admitter, renewer, sets, servers, operator, endOf, isRootEnding, isUnnamed };
 }
 
 function rootRetired(): RiprapError {

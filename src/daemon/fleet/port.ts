@@ -206,7 +206,7 @@ function revokerOf({ fleet, admitter, operator }: FleetRoom, target: RevocationT
   throw new RiprapError("not_issuer", `Cannot revoke ${writeTarget(target)} for the fleet: ${fact}; ${remedy}`);
 }
 
-function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: string): FleetStatusView {
+function statusView({ fleet, servers, isRootEnding, isUnnamed }: FleetRoom, nodeName: string): FleetStatusView {
   const { self, transport, wire, antiEntropy } = fleet;
   const state = transport?.state;
   const phase = phaseOf(fleet);
@@ -238,6 +238,7 @@ function statusView({ fleet, servers, isRootEnding }: FleetRoom, nodeName: strin
       ...(clockFault === undefined ? [] : [clockFault]),
       ...(transport?.refused ?? []).map(refusedWarning),
       ...(isRootEnding() ? [rootWarning(self?.isIssuer === true)] : []),
+      ...(isUnnamed() ? [UNNAMED_WARNING] : []),
     ],
   };
 }
@@ -247,6 +248,10 @@ function phaseOf({ self, displacement, transport }: Fleet): FleetStatusView["sta
   if (self.state === "revoked") return "revoked";
   return transport?.state.phase === "connected" ? "connected" : "offline";
 }
+
+/** An issuing node says its own entry again by the minute. */
+const UNNAMED_WARNING =
+  "The roster does not name the authority that this node signs with, so that other nodes refuse its identities: the issuing node that signed it had an old state. This node has another signed within minutes; riprap fleet renew does so now.";
 
 function rootWarning(isIssuer: boolean): string {
   const remedy = isIssuer

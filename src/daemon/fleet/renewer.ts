@@ -36,6 +36,8 @@ export interface RenewerParts {
   isRootEnding(): boolean;
   /** The fleet has revoked it: nobody takes what it signs. */
   isRevoked(): boolean;
+  /** This node's entry in the roster does not have it: others take it for nobody's. */
+  isUnnamed(): boolean;
   /** Signs for a node of the roster; the one that it has stays good. */
   sign(request: EnrolmentRequest, idPrefixes: readonly string[]): Promise<EnrolmentGrant>;
   /** The roster's entry of a node names the authority that it has now. */
@@ -47,6 +49,8 @@ export interface RenewerParts {
 const LOOK_EVERY_MS = 600_000;
 /** While nobody takes what this node signs. */
 const URGENT_EVERY_MS = 10_000;
+/** The word of the issuing node that signed has come by then, unless another of a later revision stands: it signed by an old state. */
+const NAMED_WITHIN_MS = 30_000;
 /** What an issuing node needs for one, with much beside it. */
 const SIGNING_MS = 400;
 const ANSWER_MS = 15_000;
@@ -72,6 +76,8 @@ export class Renewer {
   /** Of the newest that came; 0: none since start. */
   notAfter = 0;
   #faults: string[] = [];
+  /** When another is asked for because the roster does not name this one; undefined while it does. */
+  #askUnnamedAt: number | undefined;
 
   /** Why nobody signed the last time, for a person. */
   get fault(): string {
@@ -83,7 +89,8 @@ export class Renewer {
     const { random } = this.#parts;
     while (!signal.aborted) {
       const isServed = await this.lookNow();
-      const every = !isServed && this.#isWorthless() ? URGENT_EVERY_MS : LOOK_EVERY_MS;
+      const isUrgent = this.#parts.isUnnamed() || (!isServed && this.#isWorthless());
+      const every = isUrgent ? URGENT_EVERY_MS : LOOK_EVERY_MS;
       // All nodes are told at the same moment, and one issuing node may have to answer them.
       const spread = this.#parts.fleet.nodes().length * SIGNING_MS * random();
       await this.#waker.sleep(every * (0.5 + random()), signal, spread);
@@ -100,7 +107,22 @@ export class Renewer {
     const { fleet, clock, validity, isRootEnding, isRevoked } = this.#parts;
     const self = fleet.self;
     if (self?.state !== "active" || self.isIssuer) return false;
-    return isRevoked() || isRootEnding() || needsRenewal(validity(), clock.now()) ? this.renew() : false;
+    const now = clock.now();
+    const isDue = isRevoked() || isRootEnding() || needsRenewal(validity(), now) || this.#isUnnamedForLong(now);
+    return isDue ? this.renew() : false;
+  }
+
+  #isUnnamedForLong(now: number): boolean {
+    if (!this.#parts.isUnnamed()) {
+      this.#askUnnamedAt = undefined;
+      return false;
+    }
+    this.#askUnnamedAt ??= now + NAMED_WITHIN_MS;
+    if (now < this.#askUnnamedAt) return false;
+    // The one that signs now may have an old state too.
+    this.#askUnnamedAt = now + LOOK_EVERY_MS;
+    this.#parts.log.warn("the roster does not name this node's intermediate, and it asks for another");
+    return true;
   }
 
   #isWorthless(): boolean {

@@ -82,8 +82,8 @@ export function fleetHooks(parts: TieParts): FleetHooks {
       const tied = rooms();
       if (tied === undefined) return;
       tied.plane.trustChanged();
-      if (revoked.length === 0) return;
       tied.late.renewer?.soon();
+      if (revoked.length === 0) return;
       tied.plane.rulesChanged();
       tied.plane.renewSvids((serial) => authority.isRevoked(serial));
       tied.late.workloadApi?.refresh().catch((thrown: unknown) => {

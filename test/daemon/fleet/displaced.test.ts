@@ -160,6 +160,18 @@ describe("a displaced node", () => {
   });
 });
 
+test("a node whose entry does not name the authority that it signs with tells a person so", async () => {
+  await furnish();
+  const { fleet } = room;
+  const named = { key: hex(fleet.signer.publicKey), authorities: fleet.self?.authorities ?? [] };
+  expect([room.isUnnamed(), port().status().warnings]).toEqual([false, []]);
+  sayNode(NODE, { ...named, authorities: [authorityId("older")] });
+  expect(room.isUnnamed()).toBe(true);
+  expect(port().status().warnings).toEqual([expect.stringContaining("riprap fleet renew")]);
+  sayNode(NODE, { ...named, authorities: [authorityId("older"), ...named.authorities] });
+  expect(room.isUnnamed()).toBe(false);
+});
+
 const RULE = `apiVersion: riprap.io/v1
 kind: WorkloadIdentity
 metadata: { name: web }

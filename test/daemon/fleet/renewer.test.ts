@@ -29,7 +29,7 @@ async function looksInAMinute(intermediate: {
     ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
     log: createLog({ level: "error", clock, write: () => undefined }),
     validity: () => ({ notBefore: end - 365 * DAY, notAfter: end }),
-    isRootEnding: () => false,
+    ...{ isRootEnding: () => false, isUnnamed: () => false },
     isRevoked: () => intermediate.isRevoked === true,
     sign: () => Promise.reject(new Error("it does not issue")),
     nameAuthority() {},
@@ -51,6 +51,52 @@ test("Renewer.run() asks again within seconds while nobody takes what this node 
   expect(await looksInAMinute({ endsIn: DAY })).toBe(1);
 });
 
+test("Renewer.run() asks for another intermediate once the roster has not named this one for half a minute, and then not before ten minutes", async () => {
+  const clock = new ManualClock();
+  const roster = { isNamed: true };
+  const issuer = { name: "gate-1", state: "active", isIssuer: true };
+  const renewer = new Renewer({
+    fleet: {
+      self: { name: "ada", state: "active", isIssuer: false } as never,
+      nodes: () => [issuer] as never,
+      ask: () => Promise.reject(new Error("there is nobody")),
+      journal: undefined as never,
+    },
+    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
+    log: createLog({ level: "error", clock, write: () => undefined }),
+    validity: () => ({ notBefore: clock.now() - DAY, notAfter: clock.now() + 300 * DAY }),
+    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => !roster.isNamed },
+    sign: () => Promise.reject(new Error("it does not issue")),
+    nameAuthority() {},
+    onRenewed() {},
+  });
+  const stop = new AbortController();
+  const running = renewer.run(stop.signal);
+  const asked = async (ms: number) => {
+    const before = renewer.counters.failed;
+    for (let passed = 0; passed < ms; passed += 1000) await clock.advance(1000);
+    return renewer.counters.failed - before;
+  };
+  expect(await asked(1_200_000)).toBe(0);
+  // Its entry is changed: the daemon wakes the loop.
+  roster.isNamed = false;
+  renewer.soon();
+  expect(await asked(25_000)).toBe(0);
+  expect(await asked(20_000)).toBe(1);
+  expect(await asked(540_000)).toBe(0);
+  expect(await asked(90_000)).toBe(1);
+  // A word that is only on its way is waited for.
+  roster.isNamed = true;
+  expect(await asked(60_000)).toBe(0);
+  roster.isNamed = false;
+  renewer.soon();
+  expect(await asked(20_000)).toBe(0);
+  roster.isNamed = true;
+  expect(await asked(1_200_000)).toBe(0);
+  stop.abort();
+  await running;
+});
+
 /** A document for the issuing node, and how it is answered. */
 function issuing() {
   const clock = new ManualClock();
@@ -70,7 +116,7 @@ function issuing() {
     ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
     log: createLog({ level: "error", clock, write: () => undefined }),
     validity: () => ({ notBefore: 0, notAfter: 0 }),
-    ...{ isRootEnding: () => false, isRevoked: () => false },
+    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => false },
     sign(request) {
       if (counted.fails) return Promise.reject(new Error("the disk is full"));
       counted.signed += 1;
