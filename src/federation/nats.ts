@@ -6,7 +6,6 @@ import {
   type ConnectionOptions,
   credsAuthenticator,
   ErrorCode,
-  type KV,
   type Msg,
   type NatsConnection,
   NatsError,
@@ -19,6 +18,7 @@ import type { Clock } from "../clock.ts";
 import { describeError, RiprapError } from "../error.ts";
 import type { NatsProof } from "./nats_proof.ts";
 import { RefusedPublications } from "./nats_publication.ts";
+import { openKeyedStore } from "./nats_store.ts";
 import { Subscriptions } from "./nats_subscription.ts";
 import {
   type KeyedStore,
@@ -155,7 +155,7 @@ class NatsTransport implements Transport {
     if (connection?.info?.jetstream !== true) return undefined;
     try {
       const views = connection.jetstream({ timeout: JETSTREAM_MS }).views;
-      return keyedStore(await views.kv(name, { history: 1, maxValueSize: MESSAGE_BYTES_MAX }));
+      return await openKeyedStore((options) => views.kv(name, options));
     } catch {
       // No right to it, or no quorum: the fleet lives without.
       return undefined;
@@ -322,35 +322,6 @@ function asMessage(message: Msg): Message {
     data: message.data,
     respond: (data) => {
       if (data.length <= MESSAGE_BYTES_MAX && INBOX.test(message.reply ?? "")) message.respond(data);
-    },
-  };
-}
-
-function keyedStore(kv: KV): KeyedStore {
-  return {
-    async put(key, value) {
-      if (value.length > MESSAGE_BYTES_MAX) return false;
-      return kv.put(key, value).then(
-        () => true,
-        () => false,
-      );
-    },
-    async *list(signal) {
-      const watch = await kv.watch();
-      const stop = () => watch.stop();
-      signal.addEventListener("abort", stop, { once: true });
-      try {
-        // An empty bucket announces no entry, and so would wait for its first.
-        if ((await kv.status()).values === 0) return;
-        for await (const entry of watch) {
-          // Of a key that was deleted or purged nothing is left; what is said of a value beside it is the broker's word.
-          if (entry.value.length > 0) yield entry.value;
-          if (entry.delta === 0) return;
-        }
-      } finally {
-        signal.removeEventListener("abort", stop);
-        watch.stop();
-      }
     },
   };
 }

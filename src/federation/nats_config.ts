@@ -1,5 +1,6 @@
 // Writes the part of a NATS server's configuration that lets each node of a fleet do what it must, and nothing else. Pure.
 
+import { hash } from "node:crypto";
 import { RiprapError } from "../error.ts";
 import { TrustDomain } from "../spiffe_id.ts";
 import { type FleetSubjects, fleetSubjects } from "./subject.ts";
@@ -77,9 +78,10 @@ function requireOwnNkeys(users: readonly NatsUser[]): void {
   }
 }
 
-/** `RIPRAP_edge_example`: letters that need no quotes. */
+/** `RIPRAP_edge_example`: letters that need no quotes. Each trust domain has its own: what is more than dots and letters is told by a hash. */
 function accountName(trustDomain: string): string {
-  return `RIPRAP_${trustDomain.replaceAll(/[^a-z0-9]/g, "_")}`;
+  const name = `RIPRAP_${trustDomain.replaceAll(/[^a-z0-9]/g, "_")}`;
+  return /^[a-z0-9.]*$/.test(trustDomain) ? name : `${name}_X${hash("sha256", trustDomain, "hex").slice(0, 12)}`;
 }
 
 function userLines(

@@ -34,9 +34,10 @@ interface Three {
 }
 
 /** All know the same; then the late one leaves. */
-async function three(jetstream: boolean): Promise<Three> {
+async function three(jetstream: boolean, prepare = async (_url: string): Promise<void> => undefined): Promise<Three> {
   nats = openPark();
   const server = await nats.single({ jetstream });
+  await prepare(server.url);
   park = await openFleetPark([server], 3, 1);
   const [author, witness, late] = park.nodes as readonly [ParkNode, ParkNode, ParkNode];
   await late.stop();
@@ -166,6 +167,35 @@ describe.skipIf(NATS_SERVER === null)("MeetingPoint (skipped without nats-server
       await late.start();
       await untilKnown(late, 1);
       expect((await late.status()).agreedAt).toBeUndefined();
+    },
+    TEST_MS,
+  );
+
+  test(
+    "has a bound in octets, and when it is full the nodes go on by messages alone and lose nothing",
+    async () => {
+      const bucket = fleetSubjects(TRUST_DOMAIN).store;
+      const boundAt = async (url: string) => {
+        const client = await connect({ servers: url });
+        const { config, state } = await (await client.jetstreamManager()).streams.info(`KV_${bucket}`);
+        await client.close();
+        return { bound: config.max_bytes, used: state.bytes };
+      };
+      const all = await three(true, async (url) => {
+        const client = await connect({ servers: url });
+        await client.jetstream().views.kv(bucket, { history: 1, max_bytes: 4096 });
+        await client.close();
+      });
+      const { author, witness, late, url } = all;
+      for (const number of [1, 2, 3, 4]) await say(all, number);
+      await untilKnown(witness, 4);
+      const { bound, used } = await boundAt(url);
+      expect(bound).toBe(4096);
+      expect(used).toBeLessThanOrEqual(4096);
+      // What did not fit comes from whoever has it.
+      await author.stop();
+      await late.start();
+      await untilKnown(late, 4);
     },
     TEST_MS,
   );

@@ -86,11 +86,18 @@ export function openPark(): NatsPark {
 
 /** A port that nobody has now; a stranger may take it, which on a test's loopback nobody does. */
 export function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
+  for (;;) {
+    const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { port } = listener;
+    listener.stop(true);
+    if (given.has(port)) continue;
+    given.add(port);
+    return port;
+  }
 }
+
+/** The kernel may draw a port a second time before a server has it. */
+const given = new Set<number>();
 
 /** A CA of the test's own and a server certificate for 127.0.0.1 and localhost, by OpenSSL. */
 export async function makeServerTls(folder: string): Promise<ServerTls & { readonly caText: string }> {

@@ -1,6 +1,7 @@
 // The transport against real servers: alone, as a cluster, as a leaf, with and without JetStream, with TLS and nkeys.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { connect } from "nats";
 import { systemClock } from "../../src/clock.ts";
 import { createNkey, openNats } from "../../src/federation/nats.ts";
 import {
@@ -96,6 +97,11 @@ describe.skipIf(!HAS_SERVER).each([false, true])(
       await store.put("one", bytes("3"));
       expect(await values()).toEqual(["2", "3"]);
       expect(await store.put("big", new Uint8Array(MESSAGE_BYTES_MAX + 1))).toBe(false);
+      // The park's servers have 256 megabytes for all that they keep: the first bound has no room there.
+      const client = await connect({ servers: server.url });
+      const { config } = await (await client.jetstreamManager()).streams.info("KV_riprap_test");
+      await client.close();
+      expect(config.max_bytes).toBe(64 * 1024 * 1024);
     });
   },
 );

@@ -55,7 +55,14 @@ export class MeetingPoint {
       if (this.#store === undefined) return false;
       const there = await this.#read(this.#store);
       const missing = [...KEPT].flatMap((kind) => this.#parts.state.list(kind)).filter(({ hash }) => !there.has(hash));
-      for (const statement of missing) await this.#store.put(statementId(statement.key), statement.bytes);
+      let unkept = 0;
+      for (const { key, bytes } of missing) if (!(await this.#store.put(statementId(key), bytes))) unkept += 1;
+      // It is full, as a rule. Nothing is lost: each node has its own.
+      if (unkept > 0 && transport.state.phase === "connected")
+        log.warn("the broker's store did not keep all: a node that comes while the others are gone misses it", {
+          statements: unkept,
+          remedy: `give the stream KV_${name} of the broker's JetStream more room (max_bytes)`,
+        });
       return true;
     } catch (thrown) {
       log.debug("the broker's store could not be used", { error: describeError(thrown) });
