@@ -124,8 +124,7 @@ export function admissionFault(
   const former = standing.grantsOfKey("node", key).find(({ name }) => isRevoked(`node:${name}`));
   if (former !== undefined) return ["node_revoked", `its key is that of the node ${former.name}, which is revoked`];
   if (authority !== undefined) {
-    const former = standing.nodeOfAuthority(authority);
-    const owner = former !== undefined && isRevoked(`node:${former.name}`) ? former : undefined;
+    const owner = standing.nodesOfAuthority(authority).find(({ name }) => isRevoked(`node:${name}`));
     if (owner !== undefined || isRevoked(`authority:${authority}`)) {
       return [
         "node_revoked",

@@ -4,6 +4,7 @@ import { describeError } from "../error.ts";
 import {
   FLEET_NAME,
   OPERATOR_REVOCATION_TYPES,
+  type RevocationTarget,
   type RevocationType,
   tryParseScope,
   tryParseSerialSetName,
@@ -44,6 +45,8 @@ type Judge = (statement: Statement, context: RightContext) => RightFault | undef
 
 /** What issuing nodes may revoke; the role of another issuing node is the root's to end, so that two of them cannot end one another. */
 const ISSUER_REVOKES = new Set(["node", "authority", "token", "serial", "id", "executable", "operator"]);
+/** Of these what issuing nodes with limits do not: they are no node's. */
+const EVERYWHERE = new Set(["executable", "operator"]);
 const OPERATOR_REVOKES: ReadonlySet<RevocationType> = new Set(OPERATOR_REVOCATION_TYPES);
 
 /** By kind, for an author that is not the root. */
@@ -159,7 +162,8 @@ function judgeRevocation(statement: Statement, context: RightContext): RightFaul
   const issuer = findRole("issuer", statement, context);
   if (issuer.grants.length > 0) {
     if (issuer.fault !== undefined) return issuer.fault;
-    return ISSUER_REVOKES.has(target.type) ? undefined : ["right_missing", `only the root ends an ${target.type}`];
+    if (!ISSUER_REVOKES.has(target.type)) return ["right_missing", `only the root ends an ${target.type}`];
+    return issuerReachFault(statement, target, issuer.grants);
   }
   const operator = findRole("operator", statement, context);
   if (operator.grants.length === 0) return judgeOwnSerial(statement, context);
@@ -171,6 +175,19 @@ function judgeRevocation(statement: Statement, context: RightContext): RightFaul
       (target.type !== "id" || body.idPrefixes === undefined || isWithinPrefixes(target.value, body.idPrefixes)),
   );
   return may ? undefined : ["right_missing", `its author may not revoke ${statement.name}`];
+}
+
+/** What an issuing node with limits revokes must not reach beyond them: an ID of others, or what has no prefix at all. */
+function issuerReachFault(
+  { trustDomain }: Statement,
+  { type, value }: RevocationTarget,
+  grants: readonly Grant<"issuer">[],
+): RightFault | undefined {
+  const prefixes = grants.flatMap(({ body }) => body.idPrefixes);
+  if (covers(prefixes, `spiffe://${trustDomain}/`)) return undefined;
+  const isWithin = type === "id" ? isWithinPrefixes(value, prefixes) : !EVERYWHERE.has(type);
+  const remedy = "revoke it with an operator's key, or on an issuing node without limits";
+  return isWithin ? undefined : ["outside_prefixes", `its author is limited to ${prefixes.join(", ")}: ${remedy}`];
 }
 
 /** A node takes back what it signed itself. */

@@ -75,7 +75,8 @@ export type MayIssue =
 
 /**
  * Whether the path's node may issue its ID: the key that signed the leaf is of a node of the roster, that node may issue the ID, and nothing in
- * the path is revoked. The path itself was verified before.
+ * the path is revoked. The path itself was verified before. Of several entries with the key one that may is enough, so that no issuing node can keep a
+ * node from its IDs by an entry of less; the end of any of them is the end of the key.
  */
 export function mayIssue(state: RosterState, path: IssuedPath): MayIssue {
   const refuse = (code: MayIssueCode, fact: string, statement?: string): MayIssue => {
@@ -84,19 +85,20 @@ export function mayIssue(state: RosterState, path: IssuedPath): MayIssue {
   const revocation = revocationOfPath(state, path);
   if (revocation !== undefined) return refuse(revocation.code, revocation.fact, revocation.statement);
   const [leaf] = path.certificates;
-  const grant = state.standing.nodeOfAuthority(leaf?.authority ?? "");
-  if (grant === undefined) {
+  const owners = state.standing.nodesOfAuthority(leaf?.authority ?? "");
+  const [first] = owners;
+  if (first === undefined) {
     return refuse("authority_unknown", `no node of the roster has the authority ${leaf?.authority ?? "(none)"}`);
   }
-  const [revoked] = state.standing.revocationsOf(`node:${grant.name}`);
-  if (revoked !== undefined) {
-    return refuse("node_revoked", `the node ${grant.name} is revoked: ${revoked.body.reason}`, revoked.statement.hash);
+  for (const { name } of owners) {
+    const [revoked] = state.standing.revocationsOf(`node:${name}`);
+    if (revoked === undefined) continue;
+    return refuse("node_revoked", `the node ${name} is revoked: ${revoked.body.reason}`, revoked.statement.hash);
   }
-  if (!isWithinPrefixes(path.spiffeId, grant.body.idPrefixes)) {
-    const fact = `the node ${grant.name} may issue ${grant.body.idPrefixes.join(", ")}, and not ${path.spiffeId}`;
-    return refuse("id_outside_node", fact, grant.statement.hash);
-  }
-  return { ok: true, node: grant.name };
+  const owner = owners.find(({ body }) => isWithinPrefixes(path.spiffeId, body.idPrefixes));
+  if (owner !== undefined) return { ok: true, node: owner.name };
+  const fact = `the node ${first.name} may issue ${first.body.idPrefixes.join(", ")}, and not ${path.spiffeId}`;
+  return refuse("id_outside_node", fact, first.statement.hash);
 }
 
 /** The revocation that a target rests under, the first by hash, a single one before a set; undefined when it is not revoked. */
@@ -116,8 +118,8 @@ export interface Revoked {
 
 /** Why each serial number is revoked is in the journal of the node that signed it. */
 function describeSet({ standing }: RosterState, { name }: Statement, { count }: SerialSet): string {
-  const node = standing.nodeOfAuthority(tryParseSerialSetName(name)?.authority ?? "")?.name;
-  return `${count} serial numbers that ${node ?? "their own node"} has revoked`;
+  const [node] = standing.nodesOfAuthority(tryParseSerialSetName(name)?.authority ?? "");
+  return `${count} serial numbers that ${node?.name ?? "their own node"} has revoked`;
 }
 
 /**

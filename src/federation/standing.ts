@@ -61,10 +61,10 @@ export class Standing {
     return names.map((name) => this.#grants[role].get(name) as Grant<R>);
   }
 
-  /** The node whose intermediate has this key identifier; of several the first by name. */
-  nodeOfAuthority(authority: string): Grant<"node"> | undefined {
-    const [name] = [...(this.#owners.get(authority) ?? [])].sort();
-    return name === undefined ? undefined : this.#grants.node.get(name);
+  /** Every node whose entry names an intermediate with this key identifier, by name: one, unless an issuing node says of another's that it is its own. */
+  nodesOfAuthority(authority: string): Grant<"node">[] {
+    const names = [...(this.#owners.get(authority) ?? [])].sort();
+    return names.map((name) => this.#grants.node.get(name) as Grant<"node">);
   }
 
   /** What revokes the target, in the order of their hashes; empty when nothing does. */
