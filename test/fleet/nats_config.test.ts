@@ -90,11 +90,16 @@ describe("natsConfig()", () => {
     "is an account beside those of other trust domains on one server (skipped without nats-server)",
     () => {
       const path = join(park.folder, "accounts.conf");
-      // Of the last two each sign but one is the same in letters that need no quotes.
       const accounts = ["edge.example", "a.b.example", "a-b.example"].map((trustDomain, i) => {
         const one = users.slice(i, i + 1);
         return natsConfig({ trustDomain, users: one, hasStore: false, hasEnrolment: true, isAccountAlone: true });
       });
+      // A server takes the later of two of one name for both.
+      expect(accounts.map((text) => /^ {2}(RIPRAP_\w+) \{$/m.exec(text)?.[1])).toEqual([
+        "RIPRAP_edge_example",
+        "RIPRAP_a_b_example",
+        expect.stringMatching(/^RIPRAP_a_b_example_X[0-9a-f]{12}$/),
+      ]);
       writeFileSync(path, `accounts {\n${accounts.join("\n")}\n}\n`);
       const { exitCode, stderr } = Bun.spawnSync([NATS_SERVER ?? "", "-t", "-c", path]);
       expect(`${exitCode} ${stderr}`).toMatch(/^0 /);
