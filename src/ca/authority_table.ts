@@ -20,6 +20,7 @@ const MIGRATIONS = [
    CREATE TABLE ca_key_change (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL, epoch INTEGER NOT NULL) STRICT;
    INSERT INTO ca_key_change VALUES (1, 0, 0);`,
   "CREATE TABLE ca_node_key (point BLOB PRIMARY KEY, key_name TEXT NOT NULL) STRICT, WITHOUT ROWID",
+  "CREATE TABLE ca_told_root (id TEXT PRIMARY KEY, has_fallen INTEGER NOT NULL) STRICT, WITHOUT ROWID",
 ];
 const EVENTS_MAX = 1000;
 
@@ -170,6 +171,18 @@ export class AuthorityTable {
   nodeKeyName(point: Uint8Array): string | undefined {
     const sql = "SELECT key_name AS keyName FROM ca_node_key WHERE point = ?";
     return this.#store.prepare<{ keyName: string }>(sql).get(point)?.keyName;
+  }
+
+  /** Roots that are here by the fleet's word alone, by ID, and whether that word has fallen. */
+  toldRoots(): ReadonlyMap<string, { readonly hasFallen: boolean }> {
+    const rows = this.#store
+      .prepare<{ id: string; hasFallen: number }>("SELECT id, has_fallen AS hasFallen FROM ca_told_root")
+      .all();
+    return new Map(rows.map(({ id, hasFallen }) => [id, { hasFallen: hasFallen === 1 }]));
+  }
+
+  noteTold(id: string, hasFallen: boolean): void {
+    this.#store.prepare("INSERT OR REPLACE INTO ca_told_root VALUES (?, ?)").run(id, hasFallen ? 1 : 0);
   }
 
   /** Grows with every change, of this process or another. */

@@ -5,7 +5,7 @@ import { parseCertificate, sameBytes } from "./certificate.ts";
 import { rootFault } from "./chain.ts";
 import { fingerprint } from "./key.ts";
 import type { CaKey, KeyStore } from "./key_store.ts";
-import { isInBundle } from "./life_cycle.ts";
+import { type AuthorityRecord, isInBundle } from "./life_cycle.ts";
 import { isHeld, loadNodeState, openGround, publishedRoot } from "./node_state.ts";
 import { ROOTS_MAX } from "./state.ts";
 
@@ -24,12 +24,17 @@ export interface ListedRoot {
   readonly isHeld: boolean;
 }
 
-/** In the order in which they were published; those that nobody has heard of are left out. Throws what openAuthority throws for the files. */
+/**
+ * In the order in which they were published; those that nobody has heard of are left out, and those whom nobody brings in any more. Throws what openAuthority throws
+ * for the files.
+ */
 export function listRoots(options: RootListOptions): readonly ListedRoot[] {
   const ground = openGround(options);
   loadNodeState(ground, options.now);
+  const told = ground.table.toldRoots();
   return ground.table.list("x509").flatMap((record) => {
-    const { phase, material, chain } = record;
+    const { id, phase, material, chain } = record;
+    if (told.get(id)?.hasFallen === true) return [];
     const holds = chain.length === 0 && isHeld(record, ground.keys);
     return phase === "prepared" || record.publishedAt === undefined
       ? []
@@ -58,27 +63,38 @@ export interface AdoptedRoots {
 }
 
 /**
- * Roots that the fleet tells of come into the bundle of this node, and those that it says are revoked leave it. What the fleet does not speak of
- * stays as it is. In one commit.
+ * Roots that the fleet tells of come into the bundle of this node; those that it says are revoked leave it, and those that came so and that it names no
+ * more, because the word that brought them in has fallen, until it names them again. Any other root stays as it is. In one commit.
  */
 export function adoptRoots(told: readonly ToldRoot[], options: RootListOptions): AdoptedRoots {
   const ground = openGround(options);
   const { record, keyName } = loadNodeState(ground, options.now);
   const { table, keys } = ground;
   const occasion = { at: options.now, reason: "a root says so to the fleet" };
+  const named = new Map(told.map((root) => [fingerprint(root.certificate), root]));
+  const earlier = table.toldRoots();
   const added: string[] = [];
   const revoked: string[] = [];
   const refused: string[] = [];
   const refuse = (id: string, fact: string) => void refused.push(`the root ${id.slice(0, 16)} was not taken: ${fact}`);
+  const revoke = (known: AuthorityRecord, why = occasion) => {
+    table.move(known, "revoked", why);
+    if (known.keyName !== "" && known.keyName !== keyName) keys.remove(known.keyName);
+    revoked.push(known.id);
+  };
   table.transaction(() => {
-    for (const { certificate, isRevoked } of told) {
-      const id = fingerprint(certificate);
+    for (const [id, { hasFallen }] of earlier) {
       const known = table.find(id);
+      if (hasFallen || named.has(id) || known === undefined || known.phase === "revoked") continue;
+      table.noteTold(id, true);
+      revoke(known, { ...occasion, reason: "the fleet's word that brought it in stands no more" });
+    }
+    for (const [id, { certificate, isRevoked }] of named) {
+      const known = table.find(id);
+      const hasFallen = earlier.get(id)?.hasFallen === true;
       if (isRevoked) {
-        if (known === undefined || known.phase === "revoked") continue;
-        table.move(known, "revoked", occasion);
-        if (known.keyName !== "" && known.keyName !== keyName) keys.remove(known.keyName);
-        revoked.push(id);
+        if (hasFallen) table.noteTold(id, false);
+        if (known !== undefined && known.phase !== "revoked") revoke(known);
       } else if (known === undefined) {
         const root = tryParse(certificate);
         const fault = root === undefined ? "it is no certificate" : rootFault(root, record.trustDomain);
@@ -87,8 +103,13 @@ export function adoptRoots(told: readonly ToldRoot[], options: RootListOptions):
         else if (live.length >= ROOTS_MAX) refuse(id, `${ROOTS_MAX} are there`);
         else {
           table.add(publishedRoot(root, keys, options.now), occasion);
+          table.noteTold(id, false);
           added.push(id);
         }
+      } else if (hasFallen) {
+        table.noteTold(id, false);
+        table.move(known, "published", occasion);
+        added.push(id);
       }
     }
   });

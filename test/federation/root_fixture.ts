@@ -19,7 +19,8 @@ export class RootFixture {
 
   static async make(roots: Readonly<Record<string, Signer>>): Promise<RootFixture> {
     const made = new RootFixture();
-    for (const [name, root] of Object.entries(roots)) made.#certificates.set(root, await certificate(name, root));
+    for (const [name, root] of Object.entries(roots))
+      made.#certificates.set(root, await makeRootCertificate(name, root));
     return made;
   }
 
@@ -55,8 +56,9 @@ export function signRecord(author: Signer, body: Uint8Array, revision: number): 
   return signStatement({ trustDomain: DOMAIN, kind: "bundle", name: "domain", revision, time: NOW, body }, author);
 }
 
-function certificate(commonName: string, key: Signer): Promise<Uint8Array> {
-  const trustDomain = TrustDomain.parse(DOMAIN);
+/** A root's certificate, DER, good for an hour from NOW. */
+export function makeRootCertificate(commonName: string, key: Signer, domain = DOMAIN): Promise<Uint8Array> {
+  const trustDomain = TrustDomain.parse(domain);
   const issuer = { commonName, key: { ...key, custody: "file" as const, close: () => undefined } };
   const dates = { notBefore: NOW, notAfter: NOW + 3_600_000 };
   return buildCaCertificate({
