@@ -39,7 +39,8 @@ export class FlowStore {
   take(event: BodyOf<"flow">, flags: number, context: FlowContext): FlowView {
     const known = this.#live.get(event.flow.toString());
     // A process may have ended before its flow did.
-    const view = flowView(event, { ...context, process: context.process || (known?.process ?? "") });
+    const process = context.process || (known?.process ?? "");
+    const view = flowView(event, { ...context, process, own: context.own || (known?.own ?? "") });
     if (isFinal(view)) {
       this.#live.delete(view.flow);
       (view.state === "closed" ? this.#closed : this.#broken).push(view);

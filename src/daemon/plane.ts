@@ -212,10 +212,12 @@ export class EnforcementPlane implements LinkHandler {
     const { book, flows, log, peers, registry } = this.#parts;
     const rule = event.rule === 0 ? undefined : book.ruleName(event.tableGeneration, event.rule);
     const process = registry.get(event.instance)?.evidence.name ?? "";
+    // A connection that needs no SVID does not wait for one, and goes by the identity's rules all the same.
+    const ownId = event.ownId || (registry.subjects().get(event.subject)?.toString() ?? "");
     const isOwn = event.reason === REASON.withdrawn || event.reason === REASON.noIdentity;
-    const ended = event.reason === REASON.revoked ? event.peerId : isOwn ? event.ownId : "";
+    const ended = event.reason === REASON.revoked ? event.peerId : isOwn ? ownId : "";
     const statement = peers.causeOf(ended);
-    const view = flows.take(event, flags, { process, rule, statement });
+    const view = flows.take(event, flags, { process, own: ownId, rule, statement });
     if ((flags & FRAME_FLAG.snapshot) !== 0) return;
     const { state, direction, pid, own, peer, local, remote, reason, mode } = view;
     log.debug("flow", { state, direction, pid, process: view.process, own, peer, local, remote, rule, reason, mode });

@@ -195,7 +195,7 @@ describe("FlowStore", () => {
     openedNs: BigInt(flow) * 1_000_000n,
     flags: FLOW_FLAG.inbound,
   });
-  const context = { process: "curl", rule: undefined };
+  const context = { process: "curl", own: "", rule: undefined };
 
   test("list() is bounded and in order when more flows come than it keeps", () => {
     const store = new FlowStore(bounds);
@@ -207,6 +207,14 @@ describe("FlowStore", () => {
     expect(all.length).toBe(12);
     expect(all.map(({ flow }) => Number(flow))).toEqual(all.map(({ flow }) => Number(flow)).sort((x, y) => x - y));
     expect(store.list({ live: false, limit: 3 }).map(({ flow }) => flow)).toEqual(["98", "99", "100"]);
+  });
+
+  test("list() keeps whose a flow is when process and identity have ended before it", () => {
+    const store = new FlowStore(bounds);
+    const own = "spiffe://edge.test/curl";
+    store.take(event(1, FLOW_STATE.open), 0, { ...context, own });
+    store.take(event(1, FLOW_STATE.closed), 0, { ...context, process: "" });
+    expect(store.list({ limit: 1 })).toMatchObject([{ state: "closed", process: "curl", own }]);
   });
 
   test("list() keeps a flow that was denied when many others close after it", () => {

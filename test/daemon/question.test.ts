@@ -82,6 +82,25 @@ describe("flows", () => {
     expect(daemon.flows({ live: true, limit: 10 })).toEqual([]);
   });
 
+  test("flows() shows whose a connection is that did not wait for an SVID, and nobody's as nobody's", async () => {
+    house.writeRules("curl.yaml", CURL_RULES);
+    const daemon = await house.start();
+    const process = house.kernel.exec();
+    await settle();
+    const plain = {
+      instance: process.facts.instance,
+      ownId: "",
+      peerId: "",
+      state: FLOW_STATE.open,
+      reason: REASON.rule,
+    };
+    house.kernel.send("flow", flow({ ...plain, flow: 1n, subject: process.subject }));
+    house.kernel.send("flow", flow({ ...plain, flow: 2n, subject: 0 }));
+    await settle();
+    const [own, none] = daemon.flows({ live: true, limit: 10 });
+    expect([own?.own, none?.own]).toEqual(["spiffe://edge.test/curl", undefined]);
+  });
+
   test("followFlows() gives each event as it happens until the signal", async () => {
     const daemon = await house.start();
     const stop = new AbortController();

@@ -55,12 +55,14 @@ const FINAL: ReadonlySet<FlowView["state"]> = new Set<FlowView["state"]>(["denie
 /** What the frame does not say. */
 export interface FlowContext {
   readonly process: string;
+  /** SPIFFE ID of this end, in the frame or not; empty when it has none. */
+  readonly own: string;
   readonly rule: string | undefined;
   /** Hash of the statement by which it was cut, when one was. */
   readonly statement?: string | undefined;
 }
 
-export function flowView(event: BodyOf<"flow">, { process, rule, statement }: FlowContext): FlowView {
+export function flowView(event: BodyOf<"flow">, { process, own, rule, statement }: FlowContext): FlowView {
   const has = (flag: number): boolean => (event.flags & flag) !== 0;
   const alert = event.alert === 0 ? undefined : (ALERT[event.alert - 1] ?? String(event.alert - 1));
   return {
@@ -69,7 +71,7 @@ export function flowView(event: BodyOf<"flow">, { process, rule, statement }: Fl
     direction: has(FLOW_FLAG.inbound) ? "inbound" : "outbound",
     pid: event.pid,
     process,
-    ...(event.ownId === "" ? {} : { own: event.ownId }),
+    ...(own === "" ? {} : { own }),
     ...(event.peerId === "" ? {} : { peer: event.peerId }),
     local: formatEnd(event.local, event.localPort),
     remote: formatEnd(event.remote, event.remotePort),
