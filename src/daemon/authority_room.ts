@@ -80,13 +80,7 @@ export function startAuthorityRoom(ground: AuthorityGround, neighbours: Authorit
   const keeper = new AuthorityKeeper({
     ...{ authorities, authority, clock, log },
     bundle: () => publication.bundle(),
-    signsAnew() {
-      try {
-        neighbours.refreshRoster?.();
-      } catch (thrown) {
-        log.error("the roster does not name this node's authority yet", { error: describeError(thrown) });
-      }
-    },
+    signsAnew: () => neighbours.refreshRoster?.(),
     reissue: () => reissueAll(ground, neighbours),
   });
   keeper.onBundleChange(() => {

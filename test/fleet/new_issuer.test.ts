@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import type { FleetStatusView } from "../../src/daemon/fleet/port.ts";
 import { fleetSubjects } from "../../src/federation/subject.ts";
 import { joinWith, Machine, until } from "./machine.ts";
 import { NATS_SERVER, type NatsPark, openPark } from "./nats_server.ts";
@@ -48,7 +49,10 @@ describe.skipIf(NATS_SERVER === null)("a new issuing node (skipped without nats-
       expect(await second.cli(["root", "request", "--issuing", "--out", ask])).toMatchObject({ status: 0 });
       expect(await first.cli(["root", "sign", ask, "--out", answer])).toMatchObject({ status: 0 });
       expect(await second.cli(["root", "install", answer])).toMatchObject({ status: 0 });
-      const { warnings } = await until(second, (view) => view.warnings.length > 0);
+      // At once: until the roster names what it signs with now, nobody takes its identities.
+      const authoritiesOf = (view: FleetStatusView) => view.nodes.find(({ name }) => name === "gate-2")?.authorities;
+      await until(first, (view) => authoritiesOf(view)?.length === 2);
+      const { warnings } = await until(second, (view) => view.warnings.join().includes("broker"));
       const { prefix } = fleetSubjects("town.example");
       expect(warnings.join()).toContain(`The broker does not let this node listen to ${prefix}.join.`);
       expect(warnings.join()).toContain("riprap fleet nats-config");

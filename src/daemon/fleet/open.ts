@@ -135,6 +135,7 @@ export async function openFleet(ground: FleetGround, hooks: FleetHooks): Promise
     },
     isRootEnding,
     isUnnamed,
+    nameSelf: () => fleet.refreshOwn(),
     isRevoked: () => fleet.state.standing.revocationsOf(`authority:${authorityIdOf(authorityKey())}`).length > 0,
     async sign(request, idPrefixes) {
       if (isRootEnding()) throw rootRetired();

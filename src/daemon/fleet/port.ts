@@ -249,9 +249,8 @@ function phaseOf({ self, displacement, transport }: Fleet): FleetStatusView["sta
   return transport?.state.phase === "connected" ? "connected" : "offline";
 }
 
-/** An issuing node says its own entry again by the minute. */
 const UNNAMED_WARNING =
-  "The roster does not name the authority that this node signs with, so that other nodes refuse its identities: the issuing node that signed it had an old state. This node has another signed within minutes; riprap fleet renew does so now.";
+  "The roster does not name the authority that this node signs with, so that other nodes refuse its identities: as a rule an issuing node with an old state has signed it. This node asks for another within minutes; riprap fleet renew does so now.";
 
 function rootWarning(isIssuer: boolean): string {
   const remedy = isIssuer

@@ -38,6 +38,8 @@ export interface RenewerParts {
   isRevoked(): boolean;
   /** This node's entry in the roster does not have it: others take it for nobody's. */
   isUnnamed(): boolean;
+  /** On an issuing node: its entry names what it signs with. Never throws. */
+  nameSelf(): void;
   /** Signs for a node of the roster; the one that it has stays good. */
   sign(request: EnrolmentRequest, idPrefixes: readonly string[]): Promise<EnrolmentGrant>;
   /** The roster's entry of a node names the authority that it has now. */
@@ -106,7 +108,12 @@ export class Renewer {
   async lookNow(): Promise<boolean> {
     const { fleet, clock, validity, isRootEnding, isRevoked } = this.#parts;
     const self = fleet.self;
-    if (self?.state !== "active" || self.isIssuer) return false;
+    if (self?.state !== "active") return false;
+    if (self.isIssuer) {
+      // It signs for itself, and has just become one as a rule.
+      if (this.#parts.isUnnamed()) this.#parts.nameSelf();
+      return false;
+    }
     const now = clock.now();
     const isDue = isRevoked() || isRootEnding() || needsRenewal(validity(), now) || this.#isUnnamedForLong(now);
     return isDue ? this.renew() : false;

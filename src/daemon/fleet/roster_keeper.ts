@@ -78,9 +78,14 @@ export class RosterKeeper {
     }
   }
 
-  /** This node has changed what it signs with: who verifies it has to know before the next look. */
+  /** This node has changed what it signs with: who verifies it has to know before the next look. Never throws. */
   look(): void {
-    this.#parts.onChanges(this.refresh(), true);
+    try {
+      this.#parts.onChanges(this.refresh(), true);
+    } catch (thrown) {
+      const error = describeError(thrown);
+      this.#parts.log.error("the roster does not name this node's authority yet", { error });
+    }
   }
 
   /** Until the signal. */

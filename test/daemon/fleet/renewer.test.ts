@@ -33,6 +33,7 @@ async function looksInAMinute(intermediate: {
     isRevoked: () => intermediate.isRevoked === true,
     sign: () => Promise.reject(new Error("it does not issue")),
     nameAuthority() {},
+    nameSelf() {},
     onRenewed() {},
   });
   const stop = new AbortController();
@@ -68,6 +69,7 @@ test("Renewer.run() asks for another intermediate once the roster has not named 
     ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => !roster.isNamed },
     sign: () => Promise.reject(new Error("it does not issue")),
     nameAuthority() {},
+    nameSelf() {},
     onRenewed() {},
   });
   const stop = new AbortController();
@@ -95,6 +97,32 @@ test("Renewer.run() asks for another intermediate once the roster has not named 
   expect(await asked(1_200_000)).toBe(0);
   stop.abort();
   await running;
+});
+
+test("Renewer.lookNow() has an issuing node named by its own word, and nobody asked", async () => {
+  const clock = new ManualClock();
+  const roster = { isNamed: false, said: 0 };
+  const renewer = new Renewer({
+    fleet: {
+      self: { name: "ada", state: "active", isIssuer: true } as never,
+      nodes: () => [],
+      ask: () => Promise.reject(new Error("nobody is asked")),
+      journal: undefined as never,
+    },
+    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
+    log: createLog({ level: "error", clock, write: () => undefined }),
+    validity: () => ({ notBefore: 0, notAfter: 0 }),
+    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => !roster.isNamed },
+    sign: () => Promise.reject(new Error("nobody asks")),
+    nameAuthority() {},
+    nameSelf() {
+      roster.isNamed = true;
+      roster.said += 1;
+    },
+    onRenewed() {},
+  });
+  expect([await renewer.lookNow(), await renewer.lookNow()]).toEqual([false, false]);
+  expect([roster.said, renewer.counters.failed]).toEqual([1, 0]);
 });
 
 /** A document for the issuing node, and how it is answered. */
@@ -128,6 +156,7 @@ function issuing() {
       });
     },
     nameAuthority() {},
+    nameSelf() {},
     onRenewed() {},
   });
   const ask = async (nodeName: string) => {
