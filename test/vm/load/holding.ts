@@ -13,35 +13,34 @@ export interface Holding {
   readonly moduleBytes: number;
   /** Slab memory that cannot be given back, page tables, kernel stacks, percpu and vmalloc memory. */
   readonly kernelKib: number;
-  /** Threads that the kernel's work queues have made: what was to be done at once made more of them, which rest for minutes before they end. */
-  readonly workers: number;
+  /** Threads, the kernel's too: its work queues make more when there is much to do at once, which rest for minutes before they end. */
+  readonly threads: number;
 }
 
 // Sockets in TIME_WAIT and their ports stay a minute; pages and names of files stay until somebody needs the memory.
 const CACHES =
   /^(kmalloc-|TCP|sock_inode_cache|skbuff|request_sock|task_struct|signal_cache|sighand|cred_jar|pid|filp|eventpoll)/;
 const MEMINFO = ["SUnreclaim", "KernelStack", "PageTables", "Percpu", "VmallocUsed"];
-const SETTLE_TRIES = 30;
+/** What hangs on sockets in TIME_WAIT goes with them, what RCU frees in a moment. Twice that, and what was there for one count alone is gone too. */
+const SETTLE_MS = 150_000;
 /** IDLE_WORKER_TIMEOUT of the kernel's work queues is five minutes; they end one after another. */
-const WORKERS_REST_MS = 480_000;
+const THREADS_REST_MS = 480_000;
 
 /** No SVID has it. To revoke it voids what is kept for speed alone: tickets, and what was answered about peers. */
 const NOBODYS_SERIAL = "0123456789abcdef";
 
 /** Without it a cache counts objects that are free but lie ready for one processor, or wait in the debug kernel's quarantine. */
 const SHRINK = "for cache in /sys/kernel/slab/[!:]*; do echo 1 >$cache/shrink; done 2>/dev/null";
-const READ = ["/proc/slabinfo", "/proc/meminfo", "/proc/net/sockstat*", "/sys/module/riprap/refcnt"].map(
-  (path) => `cat ${path}`,
-);
-const COUNT_WORKERS = "cat /proc/[0-9]*/comm 2>/dev/null | grep -c ^kworker";
+// A look into each process's files in /proc would leave objects behind.
+const PARTS = ["/proc/slabinfo", "/proc/meminfo", "/proc/net/sockstat*", "/sys/module/riprap/refcnt", "/proc/loadavg"];
 const PARTING = "----\n";
 
 export async function readHolding(node: RiprapNode): Promise<Holding> {
   await node.riprap("revoke", NOBODYS_SERIAL);
   // The command is gone before anything is counted.
   const status = await node.ask("status");
-  const read = [...READ, COUNT_WORKERS].map((command) => `${command}; printf -- '${PARTING.trim()}\\n'`);
-  const [slabinfo = "", meminfo = "", sockets = "", references, workers] = (
+  const read = PARTS.map((part) => `cat ${part}; printf -- '${PARTING.trim()}\\n'`);
+  const [slabinfo = "", meminfo = "", sockets = "", references, load = ""] = (
     await node.vm.check([SHRINK, ...read].join("\n"))
   ).split(PARTING);
   return {
@@ -50,7 +49,7 @@ export async function readHolding(node: RiprapNode): Promise<Holding> {
     references: Number(references),
     moduleBytes: status.module?.memoryBytes ?? 0,
     kernelKib: MEMINFO.reduce((sum, name) => sum + numberOf(meminfo, name), 0),
-    workers: Number(workers),
+    threads: Number(/\/(\d+)/.exec(load)?.[1]),
   };
 }
 
@@ -78,21 +77,21 @@ export interface Allowance {
   readonly kernelKib: number;
 }
 
-/** Waits until nothing is more than it was, but for the allowance; throws with what stayed. What RCU frees takes a moment. */
+/** Waits until nothing is more than it was, but for the allowance; throws with what stayed. */
 export async function expectReturn(node: RiprapNode, before: Holding, allowance: Allowance): Promise<Holding> {
-  const end = performance.now() + WORKERS_REST_MS;
-  for (let tries = 0; ; ) {
+  const began = performance.now();
+  let end = began + SETTLE_MS;
+  for (;;) {
     const after = await readHolding(node);
     const excess = findExcess(before, after, allowance);
     if (excess.length === 0) return after;
-    const areResting = after.workers > before.workers && performance.now() < end;
-    // What the kernel holds for a moment is in one count and not in the next: they begin when the workers are gone.
-    if (!areResting) tries++;
-    if (tries >= SETTLE_TRIES) {
-      const workers = `with ${after.workers} of the kernel's workers, ${before.workers} before`;
+    const now = performance.now();
+    if (after.threads > before.threads && now < began + THREADS_REST_MS) end = now + SETTLE_MS;
+    if (now > end) {
+      const threads = `with ${after.threads} threads, ${before.threads} before`;
       throw new RiprapError(
         "holding_grown",
-        `${node.vm.name} holds more than before: ${excess.join(", ")} (${workers})`,
+        `${node.vm.name} holds more than before: ${excess.join(", ")} (${threads})`,
       );
     }
     await Bun.sleep(1000);
