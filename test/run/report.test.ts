@@ -24,6 +24,20 @@ describe("parseJunit()", () => {
     });
   });
 
+  test("tells what a failed test said, and where it stops telling when that is long", () => {
+    const caseOf = (failure: string) => `<testcase name="b" file="test/a.test.ts">${failure}</testcase>`;
+    const failuresOf = (failure: string) => parseJunit(caseOf(failure)).failures;
+    expect(failuresOf('<failure type="E" message="no">E: &lt;no&gt;&#10;  at a.test.ts:3&#10;</failure>')).toEqual([
+      "test/a.test.ts > b\n    E: <no>\n      at a.test.ts:3",
+    ]);
+    expect(failuresOf('<failure type="TimeoutError" message="test timed out" />')).toEqual([
+      "test/a.test.ts > b\n    test timed out",
+    ]);
+    const [long = ""] = failuresOf(`<error>${"x&#10;".repeat(41)}</error>`);
+    expect(long.split("\n").slice(-2)).toEqual(["    x", "    …"]);
+    expect(long.split("\n").length).toBe(42);
+  });
+
   test("counts nothing when the reporter wrote nothing", () => {
     expect(parseJunit("")).toEqual({ passed: 0, failures: [], skips: [] });
   });

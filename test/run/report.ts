@@ -4,7 +4,7 @@ export interface TierReport {
   name: string;
   seconds: number;
   passed: number;
-  /** Titles, or a sentence for what is no test. */
+  /** Titles, each with what the test said on the lines below it, or a sentence for what is no test. */
   failures: string[];
   /** Titles of tests that were not run, or one sentence for a tier that was not, each with its reason where it is known. */
   skips: string[];
@@ -18,6 +18,9 @@ export interface JunitCounts {
   skips: string[];
 }
 
+/** Of what a failed test says; the tier's output has all of it. */
+const SAID_LINES_MAX = 40;
+
 const TEST_CASE = /<testcase\b([^>]*?)(\/>|>([\s\S]*?)<\/testcase>)/g;
 
 /** Reads what Bun's JUnit reporter writes. */
@@ -25,7 +28,7 @@ export function parseJunit(xml: string): JunitCounts {
   const counts: JunitCounts = { passed: 0, failures: [], skips: [] };
   for (const [, attributes = "", , body = ""] of xml.matchAll(TEST_CASE)) {
     const title = describeCase(attributes);
-    if (/<(failure|error)\b/.test(body)) counts.failures.push(title);
+    if (/<(failure|error)\b/.test(body)) counts.failures.push([title, ...describeFailure(body)].join("\n    "));
     else if (/<skipped\b/.test(body)) counts.skips.push(title);
     else counts.passed++;
   }
@@ -48,13 +51,24 @@ export function failedFiles(failures: readonly string[]): string[] {
 }
 
 function describeCase(attributes: string): string {
-  const value = (name: string): string => unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
-  return [value("file"), value("classname"), value("name")].filter(Boolean).join(" > ");
+  const parts = ["file", "classname", "name"].map((name) => attributeOf(attributes, name));
+  return parts.filter(Boolean).join(" > ");
+}
+
+/** The first lines of what was expected and what came, and where. */
+function describeFailure(body: string): string[] {
+  const [, attributes = "", , text = ""] = /<(?:failure|error)\b([^>]*?)(\/>|>([\s\S]*?)<)/.exec(body) ?? [];
+  const lines = (unescapeXml(text) || attributeOf(attributes, "message")).split("\n").filter(Boolean);
+  return lines.length > SAID_LINES_MAX ? [...lines.slice(0, SAID_LINES_MAX), "…"] : lines;
+}
+
+function attributeOf(attributes: string, name: string): string {
+  return unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
 }
 
 function unescapeXml(text: string): string {
-  const entities: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
-  return text.replace(/&(\w+);/g, (whole, name: string) => entities[name] ?? whole);
+  const entities: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&", "#10": "\n" };
+  return text.replace(/&([#\w]+);/g, (whole, name: string) => entities[name] ?? whole);
 }
 
 /** A line a tier, each failure and skip by name, and the closing line. */
