@@ -18,6 +18,9 @@ import { ownUserNamespace } from "../../src/daemon/attestation/proc.ts";
 import type { DeviceFile } from "../../src/daemon/device.ts";
 import { RiprapError } from "../../src/error.ts";
 
+/** Of Linux. A number from here on is that of no process on this machine: the daemon leaves itself and its like alone. */
+const PID_MAX_LIMIT = 2 ** 22;
+
 export interface FakeProcess {
   readonly facts: BodyOf<"process">;
   spiffeId: string;
@@ -87,7 +90,7 @@ export class FakeKernel {
   /** A program begins. */
   exec(facts: Partial<BodyOf<"process">> = {}): FakeProcess {
     const instance = this.#nextInstance++;
-    const full = { ...BLANK, instance, pid: 1000 + Number(instance), ...facts };
+    const full = { ...BLANK, instance, pid: PID_MAX_LIMIT + Number(instance), ...facts };
     const process: FakeProcess = { facts: full, spiffeId: "", subject: 0, keyId: 0n, svid: undefined, state: "asked" };
     this.processes.set(full.instance, process);
     this.send("process", full);
