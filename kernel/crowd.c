@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * How many handshakes there may be, and how many workers compute them. Neither bound may be used up by a program that
- * holds its own sockets: who makes room waits for no lock of another's socket, and a worker that has to wait is not counted.
+ * holds its own sockets: who makes room waits for no lock of another's socket, a worker that has to wait is not counted,
+ * and an identity that keeps many of them waiting gets no more.
  */
+#include <linux/hash.h>
 #include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <net/sock.h>
@@ -16,6 +18,7 @@
 
 #define ADMIT_TRIES	8	/* another thread may take the place that was made */
 #define PATIENCE	(HZ / 2)	/* a step that takes longer waits for a program */
+#define IDENTITIES_LOG	8	/* two that share a place share its bound */
 
 static atomic_t under_way[2];	/* outbound, inbound */
 /* `age` of those that give way, oldest first */
@@ -24,6 +27,7 @@ static DEFINE_SPINLOCK(yielding_lock);
 static LIST_HEAD(turns);
 static DEFINE_SPINLOCK(turns_lock);
 static unsigned int waiting;	/* of the last look at `turns` */
+static u16 waiting_for[1 << IDENTITIES_LOG];	/* the same, by identity; written by that look alone */
 
 static void look_at_turns(struct work_struct *work);
 static DECLARE_DELAYED_WORK(look, look_at_turns);
@@ -96,14 +100,19 @@ void riprap_crowd_leave(struct riprap_handshake *handshake)
 	spin_unlock_bh(&yielding_lock);
 }
 
-void riprap_crowd_begin_turn(struct riprap_turn *turn)
+bool riprap_crowd_begin_turn(struct riprap_turn *turn, u32 subject)
 {
+	turn->identity = hash_32(subject, IDENTITIES_LOG);
+	/* Of nobody in particular is what waits for the daemon to say whose it is. */
+	if (subject && READ_ONCE(waiting_for[turn->identity]) >= RIPRAP_HANDSHAKE_WORKERS_HELD)
+		return false;
 	turn->since = jiffies;
 	spin_lock(&turns_lock);
 	list_add_tail(&turn->node, &turns);
 	spin_unlock(&turns_lock);
 	if (!delayed_work_pending(&look))
 		queue_delayed_work(riprap_workqueue, &look, PATIENCE);
+	return true;
 }
 
 void riprap_crowd_end_turn(struct riprap_turn *turn)
@@ -113,10 +122,14 @@ void riprap_crowd_end_turn(struct riprap_turn *turn)
 	spin_unlock(&turns_lock);
 }
 
-/* One worker more for each that waits; as soon as it goes on, one fewer. */
+/*
+ * Room for two more for each worker that waits, as soon as it goes on for as many fewer: its socket's work may have been
+ * queued again meanwhile (by the handshake's limit, say), and the queue has that wait for this very worker, and counts both.
+ */
 static void look_at_turns(struct work_struct *work)
 {
-	unsigned int held = 0, limit;
+	u16 held_by[ARRAY_SIZE(waiting_for)] = {};
+	unsigned int held = 0, limit, i;
 	struct riprap_turn *turn;
 	bool any;
 
@@ -126,9 +139,12 @@ static void look_at_turns(struct work_struct *work)
 		if (time_before(jiffies, turn->since + PATIENCE))
 			break;
 		held++;
+		held_by[turn->identity]++;
 	}
 	spin_unlock(&turns_lock);
-	limit = min_t(unsigned int, RIPRAP_HANDSHAKE_WORKERS + held, RIPRAP_HANDSHAKE_WORKERS_MAX);
+	for (i = 0; i < ARRAY_SIZE(held_by); i++)
+		WRITE_ONCE(waiting_for[i], held_by[i]);
+	limit = min_t(unsigned int, RIPRAP_HANDSHAKE_WORKERS + 2 * held, RIPRAP_HANDSHAKE_WORKERS_MAX);
 	if (held != waiting)
 		workqueue_set_max_active(riprap_handshake_workqueue, limit);
 	waiting = held;
@@ -141,4 +157,5 @@ void riprap_crowd_exit(void)
 	WARN_ON_ONCE(!list_empty(&turns));
 	cancel_delayed_work_sync(&look);
 	waiting = 0;
+	memset(waiting_for, 0, sizeof(waiting_for));
 }

@@ -12,6 +12,7 @@ struct riprap_handshake;
 struct riprap_turn {
 	struct list_head node;
 	unsigned long since;		/* jiffies */
+	u8 identity;			/* by a hash of its number */
 };
 
 /*
@@ -29,8 +30,11 @@ void riprap_crowd_give_way(struct riprap_handshake *handshake);
 /* Is not counted any more, though it may not have ended. */
 void riprap_crowd_leave(struct riprap_handshake *handshake);
 
-/* Around a step in a worker: one that takes too long waits for a program that holds its socket, and gets another worker beside it. */
-void riprap_crowd_begin_turn(struct riprap_turn *turn);
+/*
+ * Around a step in a worker: one that takes too long waits for a program that holds its socket, and gets another worker
+ * beside it. False: RIPRAP_HANDSHAKE_WORKERS_HELD wait for programs of this identity, and there is no turn now.
+ */
+bool riprap_crowd_begin_turn(struct riprap_turn *turn, u32 subject);
 void riprap_crowd_end_turn(struct riprap_turn *turn);
 
 /* After the last socket. */

@@ -408,17 +408,32 @@ static void give_back(struct riprap_socket *rs)
 	mutex_unlock(&rs->lock);
 }
 
+/* Takes the socket's lock, when a step is to be made now. */
+static bool begin_turn(struct riprap_socket *rs, struct riprap_turn *turn)
+{
+	struct riprap_handshake *handshake;
+	u32 subject;
+
+	if (!riprap_socket_trylock(rs))
+		return false;
+	handshake = rs->handshake;
+	subject = handshake && handshake->stage != RIPRAP_STAGE_IDENTITY ? handshake->subject : 0;
+	if (riprap_crowd_begin_turn(turn, subject))
+		return true;
+	mutex_unlock(&rs->lock);
+	return false;
+}
+
 void riprap_handshake_work(struct work_struct *work)
 {
 	struct riprap_socket *rs = container_of(to_delayed_work(work), struct riprap_socket, work);
 	struct riprap_turn turn;
 
-	if (!riprap_socket_trylock(rs)) {
+	if (!begin_turn(rs, &turn)) {
 		give_back(rs);
 		step_later(rs);
 		return;
 	}
-	riprap_crowd_begin_turn(&turn);
 	step(rs);
 	riprap_crowd_end_turn(&turn);
 	if (rs->handshake && rs->handshake->held)

@@ -13,7 +13,8 @@
 #define RIPRAP_ASKS_MAX		4096	/* unanswered VERIFY questions; past it a handshake fails */
 #define RIPRAP_HANDSHAKES_MAX	4096	/* under way, each direction, as many as a listen backlog by default: up to 100 KiB each. The oldest goes first */
 #define RIPRAP_HANDSHAKE_WORKERS	num_online_cpus()	/* handshakes computed at once: with hundreds the daemon, which renews SVIDs, would get no processor */
-#define RIPRAP_HANDSHAKE_WORKERS_MAX	256	/* with those that wait for a program that holds its socket, which compute nothing */
+#define RIPRAP_HANDSHAKE_WORKERS_MAX	512	/* with two for each that waits for a program that holds its socket, which compute nothing: what a work queue can have */
+#define RIPRAP_HANDSHAKE_WORKERS_HELD	16	/* that wait for programs of one identity, before its handshakes get no worker: eight identities and more would have to do it at once */
 #define RIPRAP_QUEUE_FRAMES	16384	/* frames waiting for the daemon before FLOW frames are dropped */
 #define RIPRAP_QUEUE_BYTES	(64u << 20)	/* of frames waiting for the daemon: 65,536 frames of 1 KiB */
 #define RIPRAP_WRITE_MAX	(1u << 20)	/* bytes of one write(): sixteen of the largest frames, copied before they are read */

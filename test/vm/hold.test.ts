@@ -7,6 +7,8 @@ import { BOOT_TEST_MS, describeVm, VM_TEST_MS } from "./tier.ts";
 
 const PORT = { mutual: 7005, silent: 7006, plain: 7007 } as const;
 const HOLD = "/srv/managed/hold";
+/** The same program with an identity of its own. */
+const OTHER = "/srv/other/hold";
 const SPEAKER = "/srv/managed/hostile_peer";
 const ID = "spiffe://edge.test/program";
 
@@ -14,6 +16,16 @@ const RULES = `apiVersion: riprap.io/v1
 kind: WorkloadIdentity
 metadata: { name: program }
 spec: { workloadID: program, selectors: { process:exe: /srv/managed/* } }
+---
+apiVersion: riprap.io/v1
+kind: WorkloadIdentity
+metadata: { name: other }
+spec: { workloadID: other, selectors: { process:exe: ${OTHER} } }
+---
+apiVersion: riprap.io/v1
+kind: AccessPolicy
+metadata: { name: other }
+spec: { workloads: [other], mode: enforce, egress: [{ to: [{ peer: other }], ports: [${PORT.silent}] }] }
 ---
 apiVersion: riprap.io/v1
 kind: AccessPolicy
@@ -33,6 +45,13 @@ spec:
 const HELD_SENDS = 300;
 /** More than there are workers, and RIPRAP_HANDSHAKES_MAX of kernel/limits.h. A kernel that looks for its own faults looks at a tenth as many in the same time. */
 const HELD_HANDSHAKES = CHOSEN_KERNEL ? [300] : [300, 4096];
+/** Past a handshake's own, which is 10 s. */
+const LIMIT_MS = 12_000;
+/** Of the kernel's, for a lock of a socket. */
+const WAITING_WORKERS =
+  "for worker in $(pgrep kworker/u); do grep -q __lock_sock /proc/$worker/stack && echo; done | wc -l";
+/** RIPRAP_HANDSHAKE_WORKERS_HELD of kernel/limits.h, and as many again that took their turn before the module looked. */
+const WAITING_MAX = 32;
 /** Of 1 MiB: a record, or a segment. */
 const UNDER_WAY_BYTES = 64 * 1024;
 /** Each was a frame more on the kernel's stack: four times what that holds. */
@@ -56,6 +75,7 @@ for (const kernel of KERNEL_LINES) {
     beforeAll(async () => {
       node = await bootNode({ kernel, name: "node", memory: 1280 });
       await node.vm.check(`mkdir -p /srv/managed && cp ${PROGRAM_DIR}/hold ${PROGRAM_DIR}/hostile_peer /srv/managed/`);
+      await node.vm.check(`mkdir -p /srv/other && cp ${PROGRAM_DIR}/hold ${OTHER}`);
       await node.vm.check(`sysctl -q net.core.somaxconn=${2 * Math.max(...HELD_HANDSHAKES)} vm.max_map_count=262144`);
       await enrolNodes("edge.test", [node]);
       await node.writeRules({ program: RULES });
@@ -133,9 +153,15 @@ for (const kernel of KERNEL_LINES) {
       test(
         `others connect when one holds the sockets of ${count} handshakes that are under way`,
         async () => {
-          const holder = node.vm.spawn([HOLD, "handshakes", `${PORT.silent}`, `${count}`]);
+          const holder = node.vm.spawn([OTHER, "handshakes", `${PORT.silent}`, `${count}`]);
           await holder.waitOutput(/^holds/, 2 * VM_TEST_MS);
           for (let round = 0; round < 3; round++) expect(await isServed(PORT.mutual)).toBe("spoke");
+          // Each is told to end now, those too whose worker waits for the program.
+          await Bun.sleep(LIMIT_MS);
+          for (let round = 0; round < 3; round++) expect(await isServed(PORT.mutual)).toBe("spoke");
+          const stuck = Number(await node.vm.check(WAITING_WORKERS));
+          process.stderr.write(`${stuck} workers wait for a program with ${count} held sockets\n`);
+          expect(stuck).toBeLessThanOrEqual(WAITING_MAX);
           await node.vm.check(["timeout", "20", "riprap", "status"]);
           holder.kill("KILL");
           await holder.exited;
