@@ -6,6 +6,7 @@
  */
 #include <linux/hash.h>
 #include <linux/jiffies.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <net/sock.h>
 
@@ -17,7 +18,7 @@
 #include "work.h"
 
 #define ADMIT_TRIES	8	/* another thread may take the place that was made */
-#define PATIENCE	(HZ / 2)	/* a step that takes longer waits for a program */
+#define PATIENCE	(HZ / 2)	/* a step that takes longer and sleeps waits for a program */
 #define IDENTITIES_LOG	8	/* two that share a place share its bound */
 
 static atomic_t under_way[2];	/* outbound, inbound */
@@ -107,6 +108,7 @@ bool riprap_crowd_begin_turn(struct riprap_turn *turn, u32 subject)
 	if (subject && READ_ONCE(waiting_for[turn->identity]) >= RIPRAP_HANDSHAKE_WORKERS_HELD)
 		return false;
 	turn->since = jiffies;
+	turn->worker = current;
 	spin_lock(&turns_lock);
 	list_add_tail(&turn->node, &turns);
 	spin_unlock(&turns_lock);
@@ -138,6 +140,9 @@ static void look_at_turns(struct work_struct *work)
 	list_for_each_entry(turn, &turns, node) {
 		if (time_before(jiffies, turn->since + PATIENCE))
 			break;
+		/* Slow, because the processors are busy. */
+		if (task_is_running(turn->worker))
+			continue;
 		held++;
 		held_by[turn->identity]++;
 	}

@@ -7,11 +7,13 @@
 #include <linux/types.h>
 
 struct riprap_handshake;
+struct task_struct;
 
 /* A step in a worker. */
 struct riprap_turn {
 	struct list_head node;
 	unsigned long since;		/* jiffies */
+	struct task_struct *worker;
 	u8 identity;			/* by a hash of its number */
 };
 
