@@ -17,9 +17,7 @@ import {
 import { ownUserNamespace } from "../../src/daemon/attestation/proc.ts";
 import type { DeviceFile } from "../../src/daemon/device.ts";
 import { RiprapError } from "../../src/error.ts";
-
-/** Of Linux. A number from here on is that of no process on this machine: the daemon leaves itself and its like alone. */
-const PID_MAX_LIMIT = 2 ** 22;
+import { PID_MAX } from "../../src/pid.ts";
 
 export interface FakeProcess {
   readonly facts: BodyOf<"process">;
@@ -90,7 +88,8 @@ export class FakeKernel {
   /** A program begins. */
   exec(facts: Partial<BodyOf<"process">> = {}): FakeProcess {
     const instance = this.#nextInstance++;
-    const full = { ...BLANK, instance, pid: PID_MAX_LIMIT + Number(instance), ...facts };
+    // A number that no process on this machine has: the daemon leaves itself and its like alone.
+    const full = { ...BLANK, instance, pid: PID_MAX + Number(instance), ...facts };
     const process: FakeProcess = { facts: full, spiffeId: "", subject: 0, keyId: 0n, svid: undefined, state: "asked" };
     this.processes.set(full.instance, process);
     this.send("process", full);

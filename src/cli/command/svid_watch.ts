@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { constants as osConstants } from "node:os";
 import { systemClock } from "../../clock.ts";
 import { describeError, RiprapError } from "../../error.ts";
+import { PID_MAX } from "../../pid.ts";
 import { CONFIG_OPTION, type Command, JSON_OPTION } from "../command.ts";
 import type { Invocation } from "../invocation.ts";
 import { configOf } from "../setting.ts";
@@ -19,7 +20,6 @@ const RETRY_MOST_MS = 30_000;
 /** A command that reloads a program takes less; one that hangs must not keep the next SVID from the files. */
 const COMMAND_MS = 60_000;
 const DEFAULT_MODE = "600";
-const PID_MAX = 4_194_304;
 
 export const svidWatch: Command = {
   words: ["svid", "watch"],

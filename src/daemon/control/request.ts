@@ -1,6 +1,7 @@
 // Parses what a client of the control API sends: query values, path values and bodies, each within a bound.
 
 import { RiprapError } from "../../error.ts";
+import { PID_MAX } from "../../pid.ts";
 
 /** A whole rules directory in one YAML stream is some hundreds of KiB; more is a mistake or an attack on memory. */
 export const APPLY_BYTES_MAX = 4 * 1024 * 1024;
@@ -9,8 +10,6 @@ export const FLOWS_MAX = 10_000;
 export const FLOWS_DEFAULT = 200;
 /** Longer than any start; a client that wants more asks again. */
 export const WAIT_MS_MAX = 600_000;
-/** Linux's own ceiling of pid_max. */
-const PID_MAX = 4_194_304;
 /** A SPIFFE ID is at most 2048 bytes, and the longest text asked for. */
 const TEXT_CHARS_MAX = 2_100;
 
