@@ -21,6 +21,7 @@ export interface JunitCounts {
 /** Of what a failed test says; the tier's output has all of it. */
 const SAID_LINES_MAX = 40;
 
+const FAILURE = /<(?:failure|error)\b([^>]*?)(?:\/>|>([\s\S]*?)<)/;
 const TEST_CASE = /<testcase\b([^>]*?)(\/>|>([\s\S]*?)<\/testcase>)/g;
 
 /** Reads what Bun's JUnit reporter writes. */
@@ -28,7 +29,8 @@ export function parseJunit(xml: string): JunitCounts {
   const counts: JunitCounts = { passed: 0, failures: [], skips: [] };
   for (const [, attributes = "", , body = ""] of xml.matchAll(TEST_CASE)) {
     const title = describeCase(attributes);
-    if (/<(failure|error)\b/.test(body)) counts.failures.push([title, ...describeFailure(body)].join("\n    "));
+    const failure = FAILURE.exec(body);
+    if (failure) counts.failures.push([title, ...describeFailure(failure)].join("\n    "));
     else if (/<skipped\b/.test(body)) counts.skips.push(title);
     else counts.passed++;
   }
@@ -56,8 +58,7 @@ function describeCase(attributes: string): string {
 }
 
 /** The first lines of what was expected and what came, and where. */
-function describeFailure(body: string): string[] {
-  const [, attributes = "", , text = ""] = /<(?:failure|error)\b([^>]*?)(\/>|>([\s\S]*?)<)/.exec(body) ?? [];
+function describeFailure([, attributes = "", text = ""]: readonly string[]): string[] {
   const lines = (unescapeXml(text) || attributeOf(attributes, "message")).split("\n").filter(Boolean);
   return lines.length > SAID_LINES_MAX ? [...lines.slice(0, SAID_LINES_MAX), "…"] : lines;
 }

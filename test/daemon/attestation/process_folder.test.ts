@@ -26,8 +26,8 @@ async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await Bun.sleep(2);
 }
 
-/** Of this process, in order. Others come and go meanwhile: those of what other tests left behind. */
-function openPaths(): string[] {
+/** What this process holds open of another's folder, in order. Its other descriptors come and go: those of what other tests left behind. */
+function openInside(pid: number): string[] {
   const target = (descriptor: string): string => {
     try {
       return readlinkSync(`/proc/self/fd/${descriptor}`);
@@ -35,7 +35,8 @@ function openPaths(): string[] {
       return "";
     }
   };
-  return readdirSync("/proc/self/fd").map(target).sort();
+  const paths = readdirSync("/proc/self/fd").map(target);
+  return paths.filter((path) => `${path}/`.startsWith(`/proc/${pid}/`)).sort();
 }
 
 describe("ProcessFolder", () => {
@@ -114,9 +115,8 @@ describe("ProcessFolder", () => {
     const { pid } = run("/bin/sleep", "60");
     const folder = ProcessFolder.open(pid);
     folder.status();
-    const inside = ["", "/stat", "/status"].map((name) => `/proc/${pid}${name}`);
-    expect(openPaths().filter((path) => path.startsWith(`/proc/${pid}`))).toEqual(inside);
+    expect(openInside(pid)).toEqual([`/proc/${pid}`, `/proc/${pid}/stat`, `/proc/${pid}/status`]);
     folder.close();
-    expect(openPaths().filter((path) => path.startsWith(`/proc/${pid}`))).toEqual([]);
+    expect(openInside(pid)).toEqual([]);
   });
 });

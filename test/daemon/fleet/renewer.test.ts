@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Renewer } from "../../../src/daemon/fleet/renewer.ts";
+import { Renewer, type RenewerParts } from "../../../src/daemon/fleet/renewer.ts";
 import type { Said } from "../../../src/daemon/fleet/wire.ts";
 import { createLog } from "../../../src/daemon/log.ts";
 import { encodeEnrolmentRequest } from "../../../src/federation/enrolment.ts";
@@ -7,6 +7,32 @@ import { openStore } from "../../../src/store.ts";
 import { ManualClock } from "../../manual_clock.ts";
 
 const DAY = 86_400_000;
+
+type Fleet = RenewerParts["fleet"];
+
+const ADA = { name: "ada", state: "active", isIssuer: false } as NonNullable<Fleet["self"]>;
+
+/** Of a node whose intermediate is young and which no issuing node answers, but for what `fleet` and `parts` say. */
+function makeRenewer(clock: ManualClock, fleet: Partial<Fleet>, parts: Partial<RenewerParts> = {}): Renewer {
+  return new Renewer({
+    fleet: {
+      self: ADA,
+      nodes: () => [],
+      ask: () => Promise.reject(new Error("there is nobody")),
+      journal: undefined as never,
+      ...fleet,
+    },
+    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
+    log: createLog({ level: "error", clock, write: () => undefined }),
+    validity: () => ({ notBefore: clock.now() - DAY, notAfter: clock.now() + 300 * DAY }),
+    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => false },
+    sign: () => Promise.reject(new Error("it does not issue")),
+    nameAuthority() {},
+    nameSelf() {},
+    onRenewed() {},
+    ...parts,
+  });
+}
 
 /** How often a node looks for an issuing node in a minute in which there is none. */
 async function looksInAMinute(intermediate: {
@@ -16,26 +42,13 @@ async function looksInAMinute(intermediate: {
   const clock = new ManualClock();
   const end = clock.now() + intermediate.endsIn;
   let looks = 0;
-  const renewer = new Renewer({
-    fleet: {
-      self: { name: "ada", state: "active", isIssuer: false } as never,
-      nodes() {
-        looks += 1;
-        return [];
-      },
-      ask: () => Promise.reject(new Error("there is nobody")),
-      journal: undefined as never,
-    },
-    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
-    log: createLog({ level: "error", clock, write: () => undefined }),
-    validity: () => ({ notBefore: end - 365 * DAY, notAfter: end }),
-    ...{ isRootEnding: () => false, isUnnamed: () => false },
-    isRevoked: () => intermediate.isRevoked === true,
-    sign: () => Promise.reject(new Error("it does not issue")),
-    nameAuthority() {},
-    nameSelf() {},
-    onRenewed() {},
-  });
+  const nodes = () => {
+    looks += 1;
+    return [];
+  };
+  const isRevoked = () => intermediate.isRevoked === true;
+  const validity = () => ({ notBefore: end - 365 * DAY, notAfter: end });
+  const renewer = makeRenewer(clock, { nodes }, { isRevoked, validity });
   const stop = new AbortController();
   const running = renewer.run(stop.signal);
   await clock.advance(0);
@@ -56,22 +69,7 @@ test("Renewer.run() asks for another intermediate once the roster has not named 
   const clock = new ManualClock();
   const roster = { isNamed: true };
   const issuer = { name: "gate-1", state: "active", isIssuer: true };
-  const renewer = new Renewer({
-    fleet: {
-      self: { name: "ada", state: "active", isIssuer: false } as never,
-      nodes: () => [issuer] as never,
-      ask: () => Promise.reject(new Error("there is nobody")),
-      journal: undefined as never,
-    },
-    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
-    log: createLog({ level: "error", clock, write: () => undefined }),
-    validity: () => ({ notBefore: clock.now() - DAY, notAfter: clock.now() + 300 * DAY }),
-    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => !roster.isNamed },
-    sign: () => Promise.reject(new Error("it does not issue")),
-    nameAuthority() {},
-    nameSelf() {},
-    onRenewed() {},
-  });
+  const renewer = makeRenewer(clock, { nodes: () => [issuer] as never }, { isUnnamed: () => !roster.isNamed });
   const stop = new AbortController();
   const running = renewer.run(stop.signal);
   const asked = async (ms: number) => {
@@ -102,25 +100,13 @@ test("Renewer.run() asks for another intermediate once the roster has not named 
 test("Renewer.lookNow() has an issuing node named by its own word, and nobody asked", async () => {
   const clock = new ManualClock();
   const roster = { isNamed: false, said: 0 };
-  const renewer = new Renewer({
-    fleet: {
-      self: { name: "ada", state: "active", isIssuer: true } as never,
-      nodes: () => [],
-      ask: () => Promise.reject(new Error("nobody is asked")),
-      journal: undefined as never,
-    },
-    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
-    log: createLog({ level: "error", clock, write: () => undefined }),
-    validity: () => ({ notBefore: 0, notAfter: 0 }),
-    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => !roster.isNamed },
-    sign: () => Promise.reject(new Error("nobody asks")),
-    nameAuthority() {},
-    nameSelf() {
-      roster.isNamed = true;
-      roster.said += 1;
-    },
-    onRenewed() {},
-  });
+  const nameSelf = () => {
+    roster.isNamed = true;
+    roster.said += 1;
+  };
+  const ask = () => Promise.reject(new Error("nobody is asked"));
+  const self = { ...ADA, isIssuer: true };
+  const renewer = makeRenewer(clock, { self, ask }, { isUnnamed: () => !roster.isNamed, nameSelf });
   expect([await renewer.lookNow(), await renewer.lookNow()]).toEqual([false, false]);
   expect([roster.said, renewer.counters.failed]).toEqual([1, 0]);
 });
@@ -134,31 +120,22 @@ function issuing() {
     state: "active",
     isIssuer: name === "gate-1",
   }));
-  const renewer = new Renewer({
-    fleet: {
-      self: members[0] as never,
-      nodes: () => members as never,
-      ask: () => Promise.reject(new Error("there is nobody")),
-      journal: { record() {}, events: () => [] },
-    },
-    ...{ stateDir: "", store: openStore(":memory:"), clock, random: () => 0.5 },
-    log: createLog({ level: "error", clock, write: () => undefined }),
-    validity: () => ({ notBefore: 0, notAfter: 0 }),
-    ...{ isRootEnding: () => false, isRevoked: () => false, isUnnamed: () => false },
-    sign(request) {
-      if (counted.fails) return Promise.reject(new Error("the disk is full"));
-      counted.signed += 1;
-      const some = [Uint8Array.of(1)];
-      const { trustDomain, nodeName, createdAt: issuedAt, expiresAt, signature } = request;
-      return Promise.resolve({
-        ...{ trustDomain, nodeName, idPrefixes: ["spiffe://town.example/"], issuedAt, expiresAt },
-        ...{ chain: some, roots: some, signature },
-      });
-    },
-    nameAuthority() {},
-    nameSelf() {},
-    onRenewed() {},
-  });
+  const sign: RenewerParts["sign"] = (request) => {
+    if (counted.fails) return Promise.reject(new Error("the disk is full"));
+    counted.signed += 1;
+    const some = [Uint8Array.of(1)];
+    const { trustDomain, nodeName, createdAt: issuedAt, expiresAt, signature } = request;
+    return Promise.resolve({
+      ...{ trustDomain, nodeName, idPrefixes: ["spiffe://town.example/"], issuedAt, expiresAt },
+      ...{ chain: some, roots: some, signature },
+    });
+  };
+  const fleet = {
+    self: members[0] as never,
+    nodes: () => members as never,
+    journal: { record() {}, events: () => [] },
+  };
+  const renewer = makeRenewer(clock, fleet, { sign });
   const ask = async (nodeName: string) => {
     const [csr, signature] = [Uint8Array.of(1), Uint8Array.of(2)];
     const dates = { createdAt: clock.now(), expiresAt: clock.now() + DAY };
