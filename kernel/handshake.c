@@ -411,14 +411,10 @@ static void give_back(struct riprap_socket *rs)
 /* Takes the socket's lock, when a step is to be made now. */
 static bool begin_turn(struct riprap_socket *rs, struct riprap_turn *turn)
 {
-	struct riprap_handshake *handshake;
-	u32 subject;
-
 	if (!riprap_socket_trylock(rs))
 		return false;
-	handshake = rs->handshake;
-	subject = handshake && handshake->stage != RIPRAP_STAGE_IDENTITY ? handshake->subject : 0;
-	if (riprap_crowd_begin_turn(turn, subject))
+	/* Undecided, it has no subject. */
+	if (riprap_crowd_begin_turn(turn, rs->handshake ? rs->handshake->subject : 0))
 		return true;
 	mutex_unlock(&rs->lock);
 	return false;
