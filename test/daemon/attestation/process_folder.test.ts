@@ -1,7 +1,7 @@
 // What an open folder of /proc shows of a real process: its own exec and credentials at once, and nothing once it has ended.
 
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { readStat, readStatus, tryReadProgram } from "../../../src/daemon/attestation/proc.ts";
 import { ProcessFolder } from "../../../src/daemon/attestation/process_folder.ts";
 import { RiprapError } from "../../../src/error.ts";
@@ -26,6 +26,11 @@ async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await Bun.sleep(2);
 }
 
+/** It sleeps in a system call of its own. In the exec before, it has the name already and its arguments not yet. */
+function isWaiting(pid: number, name: string): boolean {
+  return readFileSync(`/proc/${pid}/stat`, "utf8").includes(`(${name}) S `);
+}
+
 /** What this process holds open of another's folder, in order. Its other descriptors come and go: those of what other tests left behind. */
 function openInside(pid: number): string[] {
   const target = (descriptor: string): string => {
@@ -42,7 +47,7 @@ function openInside(pid: number): string[] {
 describe("ProcessFolder", () => {
   test("open() shows what /proc shows by the number", async () => {
     const { pid } = run("/bin/sleep", "60");
-    await until(() => readStat(pid).name === "sleep");
+    await until(() => isWaiting(pid, "sleep"));
     const folder = ProcessFolder.open(pid);
     expect(folder.stat()).toEqual(readStat(pid));
     expect(folder.status()).toEqual(readStatus(pid));
@@ -59,7 +64,7 @@ describe("ProcessFolder", () => {
   test("program() is another one after an exec of the very same file", async () => {
     const child = run("/bin/sh", "-c", "read line; exec /bin/sh -c 'read line'");
     const { pid } = child;
-    await until(() => readStat(pid).name === "sh");
+    await until(() => isWaiting(pid, "sh"));
     const folder = ProcessFolder.open(pid);
     const before = folder.program(folder.stat());
     expect(folder.program(folder.stat())).toBe(before);
