@@ -1,6 +1,6 @@
 // What a host may keep a seal with, for tests: swtpm behind a Unix socket, systemd-creds with a host key of its own, both in a scratch folder.
 import { dlopen, FFIType, ptr } from "bun:ffi";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CredentialGround } from "../../../src/ca/key_store/credential.ts";
@@ -37,7 +37,7 @@ export async function startSwtpm(): Promise<SoftTpm> {
     ],
     { stdin: "ignore", stdout: "ignore", stderr: "ignore" },
   );
-  while (!existsSync(socket)) {
+  while (!isListening(socket)) {
     if (child.exitCode !== null) throw new Error(`swtpm ended with ${child.exitCode}`);
     await Bun.sleep(10);
   }
@@ -57,6 +57,12 @@ export async function startSwtpm(): Promise<SoftTpm> {
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** bind() makes the file, and nobody can connect before listen(): proc_net_unix(5) has that in its flags. */
+function isListening(path: string): boolean {
+  const sockets = readFileSync("/proc/net/unix", "utf8").split("\n");
+  return sockets.some((line) => line.endsWith(` ${path}`) && line.includes(" 00010000 "));
 }
 
 function library() {
